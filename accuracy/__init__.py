@@ -1,0 +1,1 @@
+"""Statistics of map accuracy: sampling design, estimators, intervals, objects, leakage, report."""

@@ -1,0 +1,1 @@
+"""The commands of `uvmap`, one module each; `flows.cli` assembles them."""

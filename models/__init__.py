@@ -1,0 +1,1 @@
+"""Torch only: the GeoLink model, segmentation, training and checkpoints."""

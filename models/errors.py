@@ -1,0 +1,8 @@
+"""Typed errors of the room `models`.
+
+Every message names the place (file, city, tile), the values that conflict, and the mend.
+"""
+
+
+class ModelsError(Exception):
+    """Base of all errors that a user's input can raise in `models`; shown as one line, without a traceback."""

@@ -1,0 +1,1 @@
+"""Segmentation of urban villages on top of the GeoLink encoder."""

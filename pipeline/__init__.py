@@ -1,0 +1,1 @@
+"""One city from sources to product, then analysis and release over many cities."""

@@ -1,0 +1,1 @@
+"""Map features to city graphs, and city graphs to tile graphs."""

@@ -1,0 +1,1 @@
+"""From scores to urban-village polygons, exact across seams."""

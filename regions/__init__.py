@@ -1,0 +1,1 @@
+"""Which places: the registry of cities, regions, campaigns, boundaries, CRS and the demo city."""
