@@ -63,7 +63,10 @@ class Window:
     def padded(self, halo_px: int) -> Window:
         """The window grown by ``halo_px`` on all four sides."""
         return Window(
-            self.row_px - halo_px, self.col_px - halo_px, self.height_px + 2 * halo_px, self.width_px + 2 * halo_px
+            self.row_px - halo_px,
+            self.col_px - halo_px,
+            self.height_px + 2 * halo_px,
+            self.width_px + 2 * halo_px,
         )
 
     def shifted(self, rows_px: int, cols_px: int) -> Window:
@@ -150,7 +153,10 @@ class Grid:
         """The smallest window that covers ``bounds_m`` (may reach past the grid)."""
         other = Grid.covering(bounds_m, crs=self.crs, resolution_m=self.resolution_m)
         return Window(
-            other.first_row - self.first_row, other.first_col - self.first_col, other.height_px, other.width_px
+            other.first_row - self.first_row,
+            other.first_col - self.first_col,
+            other.height_px,
+            other.width_px,
         )
 
     def blocks(self, block_px: int) -> Iterator[Window]:

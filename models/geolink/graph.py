@@ -137,7 +137,10 @@ class TileGraphs:
         def shifted_edges(pair: EdgeType) -> NDArray[np.int64]:
             src, dst = pair
             return np.concatenate(
-                [p.edge_index[pair] + np.array([[node_start[src][k]], [node_start[dst][k]]]) for k, p in enumerate(parts)],
+                [
+                    p.edge_index[pair] + np.array([[node_start[src][k]], [node_start[dst][k]]])
+                    for k, p in enumerate(parts)
+                ],
                 axis=1,
             )
 
@@ -153,7 +156,11 @@ class TileGraphs:
 
     def select(self, tiles: Sequence[int] | NDArray[np.int64]) -> TileGraphs:
         """The graphs of some tiles, in the order given (a tile may be repeated)."""
-        return TileGraphs.concat([self._one(int(k)) for k in tiles]) if len(tiles) else TileGraphs.empty(0, rich=self.is_rich)
+        return (
+            TileGraphs.concat([self._one(int(k)) for k in tiles])
+            if len(tiles)
+            else TileGraphs.empty(0, rich=self.is_rich)
+        )
 
     def _one(self, tile: int) -> TileGraphs:
         cut = {t: slice(*np.searchsorted(self.node_tile[t], [tile, tile + 1])) for t in NODE_TYPES}

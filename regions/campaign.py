@@ -1,0 +1,169 @@
+"""Campaigns: named, versioned configurations of a run, read from YAML.
+
+A city's files lie under a data root by this layout (only `imagery/` is required)::
+
+    {root}/{adcode}/imagery/*.tif        scenes: GeoTIFF, COG or VRT; the first in name order lies on top
+    {root}/{adcode}/vectors/*            OSM (.osm.pbf, .osm), GeoPackage, GeoJSON, GeoParquet, Shapefile
+    {root}/{adcode}/aoi.gpkg|.geojson    area of interest; the extent of the imagery where there is none
+    {root}/{adcode}/labels/uv.gpkg       reference urban villages, for training and assessment
+    {root}/{adcode}/labels/districts.gpkg  areas with a column `role`: train, validation or assess
+    {root}/{adcode}/heights/*.tif        building heights in metres
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from regions.errors import RegionsError
+from regions.registry import City, find_city, national_set
+
+
+class CampaignError(RegionsError):
+    """A campaign file is missing or does not fit the schema."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GridSettings(_Strict):
+    """Pixel grid and tiling.
+
+    Attributes:
+        resolution_m: Pixel size; the imagery's own where null.
+        stride_px: Distance between the model's tiles; below the tile size they overlap and are blended.
+        block_px: Unit of reading, writing and resuming.
+    """
+
+    resolution_m: float | None = Field(default=None, gt=0)
+    stride_px: int = Field(default=168, gt=0)
+    block_px: int = Field(default=2048, gt=0)
+
+
+class PolygonSettings(_Strict):
+    """From scores to polygons.
+
+    Attributes:
+        seed: Probability that starts a village.
+        grow: Probability down to which it grows.
+        min_area_m2: Minimum mapping unit.
+        min_hole_m2: Smaller holes are filled.
+        simplify_m: Largest deviation of the simplified boundary.
+        split_by_roads: Whether main roads and rivers cut villages.
+        refine: Boundary refinement: none, the built-in one, or SAM from `sam_weights`.
+        sam_weights: Folder with SAM weights.
+    """
+
+    seed: float = Field(default=0.6, ge=0, le=1)
+    grow: float = Field(default=0.45, ge=0, le=1)
+    min_area_m2: float = Field(default=2000.0, ge=0)
+    min_hole_m2: float = Field(default=1000.0, ge=0)
+    simplify_m: float = Field(default=1.5, ge=0)
+    split_by_roads: bool = True
+    refine: Literal["none", "built-in", "sam"] = "none"
+    sam_weights: Path | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "PolygonSettings":
+        if self.grow > self.seed:
+            raise ValueError(f"grow {self.grow} must not exceed seed {self.seed}")
+        if self.refine == "sam" and self.sam_weights is None:
+            raise ValueError("refine: sam needs sam_weights, a local folder with SAM weights")
+        return self
+
+
+class Campaign(_Strict):
+    """One campaign.
+
+    Attributes:
+        name: Short name, such as "china".
+        version: Version of the configuration; part of every product's lineage.
+        cities: "national" for the 342, or a list of adcodes.
+        data_root: Folder with one folder per adcode (the layout is at the top of this module).
+        out_root: Folder that receives one product folder per adcode.
+        checkpoint: Folder of the trained model.
+        demo: Where set, missing data of demo cities are generated: side in metres.
+        grid: Grid and tiling.
+        polygons: Vectorising.
+        batch_size: Tiles per batch of the model.
+        max_parallel_cities: Cities worked on at the same time.
+        failure_tolerance: Share of cities that may fail before the whole run counts as failed.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    description: str = ""
+    cities: Literal["national"] | list[str]
+    data_root: Path
+    out_root: Path
+    checkpoint: Path
+    demo_side_m: int | None = Field(default=None, ge=1000, le=50_000)
+    grid: GridSettings = GridSettings()
+    polygons: PolygonSettings = PolygonSettings()
+    batch_size: int = Field(default=8, gt=0)
+    max_parallel_cities: int = Field(default=1, gt=0)
+    failure_tolerance: float = Field(default=0.0, ge=0, le=1)
+
+    @field_validator("cities")
+    @classmethod
+    def _codes(cls, value: str | list[str]) -> str | list[str]:
+        if isinstance(value, list) and not value:
+            raise ValueError("no cities: give adcodes, or 'national'")
+        return value
+
+    def selected(self) -> list[City]:
+        """The cities of the campaign, in order of adcode.
+
+        Raises:
+            UnknownCityError: an adcode is not in the registry.
+        """
+        if self.cities == "national":
+            return list(national_set())
+        return sorted((find_city(code) for code in self.cities), key=lambda c: c.adcode)
+
+    def data_folder(self, adcode: str) -> Path:
+        """Where a city's sources lie."""
+        return self.data_root / adcode
+
+    def product_folder(self, adcode: str) -> Path:
+        """Where a city's product goes."""
+        return self.out_root / adcode
+
+
+def load_campaign(name_or_path: str | Path) -> Campaign:
+    """Read a campaign by name (`china`, `demo`) or from a YAML file; relative paths count from the working folder.
+
+    Raises:
+        CampaignError: no such campaign, not YAML, or a field that does not fit (all are listed).
+    """
+    text, origin = _read(name_or_path)
+    try:
+        data = yaml.safe_load(text)
+        return Campaign.model_validate(data)
+    except yaml.YAMLError as error:
+        raise CampaignError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}") from error
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}, got {e['input']!r}" for e in error.errors()
+        )
+        raise CampaignError(f"{origin}: {faults}") from error
+
+
+def _read(name_or_path: str | Path) -> tuple[str, str]:
+    path = Path(name_or_path)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.exists():
+            raise CampaignError(f"campaign file {path} does not exist; write one or name a campaign: {_names()}")
+        return path.read_text(encoding="utf-8"), str(path)
+    resource = files("regions").joinpath(f"campaigns/{name_or_path}.yaml")
+    if not resource.is_file():
+        raise CampaignError(f"no campaign '{name_or_path}'; known: {_names()}, or give the path of a .yaml file")
+    return resource.read_text(encoding="utf-8"), f"campaign {name_or_path}"
+
+
+def _names() -> str:
+    folder = files("regions").joinpath("campaigns")
+    return ", ".join(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))

@@ -1,0 +1,59 @@
+"""Campaign files: the embedded ones, and what is said of bad ones."""
+
+import pytest
+import yaml
+
+from regions.campaign import CampaignError, load_campaign
+from regions.registry import UnknownCityError
+
+
+def test_china_has_342_cities_in_order():
+    cities = load_campaign("china").selected()
+    assert len(cities) == 342
+    assert [c.adcode for c in cities] == sorted(c.adcode for c in cities)
+
+
+def test_demo_has_three():
+    campaign = load_campaign("demo")
+    assert len(campaign.selected()) == 3
+    assert campaign.data_folder("990101").name == "990101"
+
+
+def write(tmp_path, **changes):
+    data = load_campaign("demo").model_dump(mode="json") | changes
+    path = tmp_path / "campaign.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+def test_round_trip(tmp_path):
+    assert load_campaign(write(tmp_path)) == load_campaign("demo")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"colour": 3}, "colour"),
+        ({"version": "one"}, "version"),
+        ({"cities": []}, "no cities"),
+        ({"grid": {"stride_px": 0}}, "grid.stride_px"),
+        ({"polygons": {"seed": 0.2, "grow": 0.6}}, "must not exceed"),
+        ({"polygons": {"refine": "sam"}}, "sam_weights"),
+    ],
+)
+def test_faults_are_named(tmp_path, changes, said):
+    with pytest.raises(CampaignError, match=said):
+        load_campaign(write(tmp_path, **changes))
+
+
+def test_unknown_names(tmp_path):
+    with pytest.raises(CampaignError, match="china"):
+        load_campaign("chine")
+    with pytest.raises(CampaignError, match="does not exist"):
+        load_campaign(tmp_path / "none.yaml")
+    with pytest.raises(UnknownCityError):
+        load_campaign(write(tmp_path, cities=["123456"])).selected()
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("a: [", encoding="utf-8")
+    with pytest.raises(CampaignError, match="YAML"):
+        load_campaign(bad)
