@@ -85,7 +85,7 @@ class Campaign(_Strict):
         data_root: Folder with one folder per adcode (the layout is at the top of this module).
         out_root: Folder that receives one product folder per adcode.
         checkpoint: Folder of the trained model.
-        demo: Where set, missing data of demo cities are generated: side in metres.
+        demo_side_m: Where set, missing data of demo cities are generated with this side.
         grid: Grid and tiling.
         polygons: Vectorising.
         batch_size: Tiles per batch of the model.

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -15,3 +16,8 @@ def shared() -> Path:
     if not (path / "README.md").exists():
         pytest.skip(f"shared data not found at {path}: set UVMAP_SHARED to run this test")
     return path
+
+
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("dev", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
