@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from pipeline.errors import PipelineError
 
 IMAGERY_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg")
@@ -12,6 +15,33 @@ AREA_SUFFIXES = (".gpkg", ".geojson", ".parquet", ".shp")
 
 class MissingSourcesError(PipelineError):
     """A city's folder is absent or holds no imagery."""
+
+
+class SourceNotesError(PipelineError):
+    """A city's `sources.yaml` does not fit the schema."""
+
+
+class SourceNotes(BaseModel):
+    """What the files do not say themselves; read from `sources.yaml` in the city's folder.
+
+    Attributes:
+        imagery_crs: CRS of scenes that carry none, such as PNG with a world file.
+        image_date: Date or period of the imagery, ISO 8601.
+        image_source: Provider and product.
+        vectors_date: Date of the vector extract, ISO 8601.
+        imagery_licence: Terms of the imagery, as far as derived vectors are concerned.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    imagery_crs: str | None = None
+    image_date: str | None = None
+    image_source: str | None = None
+    vectors_date: str | None = None
+    imagery_licence: str | None = None
+
+
+NO_NOTES = SourceNotes()
 
 
 @dataclass(frozen=True)
@@ -26,6 +56,7 @@ class CitySources:
         reference: Reference urban villages, or None.
         districts: Areas with a role (train, validation, assess), or None.
         heights: Building-height rasters in metres.
+        notes: Dates, source and CRS that the files do not carry.
     """
 
     adcode: str
@@ -35,6 +66,7 @@ class CitySources:
     reference: Path | None
     districts: Path | None
     heights: tuple[Path, ...]
+    notes: SourceNotes = NO_NOTES
 
     @property
     def size_bytes(self) -> int:
@@ -48,6 +80,7 @@ def find_sources(folder: Path, adcode: str) -> CitySources:
 
     Raises:
         MissingSourcesError: the folder is absent, or has no imagery.
+        SourceNotesError: its `sources.yaml` has unknown or wrong fields.
     """
     if not folder.is_dir():
         raise MissingSourcesError(f"{folder}: no data folder for {adcode}; put its scenes into {folder}/imagery/")
@@ -64,6 +97,7 @@ def find_sources(folder: Path, adcode: str) -> CitySources:
         reference=_one(folder / "labels", "uv"),
         districts=_one(folder / "labels", "districts"),
         heights=_files(folder / "heights", IMAGERY_SUFFIXES[:3]),
+        notes=_notes(folder / "sources.yaml"),
     )
 
 
@@ -76,3 +110,13 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
 def _one(folder: Path, stem: str) -> Path | None:
     found = [folder / f"{stem}{suffix}" for suffix in AREA_SUFFIXES]
     return next((p for p in found if p.exists()), None)
+
+
+def _notes(path: Path) -> SourceNotes:
+    if not path.exists():
+        return SourceNotes()
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - builds strings only: dates stay text
+        return SourceNotes.model_validate(data or {})
+    except (yaml.YAMLError, ValidationError) as error:
+        raise SourceNotesError(f"{path}: {'; '.join(str(error).splitlines()[:3])}") from error
