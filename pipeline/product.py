@@ -53,7 +53,9 @@ def scores_path(folder: Path, adcode: str) -> Path:
 
 def write_polygons(polygons: gpd.GeoDataFrame, folder: Path, adcode: str) -> None:
     """Write the polygons as GeoParquet and GeoPackage, byte-reproducibly, in Hilbert order."""
-    order = np.argsort(polygons.hilbert_distance().to_numpy(), kind="stable") if len(polygons) else []
+    order: list[int] = (
+        np.argsort(polygons.hilbert_distance().to_numpy(), kind="stable").tolist() if len(polygons) else []
+    )
     ordered = polygons.iloc[order].reset_index(drop=True)
     parquet, package = polygon_paths(folder, adcode)
     ordered.to_parquet(
