@@ -1,1 +1,37 @@
-"""From scores to urban-village polygons, exact across seams."""
+"""Polygons: from the score raster to urban villages, the same whatever the blocks."""
+
+from pipeline.polygons.config import (
+    SCORE_MAX,
+    SCORE_NODATA,
+    BarrierConfig,
+    ExclusionConfig,
+    PolygonConfig,
+    PolygonError,
+    score_at_least,
+)
+from pipeline.polygons.scores import ScoreSource, score_reader
+from pipeline.polygons.simplification import Simplified, simplify_polygons
+from pipeline.polygons.vectorize import (
+    FoundVillages,
+    find_villages,
+    polygonize_mask,
+    vectorize_scores,
+)
+
+__all__ = [
+    "SCORE_MAX",
+    "SCORE_NODATA",
+    "BarrierConfig",
+    "ExclusionConfig",
+    "FoundVillages",
+    "PolygonConfig",
+    "PolygonError",
+    "ScoreSource",
+    "Simplified",
+    "find_villages",
+    "polygonize_mask",
+    "score_at_least",
+    "score_reader",
+    "simplify_polygons",
+    "vectorize_scores",
+]
