@@ -1,0 +1,246 @@
+"""Bring imagery onto a city's grid once: resample what is off the grid, write tiles where there were strips.
+
+Kernel: bilinear, which GDAL widens where the source is finer than the grid, so that no source pixel is left out;
+masked pixels weigh nothing, and a pixel is valid where at least half of its kernel was. A scene that already lies
+on the grid is copied as it is, to the bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as RasterioWindow
+
+from pipeline.grid import Grid, Window
+from pipeline.imagery.errors import ImageryError, OffGridError, UntiledRasterError
+from pipeline.imagery.scene import Scene, inspect, opened
+from pipeline.imagery.source import ImageSource, check_overlap, open_imagery, scene_stretch
+from pipeline.imagery.stretch import Stretch
+
+KERNEL = Resampling.bilinear
+INGEST_VERSION = 1
+TILE_PX = 512
+CHUNK_PX = 2048
+TAG = "UVMAP_INGEST"
+
+
+def prepare_imagery(
+    paths: Sequence[Path | str],
+    *,
+    grid: Grid,
+    out: Path,
+    bands: int = 3,
+    band_indexes: tuple[int, ...] | None = None,
+    crs: str | None = None,
+) -> list[Path | str]:
+    """The paths to open for a grid: the given ones where they can be read as they are, else ``[out]``, ingested.
+
+    Raises:
+        ImageryError: as `open_imagery` and `ingest` do.
+    """
+    try:
+        open_imagery(paths, grid=grid, bands=bands, band_indexes=band_indexes, crs=crs).close()
+    except (OffGridError, UntiledRasterError):
+        return [ingest(paths, grid, out, bands=bands, band_indexes=band_indexes, crs=crs)]
+    return list(paths)
+
+
+def ingest(
+    paths: Sequence[Path | str],
+    grid: Grid,
+    out: Path,
+    *,
+    bands: int = 3,
+    band_indexes: tuple[int, ...] | None = None,
+    crs: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the mosaic of all scenes on ``grid`` as one tiled GeoTIFF, uint8, with an internal mask.
+
+    The same inputs give the same file; it is written beside its place and moved there when complete. Where it
+    is there already and its inputs' stamp has not changed, nothing is done.
+
+    Args:
+        paths: Scenes in any CRS and orientation, topmost first.
+        grid: Where they go.
+        out: The file to write.
+        bands: Bands to take.
+        band_indexes: 1-based bands in this order; the first ``bands`` where None.
+        crs: CRS of files that state none.
+        progress: Called with (chunks done, chunks in all).
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ImageryError: as `open_imagery`, but off-grid scenes and strips are what it mends.
+    """
+    if not paths:
+        raise ImageryError("no imagery given: name at least one raster file")
+    indexes = band_indexes or tuple(range(1, bands + 1))
+    scenes = [inspect(p, bands=max(indexes), crs=crs) for p in paths]
+    check_overlap(scenes, grid)
+    stretches = [scene_stretch(s, indexes) for s in scenes]
+    record = {
+        "version": INGEST_VERSION,
+        "kernel": KERNEL.name,
+        "order": "first on top",
+        "grid": asdict(grid),
+        "scenes": [
+            {
+                "file": Path(s.path).name,
+                "stamp": _scene_stamp(s, indexes),
+                "resampled": s.window_on(grid) is None,
+                "stretch": None if t is None else asdict(t),
+            }
+            for s, t in zip(scenes, stretches, strict=True)
+        ],
+    }
+    if _recorded(out) == record:
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.part")
+    layers = [_Layer(s, grid, indexes) for s in scenes]
+    profile = {
+        "driver": "GTiff",
+        "dtype": "uint8",
+        "count": len(indexes),
+        "height": grid.height_px,
+        "width": grid.width_px,
+        "crs": grid.crs,
+        "transform": Affine(*grid.transform),
+        "tiled": True,
+        "blockxsize": TILE_PX,
+        "blockysize": TILE_PX,
+        "interleave": "pixel",
+        "compress": "DEFLATE",
+        "predictor": 2,
+        "zlevel": 6,
+        "sparse_ok": True,
+        "bigtiff": "IF_SAFER",
+    } | ({"photometric": "RGB"} if len(indexes) == 3 else {})
+    chunks = list(grid.blocks(CHUNK_PX))
+    try:
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(part, "w", **profile) as sink:
+            sink.update_tags(**{TAG: json.dumps(record, sort_keys=True)})
+            for n, chunk in enumerate(chunks):
+                pixels, valid = _mosaic(layers, stretches, chunk)
+                place = RasterioWindow(chunk.col_px, chunk.row_px, chunk.width_px, chunk.height_px)
+                if valid.any():
+                    sink.write(pixels, window=place)
+                sink.write_mask(valid, window=place)
+                if progress is not None:
+                    progress(n + 1, len(chunks))
+        os.replace(part, out)  # noqa: PTH105 -- the call whose atomicity is meant
+    except RasterioError as error:
+        raise ImageryError(
+            f"{out}: cannot be written ({str(error.__cause__ or error).splitlines()[0]}): free space on that disk, "
+            "then run again"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return out
+
+
+def _recorded(out: Path) -> object:
+    if not out.exists():
+        return None
+    try:
+        with rasterio.open(out) as dataset:
+            return json.loads(dataset.tags().get(TAG, "null"))
+    except (RasterioError, json.JSONDecodeError):
+        return None
+
+
+def _scene_stamp(scene: Scene, indexes: tuple[int, ...]) -> str:
+    own = Window(0, 0, scene.height_px, scene.width_px)
+    frame = Grid("EPSG:3857", 1.0, 0, 0, scene.height_px, scene.width_px)  # any: only the scene's own pixels count
+    with ImageSource([scene], [own], grid=frame, band_indexes=indexes, stretches=[None]) as source:
+        return hashlib.sha256(f"{scene.transform} {scene.crs} {source.stamp(own)}".encode()).hexdigest()
+
+
+class _Layer:
+    """One scene as seen on the grid, resampled where need be."""
+
+    def __init__(self, scene: Scene, grid: Grid, indexes: tuple[int, ...]) -> None:
+        self.scene, self.grid, self.indexes = scene, grid, indexes
+        self.window = scene.window_on(grid)
+        left, bottom, right, top = scene.bounds_in(grid.crs)
+        self.reach = grid.window_of_bounds((left, bottom, right, top)).padded(1)
+
+    def read(self, chunk: Window) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.bool_]] | None:
+        """Pixels (bands, H, W) and valid (H, W) of a chunk, or None where the scene does not reach it."""
+        if self.reach.intersection(chunk).is_empty:
+            return None
+        if self.window is not None:
+            return self._copied(chunk, self.window)
+        return self._warped(chunk)
+
+    def _copied(self, chunk: Window, own: Window) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.bool_]]:
+        pixels = np.zeros((len(self.indexes), chunk.height_px, chunk.width_px), self.scene.dtype)
+        valid = np.zeros((chunk.height_px, chunk.width_px), np.bool_)
+        part = chunk.intersection(own)
+        if not part.is_empty:
+            rows, cols = part.slices_in(chunk)
+            inside = RasterioWindow(part.col_px - own.col_px, part.row_px - own.row_px, part.width_px, part.height_px)
+            with opened(self.scene.path) as dataset:
+                pixels[:, rows, cols] = dataset.read(self.indexes, window=inside)
+                valid[rows, cols] = dataset.dataset_mask(window=inside) > 0
+        return pixels, valid
+
+    def _warped(self, chunk: Window) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.bool_]]:
+        left, _, _, top = self.grid.window_bounds_m(chunk)
+        r = self.grid.resolution_m
+        add_alpha = self.scene.alpha_band is None
+        with (
+            opened(self.scene.path) as dataset,
+            WarpedVRT(
+                dataset,
+                src_crs=self.scene.crs,
+                crs=self.grid.crs,
+                transform=Affine(r, 0.0, left, 0.0, -r, top),
+                height=chunk.height_px,
+                width=chunk.width_px,
+                resampling=KERNEL,
+                add_alpha=add_alpha,
+                dtype=self.scene.dtype,
+                UNIFIED_SRC_NODATA="YES",
+            ) as view,
+        ):
+            pixels = view.read(self.indexes)
+            alpha = view.read(view.count if add_alpha else self.scene.alpha_band)
+        return pixels, alpha > np.iinfo(alpha.dtype).max // 2
+
+
+def _mosaic(
+    layers: Sequence[_Layer], stretches: Sequence[Stretch | None], chunk: Window
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    shape = (chunk.height_px, chunk.width_px)
+    pixels = np.zeros((len(layers[0].indexes), *shape), np.uint8)
+    valid = np.zeros(shape, np.bool_)
+    for layer, stretch in zip(layers, stretches, strict=True):
+        if valid.all():
+            break
+        seen = layer.read(chunk)
+        if seen is None:
+            continue
+        values, there = seen
+        take = there & ~valid
+        if stretch is not None:
+            table = stretch.tables()
+            values = np.stack([np.take(table[b], values[b]) for b in range(len(values))])
+        np.copyto(pixels, values, where=take, casting="unsafe")
+        valid |= take
+    return pixels, valid
