@@ -82,7 +82,7 @@ class TileGraphs:
     @property
     def is_rich(self) -> bool:
         """Whether edges carry the `RICH_COLUMNS`."""
-        return self.edge_attr["point", "point"].shape[1] > len(RELATIONS["point", "point"])
+        return bool(self.edge_attr["point", "point"].shape[1] > len(RELATIONS["point", "point"]))
 
     def n_nodes(self, node_type: NodeType) -> int:
         """Number of nodes of a type over all tiles."""
