@@ -1,0 +1,150 @@
+"""A product's files: checksums, byte equality, the STAC item, the report page."""
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pystac
+import pytest
+import rasterio
+import shapely
+
+from pipeline.files import replacing, replacing_folder, sha256_of
+from pipeline.grid import Grid
+from pipeline.polygon_mask import write_polygon_mask
+from pipeline.product import (
+    ProductError,
+    check_product,
+    polygon_paths,
+    read_manifest,
+    scores_path,
+    write_manifest,
+    write_polygons,
+    write_report,
+    write_stac_item,
+)
+from pipeline.report import ReportTable, score_colours
+
+GRID = Grid("EPSG:32649", 1.0, 500_000, -2_500_300, 300, 400)
+
+
+@pytest.fixture
+def polygons():
+    left, _, _, top = GRID.bounds_m
+    boxes = [shapely.box(left + 20 + 60 * k, top - 80, left + 60 + 60 * k, top - 20) for k in range(5)]
+    return gpd.GeoDataFrame(
+        {
+            "uv_id": [f"u{k}" for k in range(5)],
+            "tiles": [[1, 2]] * 5,
+            "height": pd.array([1.5, None, 2, 3, 4], "Float64"),
+        },
+        geometry=boxes,
+        crs=GRID.crs,
+    )
+
+
+def product(folder, polygons):
+    folder.mkdir()
+    scores = np.full((GRID.height_px, GRID.width_px), 255, np.uint8)
+    scores[:200] = 0
+    scores[20:80, 20:300] = 250
+    with rasterio.open(
+        scores_path(folder, "440300"), "w", driver="COG", dtype="uint8", count=1, height=300, width=400, crs=GRID.crs,
+        transform=rasterio.Affine(*GRID.transform), nodata=255,
+    ) as sink:  # fmt: skip
+        sink.write(scores, 1)
+    write_polygons(polygons, folder, "440300")
+    tables = [ReportTable("Accuracy", ("area", "IoU"), (("north", 0.8123), ("<b>south", None)), "a note")]
+    write_report(
+        folder, adcode="440300", title="Shenzhen", subtitle="test", grid=GRID, image=np.zeros((30, 40, 3), np.uint8),
+        outlines=[("villages", polygons, "#d00")], tables=tables, notes=["kept"],
+    )  # fmt: skip
+    write_stac_item(folder, adcode="440300", name="Shenzhen", grid=GRID, image_date="2023-05-01", properties={})
+    write_manifest(folder, adcode="440300", inputs={}, parameters={}, figures={}, counts={})
+    return folder
+
+
+def test_same_content_gives_the_same_bytes(tmp_path, polygons):
+    one, two = product(tmp_path / "a", polygons), product(tmp_path / "b", polygons)
+    assert {p.name: sha256_of(p) for p in one.iterdir()} == {p.name: sha256_of(p) for p in two.iterdir()}
+    assert check_product(one) == []
+
+
+def test_damage_is_found(tmp_path, polygons):
+    folder = product(tmp_path / "a", polygons)
+    (folder / "report.html").write_text("x", encoding="utf-8")
+    scores_path(folder, "440300").unlink()
+    faults = check_product(folder)
+    assert len(faults) == 2
+    assert any("missing" in f for f in faults)
+    with pytest.raises(ProductError, match="uvmap map"):
+        read_manifest(tmp_path)
+
+
+def test_tables_can_be_read_by_box_and_by_desktop_software(tmp_path, polygons):
+    parquet, package = polygon_paths(product(tmp_path / "a", polygons), "440300")
+    left, _, _, top = GRID.bounds_m
+    near = gpd.read_parquet(parquet, bbox=(left, top - 90, left + 70, top))
+    assert set(near["uv_id"]) == {"u0"}
+    assert gpd.read_file(package)["tiles"].tolist() == ["[1, 2]"] * 5
+
+
+def test_no_village_is_a_product_too(tmp_path, polygons):
+    folder = product(tmp_path / "a", polygons.iloc[:0])
+    assert len(gpd.read_parquet(polygon_paths(folder, "440300")[0])) == 0
+    assert check_product(folder) == []
+
+
+def test_item(tmp_path, polygons):
+    folder = product(tmp_path / "a", polygons)
+    item = pystac.Item.from_file(folder / "440300_item.json")
+    assert item.properties["proj:code"] == GRID.crs
+    asset = item.assets["scores_tif"]
+    assert asset.extra_fields["file:checksum"] == "1220" + sha256_of(scores_path(folder, "440300"))
+    west, south, east, north = item.bbox
+    assert 110 < west < east < 112
+    assert 22 < south < north < 23
+
+
+def test_report_needs_no_network(tmp_path, polygons):
+    text = (product(tmp_path / "a", polygons) / "report.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;south" in text
+    assert "0.812" in text
+    assert 'src="http' not in text
+    assert "link rel" not in text.split("</style>")[0]
+
+
+def test_score_colours():
+    colours = score_colours(np.array([[0, 250, 255]], np.uint8))
+    assert colours[0, 0, 3] == 0
+    assert colours[0, 1, 3] == 255
+    assert tuple(colours[0, 2]) == (120, 120, 120, 160)
+
+
+def test_polygon_mask(tmp_path, polygons):
+    folder = product(tmp_path / "a", polygons)
+    out = write_polygon_mask(scores_path(folder, "440300"), polygons, tmp_path / "mask.tif")
+    with rasterio.open(out) as raster:
+        mask = raster.read(1)
+    assert (mask[200:] == 255).all()
+    assert (mask[:200] == 1).sum() == polygons.area.sum() == 5 * 40 * 60
+
+
+def test_replacing_leaves_the_old_file_when_the_block_fails(tmp_path):
+    path = tmp_path / "f.txt"
+    path.write_text("old")
+
+    def half(target):
+        with replacing(target) as temporary:
+            temporary.write_text("new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        half(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["f.txt"]
+    assert path.read_text() == "old"
+    folder = tmp_path / "d"
+    for content in ("one", "two"):
+        with replacing_folder(folder) as temporary:
+            (temporary / content).write_text(content)
+    assert [p.name for p in folder.iterdir()] == ["two"]
+    assert {p.name for p in tmp_path.iterdir()} == {"f.txt", "d"}
