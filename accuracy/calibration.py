@@ -1,0 +1,81 @@
+"""Calibration (post-stratification) of weights to the known totals of the wall-to-wall map.
+
+g_c = T_c / That_c for c = region x map class, w* = w g_c; the linearised residual is e = d - mean of d in the cell
+(weighted), and the variance is the design's variance of sum w* e. Matches R ``survey::postStratify``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from accuracy.arrays import Floats, Ints
+from accuracy.errors import DesignError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Cells of known size.
+
+    Attributes:
+        cell: int64 (n,), calibration cell of each point.
+        totals: float64 (Q,), known size of each cell, in the units of the weights.
+        names: Q names.
+    """
+
+    cell: Ints
+    totals: Floats
+    names: tuple[str, ...]
+
+    def factors(self, weight: Floats) -> Floats:
+        """float64 (n,): g of each point's cell."""
+        estimated = np.bincount(self.cell, weight, minlength=len(self.totals))
+        return (self.totals / np.where(estimated > 0, estimated, 1))[self.cell]
+
+    def residuals(self, d: Floats, weight: Floats) -> Floats:
+        """float64 (n, K): d less the weighted mean of its cell."""
+        size = np.bincount(self.cell, weight, minlength=len(self.totals))
+        sums = np.zeros((len(self.totals), d.shape[1]))
+        np.add.at(sums, self.cell, weight[:, None] * d)
+        return np.asarray(d - (sums / np.where(size > 0, size, 1)[:, None])[self.cell])
+
+
+def calibrate(keys: pd.DataFrame, totals: Mapping[tuple[str, ...], float]) -> Calibration:
+    """Match points to known totals.
+
+    Args:
+        keys: Text columns that name each point's cell, for example region and map class.
+        totals: Size of every cell, keyed by the values of those columns.
+
+    Raises:
+        DesignError: A point's cell has no total, or a cell of positive size has no point.
+    """
+    wanted = {tuple(map(str, k)): float(v) for k, v in totals.items()}
+    here = list(keys.itertuples(index=False, name=None))
+    present = sorted(set(here))
+    unknown = [k for k in present if k not in wanted]
+    if unknown:
+        raise DesignError(
+            f"no known map total for {' x '.join(unknown[0])} ({len(unknown)} such cells; totals are known for"
+            f" {len(wanted)}): give the size of every {' x '.join(map(str, keys.columns))}"
+        )
+    empty = sorted(k for k, v in wanted.items() if v > 0 and k not in set(present))
+    if empty:
+        raise DesignError(
+            f"map total {wanted[empty[0]]:g} of {' x '.join(empty[0])} has no sampled point ({len(empty)} such cells):"
+            " its area is unassessed. Merge it with a similar cell or draw points there"
+        )
+    bad = [k for k in present if wanted[k] <= 0]
+    if bad:
+        raise DesignError(
+            f"map total of {' x '.join(bad[0])} is {wanted[bad[0]]:g}, but it holds sampled points: correct it"
+        )
+    number = {k: i for i, k in enumerate(present)}
+    return Calibration(
+        cell=np.array([number[k] for k in here], dtype=np.int64),
+        totals=np.array([wanted[k] for k in present]),
+        names=tuple(" x ".join(k) for k in present),
+    )

@@ -1,0 +1,105 @@
+"""Confidence intervals of proportions, for counts and for weighted estimates.
+
+logit_t          logit(p) +- t_df SE / (p (1 - p)), back-transformed: the default for weighted quantities
+wald_t           p +- t_df SE
+korn_graubard    Clopper-Pearson with the effective sample size p (1 - p) / SE^2 (t_{n-1} / t_df)^2, at most n
+wilson           Wilson 1927, method 3 of Newcombe 1998, for a count of one stratum
+clopper_pearson  exact, method 5 of Newcombe 1998, for a count of one stratum
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special, stats
+
+from accuracy.arrays import Floats
+from accuracy.errors import AccuracyError
+
+IntervalKind = Literal["logit_t", "wald_t", "wilson", "clopper_pearson", "korn_graubard"]
+INTERVAL_KINDS: tuple[IntervalKind, ...] = get_args(IntervalKind)
+
+
+def t_quantile(df: ArrayLike, level: float) -> Floats:
+    """Two-sided critical value of Student's t; infinite where df < 1 (no interval), the normal where df is inf."""
+    check_level(level)
+    df = np.asarray(df, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        value = np.where(np.isinf(df), stats.norm.ppf(0.5 + level / 2), stats.t.ppf(0.5 + level / 2, np.maximum(df, 1)))
+    return np.asarray(np.where(df < 1, np.inf, value))
+
+
+def wald_t(p: ArrayLike, se: ArrayLike, df: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Wald's p +- t SE; the whole line where df < 1 (inf times an SE of 0 is 0)."""
+    p, se = np.asarray(p, dtype=np.float64), np.asarray(se, dtype=np.float64)
+    half = np.where(se == 0, 0.0, t_quantile(df, level) * np.where(se == 0, 1.0, se))
+    return p - half, p + half
+
+
+def logit_t(p: ArrayLike, se: ArrayLike, df: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Wald's interval of logit(p), back-transformed (R ``svyciprop(method="xlogit")``); p itself at 0 and 1."""
+    p, se = np.asarray(p, dtype=np.float64), np.asarray(se, dtype=np.float64)
+    inner = (p > 0) & (p < 1)
+    q = np.where(inner, p, 0.5)
+    low, high = wald_t(special.logit(q), se / (q * (1 - q)), df, level)
+    return np.where(inner, special.expit(low), p), np.where(inner, special.expit(high), p)
+
+
+def wilson(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Wilson's score interval of k of n."""
+    k, n, z = *_counts(k, n), float(t_quantile(np.inf, level))
+    middle = (k + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
+    return np.where(k == 0, 0.0, middle - half), np.where(k == n, 1.0, middle + half)
+
+
+def clopper_pearson(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Exact interval of k of n; both may be fractional (effective sizes)."""
+    k, n = _counts(k, n)
+    tail = (1 - level) / 2
+    check_level(level)
+    with np.errstate(invalid="ignore"):
+        low = np.where(k <= 0, 0.0, stats.beta.ppf(tail, k, n - k + 1))
+        high = np.where(k >= n, 1.0, stats.beta.ppf(1 - tail, k + 1, n - k))
+    return low, high
+
+
+def korn_graubard(
+    p: ArrayLike, se: ArrayLike, df: ArrayLike, n: ArrayLike, level: float = 0.95, *, cap_at_n: bool = True
+) -> tuple[Floats, Floats]:
+    """Clopper-Pearson at the effective sample size (Korn & Graubard 1998; R ``svyciprop(method="beta")``).
+
+    ``cap_at_n`` keeps a design better than simple random sampling from claiming more points than there are (R's
+    older versions do not cap). At p = 0 or 1 the standard error is 0 and says nothing: the effective size is then n.
+    """
+    p, se, n = (np.asarray(v, dtype=np.float64) for v in (p, se, n))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shrink = np.where(np.isinf(df), 1.0, t_quantile(np.maximum(n - 1, 1), level) / t_quantile(df, level))
+        effective = np.where(se > 0, p * (1 - p) / np.square(se) * np.square(shrink), n)
+    effective = np.clip(effective, 1e-9, n if cap_at_n else np.inf)
+    return clopper_pearson(effective * p, effective, level)
+
+
+def zero_count_bound(n: ArrayLike, level: float = 0.95) -> Floats:
+    """One-sided upper bound of a rate of which n independent units show none: 1 - (1 - level)^(1/n).
+
+    0 of 100 at 95 %: 2.95 % (the rule of three says 3 %).
+    """
+    check_level(level)
+    n = np.maximum(np.asarray(n, dtype=np.float64), 1e-9)
+    return np.asarray(1 - np.power(1 - level, 1 / n))
+
+
+def check_level(level: float) -> None:
+    """Raise unless 0 < level < 1."""
+    if not 0 < level < 1:
+        raise AccuracyError(f"confidence level {level} is outside (0, 1): give for example 0.95")
+
+
+def _counts(k: ArrayLike, n: ArrayLike) -> tuple[Floats, Floats]:
+    k, n = np.asarray(k, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    if np.any(n <= 0) or np.any(k < 0) or np.any(k > n * (1 + 1e-12)):
+        raise AccuracyError(f"counts {k} of {n}: k must lie between 0 and n, and n above 0")
+    return k, n
