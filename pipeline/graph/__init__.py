@@ -1,1 +1,6 @@
-"""Map features to city graphs, and city graphs to tile graphs."""
+"""City graphs: features as nodes, their spatial relations as edges, and the tile graphs that the model sees."""
+
+from pipeline.graph.city import CityGraph
+from pipeline.graph.errors import CityGraphError
+
+__all__ = ["CityGraph", "CityGraphError"]

@@ -1,0 +1,90 @@
+"""What a city graph takes from tags: the table of distinct tag sets, heights, and which features are buildings."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+STOREY_M = 3.0
+"""Height taken for one storey where only `building:levels` is tagged."""
+
+_SAYS_NOTHING = re.compile(
+    r"^((alt|old|official|short|int|loc|reg|nat|sorting)_name|name|wikidata|wikipedia|website|url|image|phone|fax|email"
+    r"|mobile|contact|source|source_ref|note|fixme|FIXME|description|comment|created_by|attribution|ref|addr|old_ref"
+    r"|height|building:levels|building:height|est_height|start_date|check_date|survey:date|opening_hours|operator|brand"
+    r"|network|import_uuid|gml_id|uuid|building_id|gnis|tiger|CLC|osm_id|osm_relation|id|root_id|min_zoom|max_zoom"
+    r"|sort_rank|scale_rank|collision_rank|population_rank|kind_tile_rank|label_placement|area|volume|OBJECTID|Shape_.*)(:.*)?$"
+)
+_NUMBER = re.compile(r"^\s*(\d+(?:[.,]\d+)?)\s*(m|metres?|meters?|米|ft|feet|')?\s*(?:\d+(?:\.\d+)?\s*\")?\s*$")
+_FEET = {"ft", "feet", "'"}
+
+
+@dataclass(frozen=True)
+class Semantics:
+    """Tags of n features as numbers.
+
+    Attributes:
+        texts: Distinct canonical tag sets, sorted.
+        tag_set: int32 (n,), row in ``texts``.
+        height_m: float32 (n,), NaN where neither height nor storeys are tagged.
+        building: bool (n,), tagged as a building or a part of one.
+    """
+
+    texts: tuple[str, ...]
+    tag_set: NDArray[np.int32]
+    height_m: NDArray[np.float32]
+    building: NDArray[np.bool_]
+
+
+def semantics_of(tags: NDArray[np.object_], *, all_keys: bool) -> Semantics:
+    """Read the tag sets (n,) (JSON objects); each distinct one is parsed once.
+
+    Args:
+        tags: Canonical tag sets.
+        all_keys: Keep every key. Otherwise keys whose values name a thing rather than say what kind it is (names,
+            addresses, references, sources, dates) are left out of ``texts``, and so is height, which is a geometry
+            column.
+    """
+    codes, distinct = pd.factorize(tags)
+    parsed = [json.loads(t) for t in distinct]
+    kept = [
+        json.dumps(
+            dict(sorted((k, v) for k, v in p.items() if all_keys or not _SAYS_NOTHING.match(k))),
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+        for p in parsed
+    ]
+    texts, row = np.unique(np.array(kept, object), return_inverse=True) if kept else (np.zeros(0, object), np.zeros(0))
+    height = np.array([height_m(p) for p in parsed], np.float32)
+    building = np.array([_is_building(p) for p in parsed], bool)
+    return Semantics(tuple(texts), row.astype(np.int32)[codes], height[codes], building[codes])
+
+
+def tag_sets_of(texts: Sequence[str]) -> list[dict[str, str]]:
+    """The tag sets as dictionaries."""
+    return [json.loads(t) for t in texts]
+
+
+def height_m(tags: dict[str, str]) -> float:
+    """Height in metres from `height` (metres unless it says feet) or from `building:levels`; NaN where unknown."""
+    for key, factor in (("height", 1.0), ("building:height", 1.0), ("est_height", 1.0), ("building:levels", STOREY_M)):
+        match = _NUMBER.match(tags.get(key, ""))
+        if match:
+            value = float(match[1].replace(",", ".")) * factor * (0.3048 if match[2] in _FEET else 1.0)
+            if 0 < value < 1000:
+                return value
+    return float("nan")
+
+
+def _is_building(tags: dict[str, str]) -> bool:
+    return any(tags.get(k, "no") != "no" for k in ("building", "building:part")) or tags.get("kind") in {
+        "building",
+        "building_part",
+    }
