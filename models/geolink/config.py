@@ -31,7 +31,9 @@ class GeoLinkConfig(BaseModel):
         width, depth, heads, mlp_ratio: The image transformer.
         output_layers: Blocks (from 0) whose raw output is a feature map; the last entry stands for the fused map,
             which comes from the end of the transformer. The ``cells`` stem puts its two fine maps before these.
-        norm_eps: Epsilon of the image transformer's norms.
+        norm_eps: Epsilon of the norms within image blocks.
+        last_norm_eps: Epsilon of the image encoder's last norm and of the decoder's norms: timm's 1e-6, so that
+            the export to timm is exact; the published network has 1e-5.
         semantic_width: Width of a tag set's embedding.
         osm_width, osm_layers: The graph network.
         fusion_width, fusion_heads, fusion_blocks, fusion_dropout: The two-way attention of patches and nodes.
@@ -72,7 +74,8 @@ class GeoLinkConfig(BaseModel):
     heads: int = Field(16, gt=0)
     mlp_ratio: float = Field(4.0, gt=0)
     output_layers: tuple[int, ...] = (7, 11, 15, 23)
-    norm_eps: float = 1e-6
+    norm_eps: float = Field(1e-6, gt=0)
+    last_norm_eps: float = Field(1e-6, gt=0)
     semantic_width: int = Field(512, gt=0)
     osm_width: int = Field(128, gt=0)
     osm_layers: int = Field(1, gt=0)
@@ -206,6 +209,7 @@ class GeoLinkConfig(BaseModel):
             changes: Fields to set.
         """
         switches: dict[str, Any] = {
+            "last_norm_eps": 1e-5,
             "fusion_dropout": 0.1,
             "osm_norm": "tile",
             "edge_attributes": False,

@@ -119,7 +119,7 @@ class ImageEncoder(nn.Module):
             Block(config.width, config.heads, config.mlp_ratio, qkv_bias=True, norm_layer=norm)
             for _ in range(config.depth)
         )
-        self.norm = norm(config.width)
+        self.norm = nn.LayerNorm(config.width, eps=config.last_norm_eps)
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Encode images.
