@@ -1,1 +1,29 @@
-"""From a city's sources to its score raster: the same however the work is cut."""
+"""Scores: from a city's imagery and vectors to its score raster."""
+
+from pipeline.inference.blocks import BlockId, BlockPlan
+from pipeline.inference.errors import AreaError, InferenceError, ModelMismatchError, ModelOutputError, ScoreFileError
+from pipeline.inference.progress import JsonLinesProgress, Progress
+from pipeline.inference.protocols import GraphSource, Imagery, TensorTileModel, TileModel
+from pipeline.inference.scores import DEFAULT_BLOCK_PX, ScoreResult, predict_scores
+from pipeline.inference.weights import LEVELS, NOT_PREDICTED
+
+__all__ = [
+    "DEFAULT_BLOCK_PX",
+    "LEVELS",
+    "NOT_PREDICTED",
+    "AreaError",
+    "BlockId",
+    "BlockPlan",
+    "GraphSource",
+    "Imagery",
+    "InferenceError",
+    "JsonLinesProgress",
+    "ModelMismatchError",
+    "ModelOutputError",
+    "Progress",
+    "ScoreFileError",
+    "ScoreResult",
+    "TensorTileModel",
+    "TileModel",
+    "predict_scores",
+]

@@ -1,0 +1,84 @@
+"""The area of interest, per tile and per pixel, the same however the city is cut."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+from shapely.geometry.base import BaseGeometry
+
+from pipeline.grid import Grid, Window
+from pipeline.inference.errors import AreaError
+
+CELL_PX = 1024
+
+
+class AreaOfInterest:
+    """A polygon in the grid's CRS, and which pixels have their centre in it.
+
+    Pixels are rasterised in cells anchored to the origin of the CRS, never per block: rounding at the outline could
+    otherwise differ between two ways of cutting.
+    """
+
+    def __init__(self, geometry: BaseGeometry | None, grid: Grid) -> None:
+        self._grid = grid
+        self._geometry = geometry
+        if geometry is not None:
+            if geometry.is_empty or geometry.area == 0.0:
+                raise AreaError("the area of interest is empty: give a polygon")
+            if not geometry.intersects(shapely.box(*grid.bounds_m)):
+                raise AreaError(
+                    f"the area of interest {_box(geometry.bounds)} does not meet the grid {_box(grid.bounds_m)} "
+                    f"({grid.crs}): reproject it to the grid's CRS, or give the grid of this place"
+                )
+            shapely.prepare(geometry)
+        self._cell = lru_cache(maxsize=64)(self._rasterised)
+
+    def touches(self, bounds_m: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which boxes (K, 4) left, bottom, right, top meet the area: bool (K,)."""
+        if self._geometry is None:
+            return np.ones(len(bounds_m), np.bool_)
+        hits: NDArray[np.bool_] = shapely.intersects(self._geometry, shapely.box(*bounds_m.T))
+        return hits
+
+    def mask(self, window: Window) -> NDArray[np.bool_]:
+        """Which pixels of a window of the grid are in the grid and have their centre in the area: bool (H, W)."""
+        mask = np.zeros((window.height_px, window.width_px), np.bool_)
+        inside = window.intersection(self._grid.window)
+        if inside.is_empty:
+            return mask
+        mask[inside.slices_in(window)] = True
+        if self._geometry is None:
+            return mask
+        g = self._grid
+        rows = range((g.first_row + inside.row_px) // CELL_PX, (g.first_row + inside.stop_row_px - 1) // CELL_PX + 1)
+        cols = range((g.first_col + inside.col_px) // CELL_PX, (g.first_col + inside.stop_col_px - 1) // CELL_PX + 1)
+        for i in rows:
+            for j in cols:
+                cell = Window(i * CELL_PX - g.first_row, j * CELL_PX - g.first_col, CELL_PX, CELL_PX)
+                part = cell.intersection(inside)
+                covered = self._cell(i, j)
+                mask[part.slices_in(window)] = covered if isinstance(covered, bool) else covered[part.slices_in(cell)]
+        return mask
+
+    def _rasterised(self, i: int, j: int) -> NDArray[np.bool_] | bool:
+        side = CELL_PX * self._grid.resolution_m
+        left, top = j * side, -i * side
+        box = shapely.box(left, top - side, left + side, top)
+        if self._geometry is None or self._geometry.contains(box):
+            return True
+        if not self._geometry.intersects(box):
+            return False
+        r = self._grid.resolution_m
+        burned = rasterize(
+            [self._geometry], out_shape=(CELL_PX, CELL_PX), transform=Affine(r, 0.0, left, 0.0, -r, top), dtype="uint8"
+        )
+        return np.asarray(burned > 0)
+
+
+def _box(bounds: tuple[float, float, float, float]) -> str:
+    return "({:.0f}, {:.0f})..({:.0f}, {:.0f})".format(*bounds)

@@ -1,0 +1,150 @@
+"""From a city's sources to its score raster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from shapely.geometry.base import BaseGeometry
+
+from pipeline.grid import Grid, Tiling
+from pipeline.inference.area import AreaOfInterest
+from pipeline.inference.assembly import ASSEMBLY_VERSION, assemble, tags_of
+from pipeline.inference.blocks import BlockPlan
+from pipeline.inference.engine import BlocksDone, check_fit, predict_blocks
+from pipeline.inference.errors import InferenceError
+from pipeline.inference.progress import JsonLinesProgress, Progress
+from pipeline.inference.protocols import GraphSource, Imagery, TileModel, output_count
+from pipeline.inference.reading import STAGE_VERSION
+from pipeline.ledger import Ledger, digest_of
+
+DEFAULT_BLOCK_PX = 2048
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What `predict_scores` did.
+
+    Attributes:
+        path: The score raster: uint8, 0 to 250 for probability 0 to 1, 255 = not predicted; a second band holds
+            the disagreement where the model gives one.
+        blocks_total: Blocks of the grid.
+        blocks_done: Computed in this run.
+        blocks_reused: Taken from the ledger.
+        blocks_skipped: Without imagery or outside the area of interest.
+        tiles: Tiles scored in this run.
+        predicted_px: Pixels with a score.
+        not_predicted_px: Pixels without.
+        assembled: Whether the raster was written in this run (False: it was there and whole).
+        seconds: Working seconds per phase: read, pack, model, blend, write, assemble; and "all", wall clock.
+        digest: SHA-256 of the raster's bytes.
+        key: Digest of all that shaped it.
+    """
+
+    path: Path
+    blocks_total: int
+    blocks_done: int
+    blocks_reused: int
+    blocks_skipped: int
+    tiles: int
+    predicted_px: int
+    not_predicted_px: int
+    assembled: bool
+    seconds: dict[str, float]
+    digest: str
+    key: str
+
+
+def predict_scores(
+    imagery: Imagery,
+    model: TileModel,
+    graphs: GraphSource | None,
+    *,
+    grid: Grid,
+    tiling: Tiling,
+    out: Path,
+    work: Path,
+    aoi: BaseGeometry | None = None,
+    block_px: int = DEFAULT_BLOCK_PX,
+    readers: int = 2,
+    progress: Callable[[Progress], None] | None = None,
+) -> ScoreResult:
+    """Score a city and write its raster, continuing whatever an earlier run left in ``work``.
+
+    The score of a pixel depends on the imagery, the vectors and the model alone: not on ``block_px``, ``readers``,
+    the grid's extent, or where an earlier run was cut off.
+
+    Args:
+        imagery: Imagery on ``grid``.
+        model: The model.
+        graphs: Source of tile graphs, or None.
+        grid: The city's grid.
+        tiling: Tiles of the model's size, and their stride.
+        out: The raster to write.
+        work: Folder of the ledger; keep it to redo only what changes, remove it to forget.
+        aoi: Where to predict, in the grid's CRS; everywhere where None.
+        block_px: Side of what is read at once; memory grows with its square.
+        readers: Threads that read and decode.
+        progress: Called after each block; ``work/progress.jsonl`` is written in any case.
+
+    Raises:
+        PipelineError: bad imagery, a model that does not fit, a full disk, or a work folder in use.
+    """
+    start = time.perf_counter()
+    if readers < 1:
+        raise InferenceError(f"readers must be at least 1, got {readers}")
+    plan = BlockPlan.of_size(grid, tiling, block_px=block_px)
+    check_fit(imagery, model, plan)
+    area = AreaOfInterest(aoi, grid)
+    blocks = list(plan.blocks())
+    with Ledger(work) as ledger:
+        record = JsonLinesProgress(work / "progress.jsonl")
+
+        def tell(state: Progress) -> None:
+            record(state)
+            if progress is not None:
+                progress(state)
+
+        done = predict_blocks(
+            imagery, model, graphs,
+            plan=plan, area=area, ledger=ledger, blocks=blocks, readers=readers, progress=tell,
+        )  # fmt: skip
+        assembling = time.perf_counter()
+        key = _raster_key(plan, done, model)
+        name = f"raster_{digest_of(str(out.resolve()))[:16]}"
+        entry = ledger.find(name, key=key)
+        assembled = entry is None
+        if entry is None:
+            files = {block: ledger.path(e) for block, e in done.entries.items()}
+            tags = tags_of({"model": model.digest, "score": "0..250 = probability 0..1, 255 = not predicted"})
+            counts = assemble(plan, files, out, work=work, outputs=output_count(model), tags=tags)
+            entry = ledger.register(name, out, key=key, note=counts)
+        seconds = done.seconds | {"assemble": time.perf_counter() - assembling}
+    return ScoreResult(
+        path=out,
+        blocks_total=len(blocks),
+        blocks_done=done.done,
+        blocks_reused=done.reused,
+        blocks_skipped=done.skipped,
+        tiles=done.tiles,
+        predicted_px=entry.note["predicted"],
+        not_predicted_px=entry.note["not_predicted"],
+        assembled=assembled,
+        seconds=seconds | {"all": time.perf_counter() - start},
+        digest=entry.sha256,
+        key=key,
+    )
+
+
+def _raster_key(plan: BlockPlan, done: BlocksDone, model: TileModel) -> str:
+    g = plan.grid
+    return digest_of(
+        {
+            "stage": ["score raster", ASSEMBLY_VERSION, STAGE_VERSION],
+            "grid": [g.crs, g.resolution_m, g.first_row, g.first_col, g.height_px, g.width_px],
+            "model": model.digest,
+            "blocks": [[b.row, b.col, done.entries[b].key] for b in sorted(done.entries)],
+        }
+    )
