@@ -178,7 +178,7 @@ def write_pbf(table: OsmTable, path: Path, *, progress: Progress | None = None) 
     The file holds no time of writing: the same table gives the same bytes.
     """
     nodes, _, _ = table.counts
-    keys = (table.units[:, 0] + 1_800_000_000) * 4_000_000_000 + table.units[:, 1] + 900_000_000
+    keys = (table.units[:, 0] + 1_800_000_000) * 2_000_000_000 + table.units[:, 1] + 900_000_000
     vertex_keys, vertex = np.unique(keys[nodes:], return_inverse=True)
     refs = vertex + nodes + 1
     tags = [json.loads(text) for text in table.tag_sets]
@@ -190,7 +190,7 @@ def write_pbf(table: OsmTable, path: Path, *, progress: Progress | None = None) 
         for k in range(nodes):
             location = (table.units[k] / OSM_UNITS).tolist()
             writer.add_node(mutable.Node(id=k + 1, version=1, location=location, tags=tags[table.tag_set[k]]))
-        lon, lat = vertex_keys // 4_000_000_000 - 1_800_000_000, vertex_keys % 4_000_000_000 - 900_000_000
+        lon, lat = vertex_keys // 2_000_000_000 - 1_800_000_000, vertex_keys % 2_000_000_000 - 900_000_000
         for k, location in enumerate(np.stack([lon / OSM_UNITS, lat / OSM_UNITS], axis=1).tolist()):
             writer.add_node(mutable.Node(id=nodes + 1 + k, version=1, location=location))
         _write_ways(writer, table, refs, tags, progress)
