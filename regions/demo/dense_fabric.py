@@ -57,8 +57,9 @@ _AMENITIES = ("restaurant", "fast_food", "pharmacy", "clinic", "internet_cafe", 
 def urban_village(canvas: Canvas, quad: Floats) -> None:
     """An urban village within a parcel: its outline is irregular and becomes the truth."""
     rng = canvas.rng
-    canvas.paint(quad, Surface(rng.choice([Surface.SOIL, Surface.GRASS])), spread=8)
-    shape = shapely.Polygon(wobbly_ring(quad, rng, depth_m=min(28.0, 0.16 * min(sides(quad)))))
+    fringe = rng.choice([Surface.SOIL, Surface.GRASS, Surface.CONCRETE, Surface.PAVING], p=[0.2, 0.25, 0.3, 0.25])
+    canvas.paint(quad, Surface(fringe), spread=8)
+    shape = shapely.Polygon(wobbly_ring(quad, rng, depth_m=min(rng.uniform(10.0, 36.0), 0.18 * min(sides(quad)))))
     quads, lanes = _village_houses(canvas, quad, shape)
     pond = _pond(canvas, shape) if rng.random() < 0.4 else None
     if pond is not None:
@@ -85,7 +86,9 @@ def urban_village(canvas: Canvas, quad: Floats) -> None:
     canvas.build(
         quads, cover=Cover.UV, height_m=np.asarray(floors * 3.1, float), palette=UV_ROOFS, roof=roofs, spread=15
     )
-    canvas.plant(scatter(quad, rng, per_m2=1 / 2600), radius_m=(1.5, 3.0))
+    trees = scatter(quad, rng, per_m2=1 / 450)
+    outside = ~points_inside(outline.buffer(1.0), trees)
+    canvas.plant(trees[outside | (rng.random(len(trees)) < 0.15)], radius_m=(1.5, 3.0))
     shops(canvas, quads.mean(axis=1), per_building=0.05)
     centre = shape.representative_point()
     name = f"{_SURNAMES[int(rng.integers(len(_SURNAMES)))]}{rng.choice(['牌', '家', '塘', '岗', '溪', '头'])}村"
@@ -168,9 +171,11 @@ def old_town(canvas: Canvas, quad: Floats) -> None:
     """Lanes of low courtyard houses, all in one direction, grey tiled roofs."""
     rng = canvas.rng
     canvas.paint(quad, Surface.PAVING, spread=6)
-    ring = inset_quad(quad, 3.0)
+    ring = inset_quad(quad, 2.0)
     size = np.array([rng.uniform(16, 19), rng.uniform(15, 18)])
-    centres = lattice_in(quad, size[0] + 0.8, size[1] + rng.uniform(3.5, 5.0), angle=float(rng.normal(0, 0.05)))
+    centres = lattice_in(
+        ring, size[0] + 0.8, size[1] + rng.uniform(3.0, 4.5), angle=float(rng.normal(0, 0.05)), fit_m=(size[0], size[1])
+    )
     angle = float(np.arctan2(*(centres[0, -1] - centres[0, 0])[::-1])) if centres.shape[1] > 1 else 0.0
     lots = boxes(centres.reshape(-1, 2), size[0], size[1], angle)
     middle = centres.reshape(-1, 2)[all_inside(ring, lots)]
@@ -217,9 +222,9 @@ def workshops(canvas: Canvas, quad: Floats) -> None:
     """Small sheds of 11 to 26 m with metal roofs, in straight rows along yards."""
     rng = canvas.rng
     canvas.paint(quad, Surface.CONCRETE, spread=8)
-    ring = inset_quad(quad, 4.0)
+    ring = inset_quad(quad, 2.5)
     angle = direction(quad)
-    centres = lattice_in(quad, rng.uniform(17, 22), rng.uniform(19, 24))
+    centres = lattice_in(ring, rng.uniform(17, 22), rng.uniform(17, 21), fit_m=(17.0, 15.0))
     n_rows, n_cols = centres.shape[:2]
     depth = np.repeat(rng.uniform(12, 16, (n_rows, 1)), n_cols, axis=1)
     width = rng.uniform(11, 19, (n_rows, n_cols)) * np.where(rng.random((n_rows, n_cols)) < 0.15, 1.35, 1)
@@ -243,7 +248,7 @@ def villas(canvas: Canvas, quad: Floats) -> None:
     ring = inset_quad(quad, 5.0)
     angle = direction(quad)
     pitch = float(rng.uniform(20, 24))
-    centres = lattice_in(quad, rng.uniform(18.5, 22), pitch)
+    centres = lattice_in(ring, rng.uniform(18.5, 22), pitch, fit_m=(14.0, 16.0))
     rows, cols = centres.shape[:2]
     side = np.array([-np.sin(angle), np.cos(angle)])
     sway = 5 * np.sin(np.linspace(0, 2 * np.pi, cols) + rng.uniform(0, 6))

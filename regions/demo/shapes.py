@@ -88,20 +88,43 @@ def boxes(centres: Floats, widths_m: Floats | float, depths_m: Floats | float, a
     return rotate(np.stack([x, y], axis=-1), a[:, None], centres[:, None, :])
 
 
-def lattice_in(quad: Floats, pitch_u_m: float, pitch_v_m: float, *, angle: float | None = None) -> Floats:
+def lattice_in(
+    quad: Floats,
+    pitch_u_m: float,
+    pitch_v_m: float,
+    *,
+    angle: float | None = None,
+    fit_m: tuple[float, float] | None = None,
+) -> Floats:
     """Centres (rows, columns, 2) of a regular lattice over a quad, in its own direction or at ``angle``.
 
-    It reaches past the quad on all sides: the caller drops what is outside.
+    It reaches past the quad on all sides: the caller drops what is outside. With ``fit_m``, width and depth of a
+    box, the lattice is shifted so that most boxes lie within the quad.
     """
     angle = direction(quad) if angle is None else angle
     centre = quad.mean(axis=0)
     local = rotate(quad - centre, -angle, np.zeros(2))
     (x0, y0), (x1, y1) = local.min(axis=0), local.max(axis=0)
-    nu, nv = int(np.ceil((x1 - x0) / pitch_u_m)), int(np.ceil((y1 - y0) / pitch_v_m))
+    nu, nv = int(np.ceil((x1 - x0) / pitch_u_m)) + 1, int(np.ceil((y1 - y0) / pitch_v_m)) + 1
     u = (np.arange(nu) - (nu - 1) / 2) * pitch_u_m + (x0 + x1) / 2
     v = (np.arange(nv) - (nv - 1) / 2) * pitch_v_m + (y0 + y1) / 2
     grid = np.stack(np.meshgrid(u, v), axis=-1)
+    if fit_m is not None:
+        grid = grid + _best_shift(local, grid, np.array([pitch_u_m, pitch_v_m]), fit_m)
     return rotate(grid, angle, centre)
+
+
+def _best_shift(region: Floats, grid: Floats, pitch: Floats, fit_m: tuple[float, float]) -> Floats:
+    """Of 5 x 5 shifts within one pitch, the one (2,) that puts most boxes inside a convex quad (4, 2)."""
+    steps = (np.arange(5) - 2) / 5
+    shifts = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2) * pitch
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2 * np.array(fit_m)
+    points = (grid.reshape(1, -1, 1, 2) + shifts[:, None, None, :]) + corners
+    inside = np.ones(points.shape[:-1], bool)
+    for k in range(4):
+        a, b = region[k], region[(k + 1) % 4]
+        inside &= (b[0] - a[0]) * (points[..., 1] - a[1]) - (b[1] - a[1]) * (points[..., 0] - a[0]) >= 0
+    return np.asarray(shifts[inside.all(axis=-1).sum(axis=1).argmax()])
 
 
 def all_inside(ring: Floats | shapely.Polygon, quads: Floats) -> NDArray[np.bool_]:
