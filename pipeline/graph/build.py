@@ -1,200 +1,176 @@
-"""Features to the arrays of a city graph: ordered nodes, then relations range by range."""
+"""The build of a city graph in bounded memory: parts of features to nodes, ranges of nodes to pairs.
+
+1. Every part is measured by itself (`make_part`) and, where there is a scratch folder, put down there.
+2. The places of all features follow from small keys; parts are scattered into the city's arrays.
+3. Every range of the ordered nodes finds the pairs that it owns, with whatever its features meet elsewhere.
+
+All steps but the ordering of keys and pairs run in any `concurrent.futures` executor. Only arrays of a few numbers per
+feature and per pair are held whole; geometry is held part by part.
+"""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
 import numpy as np
-import pandas as pd
-import shapely
 from numpy.typing import NDArray
 
-from pipeline.graph.measure import anchors, shape_columns
-from pipeline.graph.neighbours import keep_smallest, nearest
-from pipeline.graph.ragged import LINE, POINT, POLYGON, Shapes, starts_of
-from pipeline.graph.relations import relate_pairs
-from pipeline.graph.semantics import Semantics
-from pipeline.graph.store import NodeArrays, PairArrays, middle_of
-from pipeline.graph.tree import BoxTree, morton
+from pipeline.graph.pairs import Near, Related, assemble_pairs, near_pairs, relation_pairs
+from pipeline.graph.parts import PartKeys, make_part, merged_texts, offsets_of, places_of, scatter
+from pipeline.graph.sources import Part
+from pipeline.graph.store import NodeArrays, PairArrays, load_arrays, save_arrays
+from pipeline.graph.tree import BoxTree
 
-NEIGHBOURS = 4
-"""Nearest neighbours of a building or a point that become edges."""
-
-CANDIDATES = 8
-"""Buildings, by distance of centroids, among which the nearest by distance of outlines are sought."""
-
-NEAR_M = 100.0
-"""Greatest distance of centroids of neighbours, in metres."""
-
-_HASH_KEYS = ("uvmap-city-graph", "hparg-ytic-pamvu")
+_T = TypeVar("_T")
 
 
-def ordered_nodes(geometry: NDArray[np.object_], semantics: Semantics) -> NodeArrays:
-    """The features (N,) in the order of the graph, with centroids, interior points and shape columns.
+@dataclass(frozen=True)
+class Plan:
+    """How a build is cut and where it puts things.
 
-    The order is that of the Morton code of the middle of the envelope, then of the hash of content: it depends on the
-    features alone, pairwise, and so neither on the order they come in nor on what else is there.
+    Attributes:
+        official: Build for the published graph: all tag keys, no pairs (they are made per tile).
+        range_size: Features whose pairs are sought at a time.
+        folder: Where the node arrays are made, or None for memory.
     """
-    shapes = Shapes.of(geometry)
-    bounds = shapely.bounds(geometry).reshape(-1, 4)
-    texts = np.array(semantics.texts, object)
-    content = content_hash(shapes, texts[semantics.tag_set] if len(texts) else texts, semantics.height_m)
-    code = morton((bounds[:, 0] + bounds[:, 2]) / 2, (bounds[:, 1] + bounds[:, 3]) / 2)
-    order = np.lexsort((content[:, 1], content[:, 0], code))
-    shapes = shapes.take(order)
-    height = semantics.height_m[order]
-    return NodeArrays(
-        kind=shapes.kind,
-        xy=shapes.xy,
-        ring_start=shapes.ring_start,
-        node_ring=shapes.node_ring,
-        bounds=bounds[order],
-        content=content[order],
-        tag_set=semantics.tag_set[order],
-        height_m=height,
-        building=semantics.building[order],
-        anchor=anchors(shapes),
-        shape=shape_columns(shapes, height),
+
+    official: bool
+    range_size: int
+    folder: Path | None
+
+
+def build_arrays(
+    parts: Iterable[Part], plan: Plan, executor: Executor | None
+) -> tuple[NodeArrays, PairArrays, tuple[str, ...]]:
+    """Nodes, pairs and tag sets of all parts.
+
+    Args:
+        parts: The features; read in a worker where there is one.
+        plan: See `Plan`.
+        executor: Runs parts and ranges; needs `plan.folder`. None runs them here, one after the other.
+    """
+    nodes, texts = _nodes(parts, plan, executor)
+    if plan.official or not len(nodes):
+        return nodes, assemble_pairs(nodes, [], []), texts
+    ranges = [(k, min(k + plan.range_size, len(nodes))) for k in range(0, len(nodes), plan.range_size)]
+    if executor is None:
+        tree = BoxTree.over(nodes.bounds)
+        found = [_pairs_of(nodes, tree, start, stop) for start, stop in ranges]
+    else:
+        found = list(_mapped(executor, _pairs_in, ((plan.folder, start, stop) for start, stop in ranges)))
+    return nodes, assemble_pairs(nodes, [f[0] for f in found], [f[1] for f in found]), texts
+
+
+def _nodes(parts: Iterable[Part], plan: Plan, executor: Executor | None) -> tuple[NodeArrays, tuple[str, ...]]:
+    folder = plan.folder
+    made: list[NodeArrays | Path] = []
+    keys: list[PartKeys] = []
+    jobs = ((part, plan.official, None if folder is None else folder / f"part-{k}") for k, part in enumerate(parts))
+    for nodes, key in _mapped(executor, _made, jobs):
+        made.append(nodes)
+        keys.append(key)
+    if not keys:
+        empty = np.zeros(0, object)
+        nodes, key = make_part(empty, empty, all_keys=plan.official)
+        made, keys = [nodes], [key]
+    place = places_of(keys)
+    texts, rows = merged_texts(keys)
+    node_ring, first_vertex = offsets_of(keys, place)
+    del keys
+    out = _allocated(folder, node_ring, int(first_vertex[-1]))
+    todo = (
+        (m, p, r, first_vertex[p], out if folder is None else folder) for m, p, r in zip(made, place, rows, strict=True)
     )
+    for _ in _mapped(executor, _scattered, todo):
+        pass
+    if folder is not None:
+        out = load_arrays(folder, NodeArrays)
+    return out, texts
 
 
-def content_hash(shapes: Shapes, tags: NDArray[np.object_], height_m: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """128-bit hash of geometry, tags and height per feature, uint64 (n, 2)."""
-    wkb = shapely.to_wkb(shapes.to_shapely())
-    out = np.zeros((len(shapes), 2), np.uint64)
-    for k, key in enumerate(_HASH_KEYS):
-        mixed = pd.util.hash_array(np.asarray(wkb, object), categorize=False, hash_key=key)
-        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + pd.util.hash_array(tags, categorize=True, hash_key=key)
-        height = np.nan_to_num(height_m, nan=-1.0).view(np.uint32).astype(np.uint64)
-        out[:, k] = mixed * np.uint64(0xC2B2AE3D27D4EB4F) + height
-    return out
+def _made(part: Part, official: bool, folder: Path | None) -> tuple[NodeArrays | Path, PartKeys]:
+    geometry, tags = part.read()
+    nodes, keys = make_part(geometry, tags, all_keys=official)
+    if folder is None:
+        return nodes, keys
+    folder.mkdir()
+    save_arrays(folder, nodes)
+    return folder, keys
 
 
-def relation_pairs(
-    nodes: NodeArrays, tree: BoxTree, start: int, stop: int, *, keep_equals: bool = True
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
-    """Related pairs that features ``start .. stop - 1`` own: owner, other, code of (owner, other)."""
-    own, other = tree.query(np.asarray(nodes.bounds[start:stop]))
-    own += start
-    keep = owns(nodes, own, other) & ((nodes.kind[own] != POINT) | (nodes.kind[other] != POINT))
-    own, other = own[keep], other[keep]
-    involved, inverse = np.unique(np.concatenate([own, other]), return_inverse=True)
-    geometry = nodes.shapes.take(involved).to_shapely()
-    a, b = inverse[: len(own)], inverse[len(own) :]
-    code = relate_pairs(geometry, np.asarray(nodes.kind[involved]), a, b, equals_first=keep_equals)
-    related = code > 0
-    return own[related], other[related], code[related]
+def _scattered(
+    part: NodeArrays | Path,
+    place: NDArray[np.int64],
+    tag_set: NDArray[np.int32],
+    first_vertex: NDArray[np.int64],
+    out: NodeArrays | Path,
+) -> None:
+    if isinstance(part, Path) and isinstance(out, Path):
+        scatter(load_arrays(part, NodeArrays), place, tag_set, first_vertex, load_arrays(out, NodeArrays, mode="r+"))
+        shutil.rmtree(part)
+    elif isinstance(part, NodeArrays) and isinstance(out, NodeArrays):
+        scatter(part, place, tag_set, first_vertex, out)
 
 
-def owns(nodes: NodeArrays, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether ``a`` is the owner of the pair: it has the smaller envelope, or is the first of equals."""
-    size_a, size_b = _half_perimeter(nodes.bounds[a]), _half_perimeter(nodes.bounds[b])
-    return np.asarray((size_a < size_b) | ((size_a == size_b) & (a < b)), bool)
-
-
-def near_pairs(
-    nodes: NodeArrays, tree: BoxTree, start: int, stop: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Nearest-neighbour pairs of features ``start .. stop - 1``: lower id, higher id, gap in metres.
-
-    Buildings: of the `CANDIDATES` nearest by centroid within `NEAR_M`, the `NEIGHBOURS` nearest by outline that do not
-    touch. Points: the `NEIGHBOURS` nearest points within `NEAR_M`.
-    """
-    found = []
-    for kind, eligible in ((POLYGON, nodes.building), (POINT, None)):
-        rows = np.arange(start, stop)
-        chosen = nodes.kind[start:stop] == kind
-        if eligible is not None:
-            chosen = chosen & eligible[start:stop]
-        rows = rows[chosen]
-        if not len(rows):
-            continue
-        places = middle_of(nodes, rows)
-        box = np.concatenate([places.min(axis=0) - NEAR_M, places.max(axis=0) + NEAR_M])[None]
-        around = tree.query(box)[1]
-        around = around[nodes.kind[around] == kind]
-        if eligible is not None:
-            around = around[eligible[around]]
-        k = NEIGHBOURS if kind == POINT else CANDIDATES
-        a, b = nearest(middle_of(nodes, around), np.searchsorted(around, rows), k=k, within_m=NEAR_M)
-        a, b = around[a], around[b]
-        if kind == POINT:
-            gap = np.hypot(*(middle_of(nodes, a) - middle_of(nodes, b)).T)
+def _allocated(folder: Path | None, node_ring: NDArray[np.int64], n_vertices: int) -> NodeArrays:
+    """The city's arrays, in memory or as files, with the offsets that are known."""
+    n, n_rings = len(node_ring) - 1, int(node_ring[-1])
+    wanted: dict[str, tuple[tuple[int, ...], Any]] = {
+        "kind": ((n,), np.uint8),
+        "xy": ((n_vertices, 2), np.float64),
+        "ring_start": ((n_rings + 1,), np.int64),
+        "node_ring": ((n + 1,), np.int64),
+        "bounds": ((n, 4), np.float64),
+        "content": ((n, 2), np.uint64),
+        "tag_set": ((n,), np.int32),
+        "height_m": ((n,), np.float32),
+        "building": ((n,), np.bool_),
+        "anchor": ((n, 4, 2), np.float64),
+        "shape": ((n, 7), np.float32),
+    }
+    arrays: dict[str, Any] = {}
+    for f in fields(NodeArrays):
+        shape, dtype = wanted[f.name]
+        if folder is None or 0 in shape:
+            arrays[f.name] = np.zeros(shape, dtype)
+            if folder is not None:
+                np.save(folder / f"{f.name}.npy", arrays[f.name])
         else:
-            a, b, gap = _nearest_outlines(nodes, a, b)
-        found.append((np.minimum(a, b), np.maximum(a, b), gap))
-    if not found:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    low, high, gap = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return _unique_pairs(low, high, gap)
+            arrays[f.name] = np.lib.format.open_memmap(folder / f"{f.name}.npy", "w+", dtype, shape)
+    arrays["node_ring"][:] = node_ring
+    arrays["ring_start"][-1] = n_vertices
+    for array in arrays.values():
+        if isinstance(array, np.memmap):
+            array.flush()
+    return NodeArrays(**arrays)
 
 
-def _nearest_outlines(
-    nodes: NodeArrays, a: NDArray[np.int64], b: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Of pairs of buildings (a, b), the `NEIGHBOURS` of each ``a`` with the smallest gap above zero."""
-    low, high = np.minimum(a, b), np.maximum(a, b)
-    pair, inverse = np.unique(low * len(nodes) + high, return_inverse=True)
-    low, high = pair // len(nodes), pair % len(nodes)
-    involved, at = np.unique(np.concatenate([low, high]), return_inverse=True)
-    geometry = nodes.shapes.take(involved).to_shapely()
-    gap = shapely.distance(geometry[at[: len(low)]], geometry[at[len(low) :]])[inverse]
-    apart = gap > 0
-    a, b, gap = a[apart], b[apart], gap[apart]
-    kept = keep_smallest(a, gap, b, k=NEIGHBOURS)
-    return a[kept], b[kept], gap[kept]
+def _pairs_of(nodes: NodeArrays, tree: BoxTree, start: int, stop: int) -> tuple[Related, Near]:
+    return relation_pairs(nodes, tree, start, stop), near_pairs(nodes, tree, start, stop)
 
 
-def _unique_pairs(
-    low: NDArray[np.int64], high: NDArray[np.int64], gap: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    order = np.lexsort((high, low))
-    low, high, gap = low[order], high[order], gap[order]
-    first = np.ones(len(low), bool)
-    first[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
-    return low[first], high[first], gap[first]
+def _pairs_in(folder: Path, start: int, stop: int) -> tuple[Related, Near]:
+    nodes = load_arrays(folder, NodeArrays)
+    return _pairs_of(nodes, BoxTree.over(nodes.bounds), start, stop)
 
 
-def assemble_pairs(
-    nodes: NodeArrays,
-    related: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]],
-    near: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]],
-) -> PairArrays:
-    """The pairs of all ranges as one array ordered by owner, then other."""
-    low, high, gap = (
-        (np.concatenate(p) for p in zip(*near, strict=True))
-        if near
-        else (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    )
-    low, high, gap = _unique_pairs(low, high, gap)
-    swap = ~owns(nodes, low, high)
-    own, other, code = (
-        (np.concatenate(p) for p in zip(*related, strict=True)) if related else (np.zeros(0, np.int64),) * 3
-    )
-    owner = np.concatenate([own, np.where(swap, high, low)])
-    others = np.concatenate([other, np.where(swap, low, high)])
-    codes = np.concatenate([code, np.zeros(len(low))]).astype(np.uint8)
-    gaps = np.concatenate([np.zeros(len(own)), gap]).astype(np.float32)
-    order = np.lexsort((others, owner))
-    return PairArrays(
-        starts_of(np.bincount(owner, minlength=len(nodes)).astype(np.int64)),
-        others[order].astype(np.int32),
-        codes[order],
-        gaps[order],
-    )
-
-
-def _half_perimeter(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (bounds[:, 2] - bounds[:, 0]) + (bounds[:, 3] - bounds[:, 1])
-
-
-__all__ = [
-    "CANDIDATES",
-    "LINE",
-    "NEAR_M",
-    "NEIGHBOURS",
-    "assemble_pairs",
-    "content_hash",
-    "near_pairs",
-    "ordered_nodes",
-    "owns",
-    "relation_pairs",
-]
+def _mapped(executor: Executor | None, work: Callable[..., _T], jobs: Iterable[tuple[Any, ...]]) -> Iterator[_T]:
+    """Results of ``work(*job)`` in order; with an executor only a few jobs are handed over ahead."""
+    if executor is None:
+        for job in jobs:
+            yield work(*job)
+        return
+    waiting: list[Future[_T]] = []
+    iterator = iter(jobs)
+    ahead = 2 * (getattr(executor, "_max_workers", None) or 8)
+    waiting.extend(executor.submit(work, *job) for job in islice(iterator, ahead))
+    while waiting:
+        result = waiting.pop(0).result()
+        waiting.extend(executor.submit(work, *job) for job in islice(iterator, 1))
+        yield result

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
 from models.geolink.graph import TileGraphs
-from pipeline.graph import build as building
+from pipeline.graph import pairs as rules
+from pipeline.graph.build import Plan, build_arrays
 from pipeline.graph.errors import CityGraphError
 from pipeline.graph.official import official_tile_graphs
-from pipeline.graph.semantics import semantics_of, tag_sets_of
+from pipeline.graph.semantics import tag_sets_of
+from pipeline.graph.sources import Part, parquet_parts, parts_of
 from pipeline.graph.store import (
     Mode,
     NodeArrays,
@@ -30,10 +35,17 @@ from pipeline.graph.store import (
 )
 from pipeline.graph.tiles import pairs_among, seen_by, tile_graphs_of
 from pipeline.graph.tree import BoxTree
-from pipeline.vectors import Features
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from pipeline.vectors import Features
+
+PART = 50_000
+"""Features measured at a time: bounds the memory of the build."""
 
 RANGE = 50_000
-"""Features whose relations are sought at a time: bounds the memory of the build."""
+"""Features whose relations are sought at a time, likewise."""
 
 
 @dataclass(frozen=True)
@@ -55,33 +67,56 @@ class CityGraph:
     meta: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, features: Features | gpd.GeoDataFrame, *, mode: Mode = "rich", range_size: int = RANGE) -> CityGraph:
+    def build(
+        cls,
+        features: Features | gpd.GeoDataFrame | str | Path,
+        *,
+        mode: Mode = "rich",
+        folder: str | Path | None = None,
+        workers: int = 1,
+        executor: Executor | None = None,
+        part_size: int = PART,
+        range_size: int = RANGE,
+    ) -> CityGraph:
         """Build the graph of features in a projected CRS.
 
+        The result is the same for every ``part_size``, ``range_size``, number of workers and order of features.
+
         Args:
-            features: What `pipeline.vectors.read_features` gives, or such a table.
+            features: What `pipeline.vectors.read_features` gives, such a table, or a GeoParquet file of one, which is
+                read part by part and never held whole.
             mode: `rich` or `official`.
-            range_size: Features worked on at a time; the result does not depend on it.
+            folder: Where the graph is built and stays, memory-mapped; without it the graph is made in memory.
+            workers: Processes; more than one needs ``folder``.
+            executor: Runs the work instead of processes of our own, for example a Dask client's `get_executor()`
+                whose workers see ``folder``.
+            part_size: Features measured at a time.
+            range_size: Features whose relations are sought at a time.
 
         Raises:
-            CityGraphError: a geometry that is empty or of several parts, or an unknown mode.
+            CityGraphError: a geometry that is empty or of several parts, an unreadable file, an unknown mode, or
+                several workers without a folder.
         """
         if mode not in ("rich", "official"):
             raise CityGraphError(f"unknown graph mode {mode!r}; choose rich or official")
-        table = features.table if isinstance(features, Features) else features
-        digest = features.digest if isinstance(features, Features) else None
-        semantics = semantics_of(table["tags"].to_numpy(object), all_keys=mode == "official")
-        nodes = building.ordered_nodes(np.asarray(table.geometry.to_numpy(), object), semantics)
-        tree = BoxTree.over(nodes.bounds)
-        related, near = [], []
-        if mode == "rich":
-            for start in range(0, len(nodes), range_size):
-                stop = min(start + range_size, len(nodes))
-                related.append(building.relation_pairs(nodes, tree, start, stop))
-                near.append(building.near_pairs(nodes, tree, start, stop))
-        pairs = building.assemble_pairs(nodes, related, near)
-        crs = None if table.crs is None else table.crs.to_string()
-        return cls(mode, nodes, pairs, semantics.texts, {"crs": crs, "features": digest})
+        if folder is None and (workers > 1 or executor is not None):
+            raise CityGraphError(f"{workers} workers need a folder to share arrays in; give folder=")
+        parts, meta = _source(features, part_size)
+        target = None if folder is None else Path(folder)
+        scratch = None if target is None else fresh(target)
+        plan = Plan(official=mode == "official", range_size=range_size, folder=scratch)
+        with ExitStack() as stack:
+            if executor is None and workers > 1:
+                executor = stack.enter_context(ProcessPoolExecutor(workers, get_context("spawn")))
+            nodes, pairs, texts = build_arrays(parts, plan, executor)
+        graph = cls(mode, nodes, pairs, texts, meta)
+        if target is None or scratch is None:
+            return graph
+        save_arrays(scratch, pairs)
+        write_meta(scratch, graph._meta())
+        del graph, nodes, pairs
+        finish(scratch, target)
+        return cls.load(target)
 
     @cached_property
     def tag_sets(self) -> list[dict[str, str]]:
@@ -113,7 +148,7 @@ class CityGraph:
         changes; ids, order of input and features elsewhere play no part.
         """
         tiles = _windows(bounds_m)
-        sha = hashlib.sha256(f"{self.mode} {building.NEIGHBOURS} {building.CANDIDATES} {building.NEAR_M}".encode())
+        sha = hashlib.sha256(f"{self.mode} {rules.NEIGHBOURS} {rules.CANDIDATES} {rules.NEAR_M}".encode())
         sha.update(tiles.tobytes())
         if len(self.nodes):
             seen = seen_by(self.nodes, self._tree, tiles, places=False)
@@ -130,8 +165,11 @@ class CityGraph:
         temporary = fresh(target)
         save_arrays(temporary, self.nodes)
         save_arrays(temporary, self.pairs)
-        write_meta(temporary, {**self.meta, "mode": self.mode, "tag_sets": list(self.texts)})
+        write_meta(temporary, self._meta())
         finish(temporary, target)
+
+    def _meta(self) -> dict[str, Any]:
+        return {**self.meta, "mode": self.mode, "tag_sets": list(self.texts)}
 
     @classmethod
     def load(cls, folder: str | Path) -> CityGraph:
@@ -152,3 +190,13 @@ def _windows(bounds_m: NDArray[np.float64]) -> NDArray[np.float64]:
     if windows.ndim != 2 or windows.shape[1] != 4:
         raise CityGraphError(f"bounds of shape {windows.shape}; give (B, 4): left, bottom, right, top")
     return windows
+
+
+def _source(features: Features | gpd.GeoDataFrame | str | Path, size: int) -> tuple[Iterable[Part], dict[str, Any]]:
+    """The parts of a source, and what is noted of it."""
+    if isinstance(features, str | Path):
+        parts, crs = parquet_parts(Path(features), size)
+        return parts, {"crs": crs, "features": None}
+    table: Any = getattr(features, "table", features)
+    crs = None if table.crs is None else table.crs.to_string()
+    return parts_of(table, size), {"crs": crs, "features": getattr(features, "digest", None)}

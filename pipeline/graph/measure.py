@@ -124,19 +124,21 @@ def _inside(polygons: Shapes, points: NDArray[np.float64]) -> NDArray[np.bool_]:
     return out
 
 
-def shape_columns(shapes: Shapes, height_m: NDArray[np.float32]) -> NDArray[np.float32]:
+def shape_columns(
+    geometry: NDArray[np.object_], kind: NDArray[np.uint8], height_m: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """The geometry columns of each feature but the last, float32 (n, 7): `models.geolink.graph.GEOMETRY_COLUMNS`.
 
     Args:
-        shapes: The features, in a CRS with metre axes.
+        geometry: shapely geometries (n,), in a CRS with metre axes.
+        kind: uint8 (n,).
         height_m: float32 (n,), NaN where unknown.
     """
-    n = len(shapes)
-    geometry = shapes.to_shapely()
+    n = len(geometry)
     out = np.zeros((n, 7), np.float32)
     out[:, 0] = np.log1p(shapely.area(geometry)) / 10
     out[:, 1] = np.log1p(shapely.length(geometry)) / 10
-    drawn = np.flatnonzero(shapes.kind != POINT)
+    drawn = np.flatnonzero(kind != POINT)
     if len(drawn):
         sides = _rectangle_sides(geometry[drawn])
         length = np.hypot(sides[..., 0], sides[..., 1])  # (m, 2)

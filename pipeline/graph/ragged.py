@@ -118,19 +118,23 @@ class Shapes:
         kind = kinds[type_id]
         polygons = np.flatnonzero(kind == POLYGON)
         others = np.flatnonzero(kind != POLYGON)
-        rings, owner = shapely.get_rings(
-            shapely.orient_polygons(geometry[polygons], exterior_cw=False), return_index=True
-        )
+        rings, owner = shapely.get_rings(geometry[polygons], return_index=True)
         parts = np.concatenate([geometry[others], rings])
         node = np.concatenate([others, polygons[owner]])
         order = np.argsort(node, kind="stable")
         parts = parts[order]
-        return cls(
-            kind,
-            shapely.get_coordinates(parts),
-            starts_of(shapely.get_num_coordinates(parts).astype(np.int64)),
-            starts_of(np.bincount(node, minlength=len(geometry)).astype(np.int64)),
-        )
+        size = shapely.get_num_coordinates(parts).astype(np.int64)
+        node_ring = starts_of(np.bincount(node, minlength=len(geometry)).astype(np.int64))
+        xy = shapely.get_coordinates(parts)
+        is_shell = np.zeros(len(parts), bool)
+        is_shell[node_ring[:-1]] = True
+        # shells run counter-clockwise, holes clockwise
+        turned = (kind[node[order]] == POLYGON) & (shapely.is_ccw(parts) != is_shell)
+        if turned.any():
+            first = (np.cumsum(size) - size)[turned]
+            target = spans(first, size[turned])
+            xy[target] = xy[np.repeat(2 * first + size[turned] - 1, size[turned]) - target]
+        return cls(kind, xy, starts_of(size), node_ring)
 
     @classmethod
     def concat(cls, a: Shapes, b: Shapes) -> Shapes:

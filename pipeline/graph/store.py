@@ -17,6 +17,8 @@ from pipeline.graph.ragged import Shapes
 Mode = Literal["rich", "official"]
 _T = TypeVar("_T", "NodeArrays", "PairArrays")
 
+_HEADER_BYTES = 128
+
 FORMAT = 1
 """Version of the files; raised whenever they or their meaning change."""
 
@@ -95,14 +97,18 @@ def save_arrays(folder: Path, arrays: NodeArrays | PairArrays) -> None:
         np.save(folder / f"{_prefix(type(arrays))}{f.name}.npy", np.ascontiguousarray(getattr(arrays, f.name)))
 
 
-def load_arrays(folder: Path, kind: type[_T]) -> _T:
-    """Map every array of ``kind`` read-only."""
+def load_arrays(folder: Path, kind: type[_T], *, mode: Literal["r", "r+"] = "r") -> _T:
+    """Map every array of ``kind``, read-only unless asked otherwise.
+
+    Raises:
+        CityGraphError: a file is missing or damaged.
+    """
     loaded = {}
     for f in fields(kind):
         path = folder / f"{_prefix(kind)}{f.name}.npy"
         try:
-            empty = np.load(path, mmap_mode=None) if path.stat().st_size < 256 else None
-            loaded[f.name] = empty if empty is not None else np.load(path, mmap_mode="r")
+            # files without data cannot be mapped
+            loaded[f.name] = np.load(path, mmap_mode=mode if path.stat().st_size > _HEADER_BYTES else None)
         except (OSError, ValueError) as error:
             raise CityGraphError(
                 f"{path}: cannot be read ({error}); the graph is incomplete or damaged: remove {folder} and build again"

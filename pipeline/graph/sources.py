@@ -1,0 +1,93 @@
+"""Where a graph's features come from, as parts that a worker process can read by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+
+from pipeline.graph.errors import CityGraphError
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+
+@dataclass(frozen=True)
+class TablePart:
+    """Some features by value, as WKB: what travels to another process.
+
+    Attributes:
+        wkb: Geometries (n,), bytes.
+        tags: Canonical tag sets (n,).
+    """
+
+    wkb: NDArray[np.object_]
+    tags: NDArray[np.object_]
+
+    def read(self) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+        """Geometries (n,) and tag sets (n,)."""
+        return shapely.from_wkb(self.wkb), self.tags
+
+
+@dataclass(frozen=True)
+class ParquetPart:
+    """Some row groups of a GeoParquet file with the columns `geometry` (WKB) and `tags`."""
+
+    path: Path
+    row_groups: tuple[int, ...]
+
+    def read(self) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+        """Geometries (n,) and tag sets (n,).
+
+        Raises:
+            CityGraphError: the file cannot be read.
+        """
+        try:
+            table = pq.ParquetFile(self.path).read_row_groups(list(self.row_groups), columns=["geometry", "tags"])
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise CityGraphError(
+                f"{self.path}: cannot be read as a feature table ({error}); it needs the columns geometry and tags:"
+                " write it again from pipeline.vectors.read_features"
+            ) from error
+        wkb = table["geometry"].to_numpy()
+        return shapely.from_wkb(wkb), table["tags"].to_numpy().astype(object)
+
+
+Part = TablePart | ParquetPart
+
+
+def parts_of(table: gpd.GeoDataFrame, size: int) -> Iterator[TablePart]:
+    """A feature table in parts of ``size`` rows."""
+    geometry, tags = np.asarray(table.geometry.to_numpy(), object), table["tags"].to_numpy(object)
+    for start in range(0, len(table), size):
+        stop = start + size
+        yield TablePart(np.asarray(shapely.to_wkb(geometry[start:stop]), object), tags[start:stop])
+
+
+def parquet_parts(path: Path, size: int) -> tuple[list[ParquetPart], str | None]:
+    """A GeoParquet feature table in parts of about ``size`` rows, cut at row groups, and its CRS as WKT or code.
+
+    Raises:
+        CityGraphError: the file cannot be read.
+    """
+    try:
+        metadata = pq.read_metadata(path)
+    except (OSError, pa.ArrowException) as error:
+        raise CityGraphError(f"{path}: no readable GeoParquet file ({error}); write the feature table again") from error
+    parts: list[ParquetPart] = []
+    groups: list[int] = []
+    rows = 0
+    for group in range(metadata.num_row_groups):
+        groups.append(group)
+        rows += metadata.row_group(group).num_rows
+        if rows >= size or group == metadata.num_row_groups - 1:
+            parts.append(ParquetPart(path, tuple(groups)))
+            groups, rows = [], 0
+    return parts, None
