@@ -9,6 +9,7 @@ from regions.demo.city import (
     generate_demo_city,
 )
 from regions.demo.layout import Cover, DemoError, District
+from regions.demo.nation import TruthAndMap, demo_truth_and_map, generate_demo_nation
 
 __all__ = [
     "DEMO_ADCODE",
@@ -18,6 +19,9 @@ __all__ = [
     "DemoCity",
     "DemoError",
     "District",
+    "TruthAndMap",
     "demo_features",
+    "demo_truth_and_map",
     "generate_demo_city",
+    "generate_demo_nation",
 ]
