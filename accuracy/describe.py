@@ -165,6 +165,8 @@ def describe(
         row["ci_low"], row["ci_high"] = _interval(
             measure, value, se, facts, kind=interval_kind, level=level, flags=flags
         )
+        if "zero_count" in flags:
+            _widen(row, measure, facts, level)
     row["flags"] = tuple(flags)
     return row
 
@@ -237,6 +239,14 @@ def _zero_count_interval(
             return _with_upper(measure, ("fn",), facts, each), _with_upper(measure, ("fp",), facts, each)
         return value, _with_upper(measure, nothing, facts, level)
     return None
+
+
+def _widen(row: dict[str, Any], measure: Measure, facts: DomainFacts, level: float) -> None:
+    """Let the interval reach what one unseen cell could still do, which the standard error cannot show."""
+    for name in {*measure.perfect_if_zero, *measure.nothing_if_zero}:
+        if facts.counts[CELLS.index(name)] == 0:
+            other = _with_upper(measure, (name,), facts, 0.5 + level / 2)
+            row["ci_low"], row["ci_high"] = min(row["ci_low"], other), max(row["ci_high"], other)
 
 
 def _with_upper(measure: Measure, unseen: tuple[str, ...], facts: DomainFacts, level: float) -> float:

@@ -173,7 +173,6 @@ class SamplingDesign:
                 psu_names=tuple(keys["ssu"]),
                 cell_names=tuple(keys["ssu"]),
                 single_stage=True,
-                between_psu=PURPOSIVE if self.psu_selection == "purposive" else None,
             )
         psu, psu_names = codes(keys, PSU)
         stratum, stratum_names = codes(keys, ["stratum"])
@@ -220,12 +219,9 @@ def _joined(columns: Sequence[pd.Series]) -> pd.Series:
 
 
 def as_text(column: pd.Series) -> pd.Series:
-    """Ids as text: 7, 7.0 and "7" are the same id; missing stays missing."""
-    if pd.api.types.is_float_dtype(column):
-        whole = column.dropna()
-        if (whole == np.floor(whole)).all():
-            column = column.astype("Int64")
-    return column.astype("string").str.strip().astype(object)
+    """Ids and classes as text: 7, 7.0, "7" and "7.0" are the same; missing stays missing."""
+    text = column.astype("string").str.strip()
+    return text.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True).astype(object)
 
 
 def _floats(column: pd.Series) -> Floats:

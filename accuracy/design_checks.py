@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from accuracy.design import CELL, PSU, DesignProblem, SamplingDesign, codes
+from accuracy.errors import DesignError
 
 WEIGHT_TOLERANCE = 1e-6  # relative; weights are products of ratios of integers, so more is no rounding
 
@@ -31,6 +32,18 @@ def find_problems(
     if frame is not None:
         found += _frame(design, keys, frame)
     return found
+
+
+def require_frame(design: SamplingDesign, table: pd.DataFrame, frame: pd.DataFrame) -> None:
+    """Raise unless every cell of ``frame`` has a point in ``table`` and no point lies elsewhere.
+
+    Raises:
+        DesignError: A cell has no point, or a point no cell.
+    """
+    wrong = [p for p in design.validate(table, frame=frame) if p.fatal]
+    if wrong:
+        more = f" ({len(wrong) - 1} more problems)" if len(wrong) > 1 else ""
+        raise DesignError(wrong[0].message + more)
 
 
 def _columns(design: SamplingDesign, table: pd.DataFrame) -> Iterator[DesignProblem]:
@@ -133,7 +146,10 @@ def _cells(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) -> I
         for c in np.flatnonzero((low != high) | (low < drawn) | (sampled & (low != drawn))):
             if low[c] != high[c]:
                 code = "size_conflict"
-                message = f"cell {names[c]!r} has both {low[c]:g} and {high[c]:g} in {column!r}: one cell has one size"
+                message = (
+                    f"cell {names[c]!r} has both {low[c]:g} and {high[c]:g} in {column!r}: one cell has one size; name"
+                    " every column that cuts a city into strata"
+                )
             elif sampled:
                 code = "ssu_count_mismatch"
                 message = (

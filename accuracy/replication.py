@@ -32,34 +32,37 @@ class Replicates:
     Attributes:
         kind: Bootstrap or jackknife.
         full: float64 (G, K), estimates of the full sample.
-        values: float64 (B, G, K), replicate estimates; NaN where a denominator is 0.
+        estimates: float64 (B, G, K), replicate estimates; NaN where a denominator is 0.
         factor: float64 (B,), weight of each replicate's squared deviation from ``full``.
     """
 
     kind: Literal["bootstrap", "jackknife"]
     full: Floats
-    values: Floats
+    estimates: Floats
     factor: Floats
 
-    @property
-    def variance(self) -> Floats:
-        """float64 (G, K): sum of factor * (theta_b - theta)^2; NaN replicates are left out, weighted up."""
-        squares = np.square(self.values - self.full)
+    def variance(self, *, about: Literal["full", "mean"] = "full") -> Floats:
+        """float64 (G, K): sum of factor * (theta_b - centre)^2; NaN replicates are left out, weighted up.
+
+        Args:
+            about: The full sample's estimate, or the mean of the replicates (R's ``mse = FALSE``).
+        """
+        centre = self.full if about == "full" else np.nanmean(self.estimates, axis=0)
+        squares = np.square(self.estimates - centre)
         seen = np.isfinite(squares)
         used = np.einsum("b,bgk->gk", self.factor, seen.astype(float))
         total = np.einsum("b,bgk->gk", self.factor, np.where(seen, squares, 0.0))
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(np.where(used > 0, total * self.factor.sum() / used, np.nan))
 
-    @property
-    def se(self) -> Floats:
-        """float64 (G, K)."""
-        return np.asarray(np.sqrt(self.variance))
+    def se(self, *, about: Literal["full", "mean"] = "full") -> Floats:
+        """float64 (G, K): root of `variance`."""
+        return np.asarray(np.sqrt(self.variance(about=about)))
 
     @property
     def not_estimable(self) -> Floats:
         """float64 (G, K): share of replicates without an estimate."""
-        return np.asarray(1 - np.isfinite(self.values).mean(axis=0))
+        return np.asarray(1 - np.isfinite(self.estimates).mean(axis=0))
 
     def percentile_interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
         """Bootstrap percentiles, each float64 (G, K).
@@ -70,7 +73,7 @@ class Replicates:
         if self.kind != "bootstrap":
             raise DesignError("percentile intervals need bootstrap replicates, these are a jackknife's")
         tail = (1 - level) / 2
-        low, high = np.nanquantile(self.values, [tail, 1 - tail], axis=0)
+        low, high = np.nanquantile(self.estimates, [tail, 1 - tail], axis=0)
         return low, high
 
 
@@ -157,7 +160,7 @@ def replicate(
     B, G = len(multipliers), len(masks)
     is_total = x_of.sum(axis=0) == 0
 
-    def estimates(cells: Floats) -> Floats:
+    def measured(cells: Floats) -> Floats:
         y, x = cells @ y_of, np.where(is_total, 1.0, cells @ x_of)
         return np.where(x > 0, y / np.where(x > 0, x, 1), np.nan)
 
@@ -182,11 +185,11 @@ def replicate(
             psu_totals = arrays.points_to_psu @ values
             scaled = (everyone * gains[:, q : q + 1]) @ psu_totals
             cells[:, np.flatnonzero(used) + start] += scaled.reshape(B + 1, -1, 4)
-    values = estimates(cells)
+    values = measured(cells)
     return Replicates(
         kind=kind,
         full=values[0],
-        values=values[1:],
+        estimates=values[1:],
         factor=np.full(B, 1 / B) if factor is None else factor,
     )
 

@@ -25,6 +25,7 @@ VarianceKind = Literal["two_stage", "with_replacement", "cities_fixed"]
 LonelyRule = Literal["fail", "certainty", "adjust", "average"]
 
 VARIANCE_KINDS: tuple[VarianceKind, ...] = get_args(VarianceKind)
+LONELY_RULES: tuple[LonelyRule, ...] = get_args(LonelyRule)
 
 
 def design_variance(

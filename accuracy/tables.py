@@ -1,0 +1,92 @@
+"""Reading tables of points: CSV (comma, semicolon or tab), Parquet, GeoPackage, GeoJSON; ids stay text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import pandas as pd
+
+from accuracy.errors import SampleTableError
+
+VECTOR = {".gpkg", ".geojson", ".json", ".shp", ".fgb"}
+
+
+def read_table(path: Path | str) -> pd.DataFrame:
+    """A table of points or blocks; a GeoDataFrame where the file holds geometry.
+
+    CSV is read as text (ids keep their zeros), except for columns whose every value is a number and whose name is
+    no id; empty cells are missing and the text "NA" is a name.
+
+    Raises:
+        SampleTableError: No such file, an unknown kind of file, or one that cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise SampleTableError(f"{path} does not exist: check the path")
+    suffix = path.suffix.lower()
+    try:
+        if suffix in {".csv", ".tsv", ".txt"}:
+            return _read_csv(path)
+        if suffix in {".parquet", ".geoparquet"}:
+            return _read_parquet(path)
+        if suffix in VECTOR:
+            return _frame(gpd.read_file(path))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SampleTableError(f"{path} cannot be read as {suffix[1:]} ({error}): check the file") from error
+    raise SampleTableError(f"{path} is of unknown kind {suffix!r}: give CSV, Parquet, GeoPackage or GeoJSON")
+
+
+def write_table(table: pd.DataFrame, path: Path | str) -> Path:
+    """Write a table by its file name's ending; geometry goes into GeoPackage, GeoParquet or GeoJSON only.
+
+    Raises:
+        SampleTableError: The ending is unknown.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if suffix == ".csv":
+        plain = pd.DataFrame(table.drop(columns="geometry")) if isinstance(table, gpd.GeoDataFrame) else table
+        plain.to_csv(path, index=False, lineterminator="\n")
+    elif suffix in {".parquet", ".geoparquet"}:
+        table.to_parquet(path, index=False)
+    elif suffix in {".gpkg", ".geojson"} and isinstance(table, gpd.GeoDataFrame):
+        path.unlink(missing_ok=True)
+        table.to_file(path, driver="GPKG" if suffix == ".gpkg" else "GeoJSON")
+    else:
+        raise SampleTableError(f"{path}: cannot write this table as {suffix!r}; use .gpkg, .parquet, .geojson or .csv")
+    return path
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    with path.open(encoding="utf-8-sig") as file:
+        header = file.readline()
+    if not header.strip():
+        raise SampleTableError(f"{path} is empty: its first line must name the columns")
+    separator = max(",;\t", key=header.count)
+    table = pd.read_csv(
+        path,
+        sep=separator,
+        encoding="utf-8-sig",
+        dtype=str,
+        keep_default_na=False,
+        na_values=[""],
+        skip_blank_lines=True,
+    )
+    table.columns = table.columns.str.strip()
+    repeated = table.columns[table.columns.duplicated()]
+    if len(repeated):
+        raise SampleTableError(f"{path} has two columns named {repeated[0]!r}: rename one")
+    return table
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return _frame(gpd.read_parquet(path))
+    except ValueError:
+        return pd.read_parquet(path)
+
+
+def _frame(table: pd.DataFrame) -> pd.DataFrame:
+    return table
