@@ -13,6 +13,7 @@ import rasterio
 import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 from rio_cogeo.cogeo import cog_validate
@@ -105,7 +106,13 @@ def assemble(
                 bigtiff="IF_SAFER",
                 num_threads="2",
             )
-        _check(part, counts, name=out)
+        with _writing(part, size=need // 2):
+            is_whole = np.array_equal(_histograms(part, outputs), counts)
+        if not is_whole:
+            raise disk_full(part, size=need // 2, cause="the file holds other pixels than were written")
+        is_valid, errors, _ = cog_validate(str(part), strict=True, quiet=True)
+        if not is_valid:
+            raise ScoreFileError(f"{out}: not a valid cloud-optimised GeoTIFF: {'; '.join(errors)}: report this")
         os.replace(part, out)  # noqa: PTH105 -- the call whose atomicity is meant
     finally:
         for leftover in (flat, part, *out.parent.glob(f"{part.name}*.tmp")):
@@ -132,29 +139,23 @@ def _statistics(counts: NDArray[np.int64]) -> dict[str, str]:
     }
 
 
-def _check(path: Path, counts: NDArray[np.int64], *, name: Path) -> None:
-    """Check the layout, and that the file holds the pixels that were written."""
-    is_valid, errors, _ = cog_validate(str(path), strict=True, quiet=True)
-    if not is_valid:
-        raise ScoreFileError(f"{name}: not a valid cloud-optimised GeoTIFF: {'; '.join(errors)}: report this")
-    found = np.zeros_like(counts)
+def _histograms(path: Path, outputs: int) -> NDArray[np.int64]:
+    """Counts of each value per band, read back from the file: (outputs, 256)."""
+    found = np.zeros((outputs, 256), np.int64)
     with rasterio.open(path) as dataset:
         for _, window in dataset.block_windows(1):
-            for band in range(len(counts)):
+            for band in range(outputs):
                 found[band] += np.bincount(dataset.read(band + 1, window=window).ravel(), minlength=256)
-    if not np.array_equal(found, counts):
-        raise ScoreFileError(
-            f"{name}: holds other pixels than were written: the disk may be full or failing; run again"
-        )
+    return found
 
 
 @contextmanager
 def _writing(path: Path, *, size: int) -> Iterator[None]:
-    """GDAL's errors while writing as ours; most of them mean a full disk."""
+    """GDAL's errors as ours. It goes on where a disk is full; what shows later is a file that is cut off."""
     try:
         with writing_to(path, size=size):
             yield
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:
         text = str(error.__cause__ or error).splitlines()[0]
         raise disk_full(path, size=size, cause=f"writing failed ({text})") from error
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.ledger import writing_to
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -52,5 +54,5 @@ class JsonLinesProgress:
 
     def __call__(self, state: Progress) -> None:
         """Append one state."""
-        with self._path.open("a", encoding="utf-8") as file:
+        with writing_to(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(state), sort_keys=True) + "\n")
