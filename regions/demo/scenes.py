@@ -16,7 +16,7 @@ from regions.demo.layout import Layout
 from regions.demo.render import TILE_PX, Renderer, SceneLook
 
 Progress = Callable[[int, int], None]
-_CACHE_MB = 64  # fixed: the order in which GDAL writes blocks, and so the bytes, must not follow the machine
+_CACHE_BYTES = 64 * 2**20  # fixed: the order in which GDAL writes blocks, and so the bytes, must not follow the machine
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def write_scene(layout: Layout, frame: Frame, scene: Scene, folder: Path, *, pro
     total = -(-layout.side_m // TILE_PX) * -(-scene.width_px // TILE_PX)
     path.unlink(missing_ok=True)
     with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_CACHEMAX=_CACHE_MB, GDAL_NUM_THREADS="1"),
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_CACHEMAX=_CACHE_BYTES, GDAL_NUM_THREADS="1"),
         rasterio.open(path, "w", **profile) as out,
     ):
         day = scene.look.date

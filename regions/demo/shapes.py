@@ -193,20 +193,18 @@ def smooth_noise(seed: int, *, col: int, row: int, width: int, height: int, cell
     nc, nr = (col + width - 1) // cell_px - first_c + 2, (row + height - 1) // cell_px - first_r + 2
     c, r = np.meshgrid(np.arange(first_c, first_c + nc), np.arange(first_r, first_r + nr))
     values = hashed(seed, c, r)
-    rows, cols = _weights(row, height, cell_px, first_r, nr), _weights(col, width, cell_px, first_c, nc)
-    return np.asarray(rows @ values @ cols.T, np.float32)
+    k, t = _knots(row, height, cell_px, first_r)
+    by_row = values[k] + (values[k + 1] - values[k]) * t[:, None]
+    k, t = _knots(col, width, cell_px, first_c)
+    return by_row[:, k] + (by_row[:, k + 1] - by_row[:, k]) * t
 
 
-def _weights(start: int, n: int, cell_px: int, first: int, knots: int) -> NDArray[np.float32]:
-    """Interpolation matrix (n, knots) with the smoothstep 3t² - 2t³."""
+def _knots(start: int, n: int, cell_px: int, first: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Knot before each of ``n`` pixels and the smoothstep 3t² - 2t³ towards the next one."""
     position = (np.arange(start, start + n) + 0.5) / cell_px - first
-    k = np.floor(position).astype(int)
+    k = np.floor(position).astype(np.int64)
     t = position - k
-    t = t * t * (3 - 2 * t)
-    out = np.zeros((n, knots), np.float32)
-    out[np.arange(n), k] = 1 - t
-    out[np.arange(n), np.minimum(k + 1, knots - 1)] += t
-    return out
+    return k, (t * t * (3 - 2 * t)).astype(np.float32)
 
 
 def clipped(line: Floats, region: Floats | shapely.Polygon, *, longer_than_m: float = 30.0) -> list[Floats]:
