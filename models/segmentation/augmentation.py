@@ -1,0 +1,178 @@
+"""Augmentation that keeps image, label and graph in step.
+
+Symmetries of the square are applied to the pixels and, by the same rule, to node positions, orientations and edge
+bearings. Colours change only the image. Dropping the map of a tile teaches the model to do without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.geolink.graph import (
+    EDGE_TYPES,
+    GEOMETRY_COLUMNS,
+    NODE_TYPES,
+    POSITION_POINTS,
+    RELATIONS,
+    RICH_COLUMNS,
+    TileGraphs,
+)
+from models.segmentation.samples import IGNORE
+
+_COS, _SIN = GEOMETRY_COLUMNS.index("cos_2_orientation"), GEOMETRY_COLUMNS.index("sin_2_orientation")
+_BEARING_SIN, _BEARING_COS = RICH_COLUMNS.index("sin_bearing"), RICH_COLUMNS.index("cos_bearing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """How training tiles are varied.
+
+    Attributes:
+        symmetries: Flip and turn.
+        brightness: Largest additive change, on the scale 0 to 1.
+        contrast: Largest relative change of contrast.
+        channel_gain: Largest relative change of a single band (haze and sensors differ by colour).
+        saturation: Largest relative change of saturation.
+        noise: Largest standard deviation of added noise, on the scale 0 to 1.
+        drop_map: Share of tiles that see no map at all.
+        drop_nodata: Share of tiles that get a corner without data.
+    """
+
+    symmetries: bool = True
+    brightness: float = 0.1
+    contrast: float = 0.25
+    channel_gain: float = 0.08
+    saturation: float = 0.3
+    noise: float = 0.02
+    drop_map: float = 0.4
+    drop_nodata: float = 0.05
+
+
+def symmetric_array(array: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:
+    """Apply one of the eight symmetries of the square to the last two axes.
+
+    Args:
+        array: (..., T, T), rows downwards.
+        symmetry: 0 to 7; bit 2 swaps rows and columns, then bit 0 mirrors left-right, bit 1 up-down.
+    """
+    if symmetry & 4:
+        array = array.swapaxes(-1, -2)
+    if symmetry & 1:
+        array = array[..., ::-1]
+    return array[..., ::-1, :] if symmetry & 2 else array
+
+
+def symmetric_graphs(graphs: TileGraphs, symmetry: int) -> TileGraphs:
+    """Apply one of the eight symmetries of the square to tile graphs, in step with `symmetric_array`.
+
+    Positions are relative to the tile, y downwards. Orientations are doubled angles against an axis of the tile:
+    a mirror negates the sine, swapping the axes negates the cosine. Bearings are clockwise from the tile's upper
+    edge: the sine points right, the cosine up.
+
+    Args:
+        graphs: Graphs of any number of tiles, all turned alike.
+        symmetry: As for `symmetric_array`.
+    """
+    if symmetry == 0:
+        return graphs
+    position, geometry, edge_attr = {}, {}, {}
+    for t in NODE_TYPES:
+        xy = graphs.position[t].reshape(-1, POSITION_POINTS[t], 2)
+        shape = graphs.geometry[t].copy()
+        if symmetry & 4:
+            xy = xy[..., ::-1]
+            shape[:, _COS] *= -1
+        x, y = xy[..., 0], xy[..., 1]
+        if symmetry & 1:
+            x = 1 - x
+            shape[:, _SIN] *= -1
+        if symmetry & 2:
+            y = 1 - y
+            shape[:, _SIN] *= -1
+        position[t] = np.stack([x, y], axis=-1).reshape(graphs.position[t].shape).astype(np.float32)
+        geometry[t] = shape
+    for pair in EDGE_TYPES:
+        attr = graphs.edge_attr[pair]
+        if graphs.is_rich:
+            attr = attr.copy()
+            east = len(RELATIONS[pair]) + _BEARING_SIN
+            north = len(RELATIONS[pair]) + _BEARING_COS
+            if symmetry & 4:
+                # x' = y, y' = x with y downwards: right becomes -up, up becomes -right
+                attr[:, [east, north]] = -attr[:, [north, east]]
+            if symmetry & 1:
+                attr[:, east] *= -1
+            if symmetry & 2:
+                attr[:, north] *= -1
+        edge_attr[pair] = attr
+    return TileGraphs(
+        graphs.n_tiles, graphs.node_tile, graphs.semantic_id, position, geometry, graphs.edge_index, edge_attr
+    )
+
+
+def jittered(image: NDArray[np.uint8], config: AugmentationConfig, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Vary the colours of one tile.
+
+    Args:
+        image: uint8 (3, T, T).
+        config: Strengths.
+        rng: Source of chance.
+
+    Returns:
+        uint8 (3, T, T); pixels that are 0 in all bands (no data) stay 0.
+    """
+    x = image.astype(np.float32)
+    gain = 1 + rng.uniform(-1, 1) * config.contrast + rng.uniform(-1, 1, 3) * config.channel_gain
+    saturation = np.float32(1 + rng.uniform(-1, 1) * config.saturation)
+    offset = np.float32(255 * rng.uniform(-1, 1) * config.brightness)
+    centre = x.mean(axis=(1, 2), keepdims=True)
+    x = (x - centre) * gain.astype(np.float32)[:, None, None] + centre + offset
+    grey = x.mean(axis=0, keepdims=True)
+    x = grey + (x - grey) * saturation
+    sigma = rng.uniform() * config.noise * 255
+    if sigma > 0:
+        x += rng.standard_normal(x.shape, np.float32) * np.float32(sigma)
+    return np.where(image.any(axis=0), np.clip(np.rint(x), 0, 255), 0).astype(np.uint8)
+
+
+def without_corner(
+    image: NDArray[np.uint8], label: NDArray[np.uint8], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Blank one side of a slanted line, as at the edge of a scene: image 0, label ignored."""
+    side = image.shape[-1]
+    rows, cols = np.mgrid[0:side, 0:side] / side - 0.5
+    angle = rng.uniform(0, 2 * np.pi)
+    gone = np.cos(angle) * cols + np.sin(angle) * rows > rng.uniform(0.1, 0.5)
+    return np.where(gone, 0, image).astype(np.uint8), np.where(gone, IGNORE, label).astype(np.uint8)
+
+
+def augment(
+    image: NDArray[np.uint8],
+    label: NDArray[np.uint8],
+    graph: TileGraphs,
+    *,
+    config: AugmentationConfig,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], TileGraphs]:
+    """Vary one sample; the same ``rng`` state gives the same result.
+
+    Args:
+        image: uint8 (3, T, T).
+        label: uint8 (T, T).
+        graph: Graph of this one tile.
+        config: What to vary, and how much.
+        rng: Source of chance.
+    """
+    if config.symmetries:
+        symmetry = int(rng.integers(8))
+        image, label = symmetric_array(image, symmetry), symmetric_array(label, symmetry)
+        graph = symmetric_graphs(graph, symmetry)
+    if rng.uniform() < config.drop_map:
+        graph = TileGraphs.empty(1, rich=graph.is_rich)
+    image = jittered(image, config, rng)
+    if rng.uniform() < config.drop_nodata:
+        image, label = without_corner(image, label, rng)
+    return image, label, graph

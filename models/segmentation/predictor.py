@@ -1,0 +1,223 @@
+"""A trained segmentation model behind the protocol that mapping uses: uint8 tiles in, probabilities out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import Tensor
+
+from models.checkpoints import (
+    CONFIG_NAME,
+    Checkpoint,
+    CheckpointConfig,
+    CheckpointError,
+    TagEncoderId,
+    first_problem,
+    load_checkpoint,
+)
+from models.errors import ModelsError
+from models.geolink.config import GeoLinkConfigError
+from models.geolink.graph import TileGraphs
+from models.geolink.packing import PackedGraphs
+from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
+from models.segmentation.batches import normalised, packed_or_none
+from models.segmentation.config import SegmentationConfig
+from models.segmentation.model import GeoLinkSegmenter
+
+KIND = "segmentation"
+
+
+class PredictionError(ModelsError):
+    """Tiles, graphs or a device that do not fit the predictor."""
+
+
+class SegmentationPredictor:
+    """Probabilities of a class for batches of tiles.
+
+    The answer for a tile depends on that tile alone: on the CPU it is equal to the last bit whatever else is in the
+    batch, since every batch is filled up to ``batch_size``.
+
+    Attributes:
+        tile_px: Side of a tile.
+        bands: Number of bands.
+        batch_size: Tiles per batch; more are refused, fewer are filled up.
+        digest: Digest of all that decides an answer: weights, configuration, batch size, device and precision.
+        uses_graphs: Whether graphs change the answer.
+        resolution_m: Ground size of a pixel that the model was trained on, or None.
+    """
+
+    def __init__(
+        self,
+        model: GeoLinkSegmenter,
+        config: CheckpointConfig,
+        *,
+        semantics: NDArray[np.float32],
+        device: torch.device,
+        batch_size: int,
+        compiled: bool = False,
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.tile_px = config.tile_px
+        self.bands = len(config.bands)
+        self.batch_size = batch_size
+        self.uses_graphs = config.tag_encoder is not None
+        self.resolution_m = config.resolution_m
+        self.model = model.to(device).to(memory_format=torch.channels_last).eval()
+        self._encoder = model.config.encoder
+        self._semantics = torch.as_tensor(semantics, dtype=torch.float32, device=device)
+        self._forward: Callable[..., Any] = torch.compile(self.model) if compiled else self.model
+        precision = "bfloat16" if device.type == "cuda" else "float32"
+        content = [config.digest, str(batch_size), device.type, precision, str(compiled)]
+        self.digest = hashlib.sha256("\n".join(content).encode()).hexdigest()
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Path | Checkpoint,
+        tag_sets: Sequence[dict[str, str]] = (),
+        *,
+        device: str | None = None,
+        batch_size: int = 8,
+        text_encoder: TagTextEncoder | None = None,
+        compiled: bool = False,
+    ) -> SegmentationPredictor:
+        """Read a checkpoint and embed a city's tag sets.
+
+        Args:
+            checkpoint: Its folder, or as read.
+            tag_sets: The city's table of tag sets, to which ``semantic_id`` points.
+            device: Name of a torch device; None takes a GPU where there is one.
+            batch_size: Tiles per batch.
+            text_encoder: The tag text encoder that the model was trained with; None takes the hashed one.
+            compiled: Compile the model (worth it for many batches on a GPU).
+
+        Raises:
+            CheckpointError: damaged, of another kind, or trained with another tag text encoder.
+            PredictionError: there is no such device.
+        """
+        read = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint, kind=KIND)
+        model = segmenter_of(read)
+        where = _device(device)
+        semantics = np.zeros((len(tag_sets), model.config.encoder.semantic_width), np.float32)
+        if read.config.tag_encoder is not None and len(tag_sets):
+            encoder = text_encoder or HashedTagEncoder(width=read.config.tag_encoder.width)
+            _check_text_encoder(read, encoder)
+            semantics = np.asarray(tag_set_embeddings(list(tag_sets), encoder), np.float32)
+        return cls(model, read.config, semantics=semantics, device=where, batch_size=batch_size, compiled=compiled)
+
+    def predict(self, images: NDArray[np.uint8], graphs: TileGraphs | None) -> NDArray[np.float32]:
+        """Probability of the second class (urban village).
+
+        Args:
+            images: uint8 (B, bands, T, T), B at most ``batch_size``.
+            graphs: What the map shows of the B tiles; None is the image-only answer.
+
+        Returns:
+            float32 (B, T, T), 0 to 1.
+
+        Raises:
+            PredictionError: shapes that do not fit.
+        """
+        return self.probabilities(images, graphs)[:, 1]
+
+    def probabilities(self, images: NDArray[np.uint8], graphs: TileGraphs | None) -> NDArray[np.float32]:
+        """Probability of every class: float32 (B, classes, T, T); arguments as for `predict`."""
+        pixels = torch.from_numpy(np.ascontiguousarray(images))
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()
+        return self._scores(pixels, graphs).cpu().numpy()
+
+    def predict_tensor(self, images: Tensor, graphs: TileGraphs | None) -> Tensor:
+        """As `predict`, from a uint8 tensor in host memory (best pinned) to a float32 tensor left on `device`."""
+        return self._scores(images, graphs)[:, 1]
+
+    def _scores(self, pixels: Tensor, graphs: TileGraphs | None) -> Tensor:
+        self._check(pixels, graphs)
+        n, missing = len(pixels), self.batch_size - len(pixels)
+        if missing:
+            pixels = torch.cat([pixels, pixels.new_zeros((missing, *pixels.shape[1:]))])
+            if graphs is not None:
+                graphs = TileGraphs.concat([graphs, TileGraphs.empty(missing, rich=graphs.is_rich)])
+        packed = packed_or_none(graphs, self._encoder) if graphs is not None and self.uses_graphs else None
+        with torch.inference_mode(), self._precision():
+            return self._run(pixels, packed)[:n]
+
+    def _run(self, pixels: Tensor, graphs: PackedGraphs | None) -> Tensor:
+        x = normalised(pixels.to(self.device, non_blocking=True), self.config.mean, self.config.std)
+        packed = graphs.to(self.device, non_blocking=True) if graphs is not None else None
+        logits: Tensor = self._forward(x, packed, self._semantics if packed is not None else None)
+        return (logits.float() / self.config.temperature).softmax(1)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
+
+    def _check(self, images: Tensor, graphs: TileGraphs | None) -> None:
+        wanted = (self.bands, self.tile_px, self.tile_px)
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1:] != wanted:
+            raise PredictionError(
+                f"tiles are {images.dtype} {tuple(images.shape)}, the model needs uint8 (B, *{wanted}): "
+                "cut tiles of the size and bands that the checkpoint names"
+            )
+        if len(images) > self.batch_size:
+            raise PredictionError(f"{len(images)} tiles in a batch of at most {self.batch_size}: give fewer at once")
+        if graphs is not None and graphs.n_tiles != len(images):
+            raise PredictionError(f"{len(images)} tiles come with graphs of {graphs.n_tiles}: give one graph per tile")
+
+
+def segmenter_of(checkpoint: Checkpoint) -> GeoLinkSegmenter:
+    """The model of a checkpoint with its weights, in evaluation mode.
+
+    Raises:
+        CheckpointError: its configuration is not one of a segmenter, or does not fit the weights.
+    """
+    file = checkpoint.path / CONFIG_NAME
+    try:
+        config = SegmentationConfig.model_validate(checkpoint.config.model)
+    except ValidationError as error:
+        raise CheckpointError(f"{file}: model: {first_problem(error)}; copy or download it again") from error
+    except GeoLinkConfigError as error:
+        raise CheckpointError(f"{file}: model: {error}; copy or download it again") from error
+    if config.classes != len(checkpoint.config.classes):
+        raise CheckpointError(
+            f"{file} names {len(checkpoint.config.classes)} classes, its model has {config.classes}: "
+            "copy or download it again"
+        )
+    if checkpoint.config.tile_px % config.encoder.patch_px:
+        raise CheckpointError(
+            f"{file} has tile_px {checkpoint.config.tile_px}, its model needs a multiple of "
+            f"{config.encoder.patch_px}: copy or download it again"
+        )
+    model = GeoLinkSegmenter(config)
+    checkpoint.load_into(model)
+    return model.eval()
+
+
+def _check_text_encoder(checkpoint: Checkpoint, encoder: TagTextEncoder) -> None:
+    wanted = checkpoint.config.tag_encoder
+    got = TagEncoderId(name=encoder.name, digest=encoder.digest, width=encoder.width)
+    if wanted is not None and wanted != got:
+        raise CheckpointError(
+            f"{checkpoint.path} was trained with tag text encoder '{wanted.name}' ({wanted.digest[:12]}, width "
+            f"{wanted.width}), given is '{got.name}' ({got.digest[:12]}, width {got.width}): give the former"
+        )
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise PredictionError(f"device '{name}' cannot be used ({reason}): give 'cpu' or leave it out") from error
+    return device

@@ -1,0 +1,319 @@
+"""Train a segmentation model on labelled tiles, from scratch or from a pretrained encoder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.checkpoints import (
+    CheckpointConfig,
+    CheckpointError,
+    ModelCard,
+    TagEncoderId,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+from models.geolink.encoder import GeoLinkEncoder
+from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
+from models.segmentation.augmentation import AugmentationConfig
+from models.segmentation.batches import Batch, BatchMaker, normalised
+from models.segmentation.calibration import fit_temperature
+from models.segmentation.config import SegmentationConfig
+from models.segmentation.metrics import FigureKeeper
+from models.segmentation.model import GeoLinkSegmenter
+from models.segmentation.samples import IGNORE, SampleError, SampleSet, graph_arrays, share_tag_sets
+from models.training import BatchData, TrainingConfig, TrainingModule, checked_loss, fingerprint, fit
+
+CALIBRATION_STRIDE_PX = 4
+"""Every fourth row and column takes part in calibration: neighbours say the same, and memory stays small."""
+
+HEAD_FIELDS = frozenset(
+    {"decoder_width", "decoder_depth", "decoder_heads", "decoder_mlp_ratio", "contrastive_width", "pretraining_fusion"}
+)
+"""Fields of an encoder's configuration that only pretraining uses."""
+
+KIND = "segmentation"
+CHECKPOINT_NAME = "checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a training gives.
+
+    Attributes:
+        checkpoint: Folder of the checkpoint.
+        digest: Its digest.
+        figures: Figures on the validation samples at the end (``iou``, ``f1``, ``precision``, ``recall`` of the
+            second class of two; per class and ``miou`` for more), empty without validation; ``temperature``.
+        steps: Optimiser steps that were made.
+        seconds: Time that the training took, this process only.
+    """
+
+    checkpoint: Path
+    digest: str
+    figures: dict[str, float]
+    steps: int
+    seconds: float
+
+
+class DiceCrossEntropy(nn.Module):
+    """Dice of segmentation-models-pytorch plus cross-entropy.
+
+    Args:
+        classes: Number of classes; of two, Dice is that of the second.
+        dice_weight: Weight of Dice; cross-entropy has 1.
+    """
+
+    def __init__(self, classes: int, *, dice_weight: float = 1.0) -> None:
+        super().__init__()
+        self.dice = smp.losses.DiceLoss("multiclass", classes=[1] if classes == 2 else None, ignore_index=IGNORE)
+        self.dice_weight = dice_weight
+
+    def forward(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Losses by name, of logits (B, classes, T, T) and labels uint8 (B, T, T)."""
+        target = labels.long()
+        known = (target != IGNORE).sum().clamp(min=1)
+        # a batch without any known pixel has loss 0, where a plain mean gives NaN
+        entropy = functional.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="sum") / known
+        return {"cross_entropy": entropy, "dice": self.dice_weight * self.dice(logits.float(), target)}
+
+
+class SegmentationTraining(TrainingModule):
+    """Segmentation for Lightning."""
+
+    semantics: Tensor
+
+    def __init__(
+        self,
+        model: GeoLinkSegmenter,
+        config: TrainingConfig,
+        *,
+        checkpoint: CheckpointConfig,
+        semantics: Tensor,
+        total_steps: int,
+    ) -> None:
+        super().__init__(model, config, total_steps=total_steps)
+        self.checkpoint = checkpoint
+        self.loss = DiceCrossEntropy(len(checkpoint.classes))
+        self.keeper = FigureKeeper(checkpoint.classes)
+        self.register_buffer("semantics", semantics, persistent=False)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Logits (B, classes, T, T) of a batch."""
+        images, _, graphs = batch
+        x = normalised(images, self.checkpoint.mean, self.checkpoint.std)
+        out: Tensor = self.model(x, graphs, self.semantics)
+        return out
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        del batch_idx
+        losses = self.loss(self.logits(batch), batch[1])
+        total = checked_loss(losses)
+        self.log_dict({"loss": total, **losses}, batch_size=len(batch[0]))
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect predictions."""
+        del batch_idx
+        self.keeper.update(self.logits(batch), batch[1])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures."""
+        self.log_dict(self.keeper.result())
+
+
+def train_segmenter(
+    samples: SampleSet,
+    validation: SampleSet | None,
+    config: SegmentationConfig,
+    *,
+    out: Path,
+    training: TrainingConfig | None = None,
+    augmentation: AugmentationConfig | None = None,
+    text_encoder: TagTextEncoder | None = None,
+    classes: Sequence[str] = ("other", "urban_village"),
+    seed: int = 0,
+    pretrained: Path | None = None,
+    resume: bool = True,
+    title: str = "Urban village segmentation",
+    licence: str = "not stated",
+    progress: bool = True,
+) -> TrainResult:
+    """Train a segmentation model and write its checkpoint.
+
+    The same samples, configuration and seed give the same weights on the CPU, also when the run was killed and
+    started again (unless ``training.max_seconds`` is set).
+
+    Args:
+        samples: Training tiles.
+        validation: Tiles for figures, early stopping and calibration; None goes without.
+        config: Size of the model; its ``classes`` must fit.
+        out: Folder: ``checkpoint/`` is the result, ``log/`` the CSV log.
+        training: How to optimise; None takes the defaults.
+        augmentation: How to vary the samples; None takes the defaults.
+        text_encoder: Embeds tags; None takes the hashed one, which needs no weights.
+        classes: Names of the classes.
+        seed: Seed of weights, order and augmentation.
+        pretrained: Checkpoint whose encoder is the start, of the same encoder configuration.
+        resume: Continue an interrupted run of equal samples and configuration.
+        title: Title of the model card.
+        licence: Licence of the weights, for the model card.
+        progress: Show one progress bar.
+
+    Raises:
+        SampleError: labels outside the classes, or nothing labelled.
+        CheckpointError: ``pretrained`` does not fit.
+        TrainingError: the loss is not finite.
+    """
+    started = time.monotonic()
+    training = training or TrainingConfig()
+    augmentation = augmentation or AugmentationConfig()
+    _check_samples(samples, config, tuple(classes), "training")
+    if validation is not None:
+        _check_samples(validation, config, tuple(classes), "validation")
+    encoder = text_encoder or HashedTagEncoder(width=config.encoder.semantic_width)
+    checkpoint = CheckpointConfig(
+        kind=KIND,
+        model=config.model_dump(mode="json"),
+        tile_px=samples.tile_px,
+        resolution_m=samples.resolution_m,
+        classes=tuple(classes),
+        tag_encoder=TagEncoderId(name=encoder.name, digest=encoder.digest, width=encoder.width),
+    )
+    samples, *others = share_tag_sets([samples, *([validation] if validation is not None else [])])
+    validation = others[0] if others else None
+    semantics = torch.as_tensor(np.asarray(tag_set_embeddings(samples.tag_sets, encoder)), dtype=torch.float32)
+    data = BatchData(
+        size=len(samples),
+        config=training,
+        seed=seed,
+        make=BatchMaker(samples, config.encoder, augmentation),
+        validation_size=len(validation) if validation is not None else 0,
+        make_validation=BatchMaker(validation, config.encoder) if validation is not None else None,
+    )
+    torch.manual_seed(seed)
+    model = GeoLinkSegmenter(config).to(memory_format=torch.channels_last)
+    start = ""
+    if pretrained is not None:
+        start = load_encoder(model.encoder, pretrained, config)
+    total = -(-data.steps_per_epoch // training.accumulate) * training.epochs
+    module = SegmentationTraining(model, training, checkpoint=checkpoint, semantics=semantics, total_steps=total)
+    run = fingerprint(
+        checkpoint.to_json(),
+        training.model_dump(),
+        vars(augmentation),
+        seed,
+        start,
+        *_content(samples),
+        *(_content(validation) if validation is not None else ()),
+    )
+    figure = None if validation is None else ("iou" if len(classes) == 2 else "miou")
+    fit(
+        module,
+        data,
+        out=out,
+        seed=seed,
+        run_fingerprint=run,
+        label="training",
+        figure=figure,
+        resume=resume,
+        progress=progress,
+    )
+    figures: dict[str, float] = {}
+    if validation is not None:
+        figures, logits, labels = _final_figures(module, data)
+        temperature = fit_temperature(logits, labels)
+        figures["temperature"] = temperature
+        checkpoint = replace(checkpoint, temperature=temperature)
+    card = ModelCard(
+        title=title,
+        data=tuple(s for s in (samples.source, f"{len(samples)} training tiles", f"start: {start or 'random'}") if s),
+        licence=licence,
+        figures=figures,
+    )
+    written = save_checkpoint(out / CHECKPOINT_NAME, weights=model.state_dict(), config=checkpoint, card=card)
+    return TrainResult(
+        checkpoint=out / CHECKPOINT_NAME,
+        digest=written.digest,
+        figures=figures,
+        steps=module.global_step,
+        seconds=time.monotonic() - started,
+    )
+
+
+def load_encoder(encoder: GeoLinkEncoder, path: Path, config: SegmentationConfig) -> str:
+    """Fill ``encoder`` from a checkpoint that holds a GeoLink encoder, and return the checkpoint's digest.
+
+    Args:
+        encoder: The encoder to fill.
+        path: Folder of a checkpoint of any kind whose ``model`` has an ``encoder``.
+        config: Configuration that the encoder was made with.
+
+    Raises:
+        CheckpointError: no encoder in it, or one of another configuration.
+    """
+    checkpoint = load_checkpoint(path)
+    saved = checkpoint.config.model.get("encoder")
+    wanted = config.encoder.model_dump(mode="json")
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{path} holds no GeoLink encoder (kind '{checkpoint.config.kind}'): give another one")
+    for name in (n for n in sorted(wanted.keys() | saved.keys()) if n not in HEAD_FIELDS):
+        if saved.get(name) != wanted.get(name):
+            raise CheckpointError(
+                f"{path} has an encoder with {name} {saved.get(name)}, the model needs {wanted.get(name)}: "
+                "train with the encoder configuration of the checkpoint"
+            )
+    prefix = "encoder."
+    weights = {k.removeprefix(prefix): v for k, v in checkpoint.weights.items() if k.startswith(prefix)}
+    load_weights(encoder, weights, source=path)
+    return checkpoint.digest
+
+
+def _final_figures(module: SegmentationTraining, data: BatchData) -> tuple[dict[str, float], Tensor, Tensor]:
+    """Figures of the final weights, and a sample of logits (n, classes) and labels (n,) for calibration."""
+    module.eval()
+    module.keeper.metrics.reset()
+    stride, start = CALIBRATION_STRIDE_PX, CALIBRATION_STRIDE_PX // 2
+    logits, labels = [], []
+    with torch.inference_mode():
+        for batch in data.val_dataloader():
+            here = module.transfer_batch_to_device(batch, module.device, 0)
+            out = module.logits(here).float()
+            module.keeper.update(out, here[1])
+            logits.append(out[:, :, start::stride, start::stride].permute(0, 2, 3, 1).flatten(0, 2).cpu())
+            labels.append(here[1][:, start::stride, start::stride].flatten().cpu())
+    return module.keeper.result(), torch.cat(logits), torch.cat(labels)
+
+
+def _content(samples: SampleSet) -> tuple[object, ...]:
+    arrays = graph_arrays(samples.graphs)
+    return (samples.images, samples.labels, samples.tag_sets, *(arrays[name] for name in sorted(arrays)))
+
+
+def _check_samples(samples: SampleSet, config: SegmentationConfig, classes: tuple[str, ...], what: str) -> None:
+    if len(classes) != config.classes:
+        raise SampleError(f"{len(classes)} class names for a model of {config.classes} classes: name each class once")
+    if samples.tile_px % config.encoder.patch_px or samples.tile_px < 2 * config.encoder.patch_px:
+        raise SampleError(
+            f"{what} tiles are {samples.tile_px} px, the model needs a multiple of {config.encoder.patch_px} px: "
+            "cut tiles of another size"
+        )
+    present = np.unique(samples.labels)
+    known = present[present != IGNORE]
+    if not len(known):
+        raise SampleError(f"the {what} samples have no labelled pixel: check that labels and imagery overlap")
+    if known[-1] >= config.classes:
+        raise SampleError(
+            f"the {what} samples have label {known[-1]}, the model knows {config.classes} classes: "
+            f"set labels without a class to {IGNORE}"
+        )

@@ -1,0 +1,214 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSITION_POINTS, RELATIONS, TileGraphs
+from models.segmentation.augmentation import (
+    AugmentationConfig,
+    augment,
+    jittered,
+    symmetric_array,
+    symmetric_graphs,
+    without_corner,
+)
+from models.segmentation.samples import (
+    IGNORE,
+    SampleError,
+    SampleSet,
+    graph_arrays,
+    share_tag_sets,
+    split_graphs,
+)
+
+
+def _graphs(rng: np.random.Generator, n_tiles: int, *, tag_sets: int = 4) -> TileGraphs:
+    """Random graphs: 0 to 4 nodes per type and tile, edges within a tile, rich columns from true positions."""
+    tiles = {t: np.sort(np.repeat(np.arange(n_tiles), rng.integers(0, 5, n_tiles))) for t in NODE_TYPES}
+    position = {t: rng.uniform(0, 1, (len(k), 2 * POSITION_POINTS[t])).astype(np.float32) for t, k in tiles.items()}
+    geometry = {t: rng.uniform(0, 1, (len(k), len(GEOMETRY_COLUMNS))).astype(np.float32) for t, k in tiles.items()}
+    index, attr = {}, {}
+    for src, dst in EDGE_TYPES:
+        pairs = [
+            (a, b) for b in range(len(tiles[dst])) for a in range(len(tiles[src])) if tiles[src][a] == tiles[dst][b]
+        ]
+        kept = [p for p in pairs if rng.uniform() < 0.5]
+        index[src, dst] = np.array(kept, np.int64).reshape(-1, 2).T
+        # bearing between the first points, y downwards in positions, upwards on the map
+        step = position[dst][index[src, dst][1], :2] - position[src][index[src, dst][0], :2]
+        length = np.maximum(np.hypot(step[:, 0], step[:, 1]), 1e-9)
+        one_hot = np.zeros((len(kept), len(RELATIONS[src, dst])), np.float32)
+        rich = np.stack([np.zeros(len(kept)), length, step[:, 0] / length, -step[:, 1] / length], 1)
+        attr[src, dst] = np.concatenate([one_hot, rich], 1).astype(np.float32)
+    ids = {t: rng.integers(0, tag_sets, len(k)) for t, k in tiles.items()}
+    graphs = TileGraphs(n_tiles, tiles, ids, position, geometry, index, attr)
+    graphs.validate()
+    return graphs
+
+
+def _samples(seed: int, n: int = 5, side: int = 8) -> SampleSet:
+    rng = np.random.default_rng(seed)
+    return SampleSet(
+        images=rng.integers(0, 256, (n, 3, side, side), np.uint8),
+        labels=rng.choice(np.array([0, 1, IGNORE], np.uint8), (n, side, side)),
+        graphs=_graphs(rng, n),
+        tag_sets=[{"building": "yes"}, {"highway": "path"}, {}, {"name": "村", "landuse": "residential"}],
+        resolution_m=1.0,
+        source=f"seed {seed}",
+    )
+
+
+def _equal_graphs(a: TileGraphs, b: TileGraphs, *, atol: float = 0) -> None:
+    assert a.n_tiles == b.n_tiles
+    left, right = graph_arrays(a), graph_arrays(b)
+    for name, values in left.items():
+        assert values.shape == right[name].shape
+        np.testing.assert_allclose(values, right[name], atol=atol, rtol=0, err_msg=name)
+
+
+@given(seed=st.integers(0, 10_000), shard=st.integers(1, 7), n=st.integers(0, 6))
+@settings(max_examples=15, deadline=None)
+def test_saving_and_loading_change_nothing(tmp_path_factory, seed, shard, n):
+    samples = _samples(seed, n)
+    folder = tmp_path_factory.mktemp("s")
+    samples.save(folder, shard_tiles=shard)
+    files = {p.name: p.read_bytes() for p in folder.iterdir()}
+    read = SampleSet.load(folder)
+    np.testing.assert_array_equal(read.images, samples.images)
+    np.testing.assert_array_equal(read.labels, samples.labels)
+    _equal_graphs(read.graphs, samples.graphs)
+    assert (read.tag_sets, read.resolution_m, read.source) == (samples.tag_sets, 1.0, samples.source)
+    samples.save(folder, shard_tiles=shard)
+    assert files == {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_split_select_and_concat_agree_with_the_contract(seed):
+    samples = _samples(seed)
+    _equal_graphs(TileGraphs.concat(split_graphs(samples.graphs)), samples.graphs)
+    order = np.random.default_rng(seed).integers(0, len(samples), 7)
+    _equal_graphs(samples.select(order).graphs, samples.graphs.select(order))
+
+
+def test_concat_merges_tables_of_tag_sets():
+    a, b = _samples(1), _samples(2)
+    b = SampleSet(images=b.images, labels=b.labels, graphs=b.graphs, tag_sets=[{"x": "y"}, *a.tag_sets[:3]])
+    both = SampleSet.concat([a, b])
+    assert len(both) == 10 and both.source == "seed 1"
+    for k, (part, offset) in enumerate(((a, 0), (b, len(a)))):
+        for t in NODE_TYPES:
+            kept = (both.graphs.node_tile[t] >= offset) & (both.graphs.node_tile[t] < offset + 5)
+            meant = [part.tag_sets[i] for i in part.graphs.semantic_id[t]]
+            assert [both.tag_sets[i] for i in both.graphs.semantic_id[t][kept]] == meant, k
+    assert len(both.tag_sets) == 5
+    assert share_tag_sets([a, b])[1].tag_sets == both.tag_sets
+
+
+def test_parts_that_do_not_fit_are_named(tmp_path):
+    s = _samples(0)
+    with pytest.raises(SampleError, match=r"labels are uint8 \(4, 8, 8\), the images need uint8 \(5, 8, 8\)"):
+        SampleSet(images=s.images, labels=s.labels[:4], graphs=s.graphs, tag_sets=s.tag_sets)
+    with pytest.raises(SampleError, match="graphs hold 2 tiles, there are 5 images"):
+        SampleSet(images=s.images, labels=s.labels, graphs=TileGraphs.empty(2))
+    with pytest.raises(SampleError, match="the table has 0 tag sets"):
+        SampleSet(images=s.images, labels=s.labels, graphs=s.graphs)
+    with pytest.raises(SampleError, match="images are float64"):
+        SampleSet(images=s.images / 1.0, labels=s.labels, graphs=s.graphs)
+    with pytest.raises(SampleError, match="is no sample set"):
+        SampleSet.load(tmp_path)
+    s.save(tmp_path, shard_tiles=2)
+    shard = tmp_path / "shard-00001.npz"
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(SampleError, match=r"shard-00001\.npz cannot be read"):
+        SampleSet.load(tmp_path)
+    shard.unlink()
+    with pytest.raises(SampleError, match=r"shard-00001\.npz cannot be read"):
+        SampleSet.load(tmp_path)
+
+
+@given(seed=st.integers(0, 10_000), symmetry=st.integers(0, 7))
+@settings(max_examples=40, deadline=None)
+def test_a_symmetry_keeps_pixels_and_nodes_in_step(seed, symmetry):
+    rng = np.random.default_rng(seed)
+    side = 32
+    graphs = _graphs(rng, 1)
+    turned = symmetric_graphs(graphs, symmetry)
+    for t in NODE_TYPES:
+        xy = graphs.position[t].reshape(-1, 2)
+        for place, moved in zip(xy, turned.position[t].reshape(-1, 2), strict=True):
+            mark = np.zeros((side, side), np.uint8)
+            col, row = np.minimum((place * side).astype(int), side - 1)
+            mark[row, col] = 1
+            r, c = np.argwhere(symmetric_array(mark, symmetry) == 1)[0]
+            # the node lies within the pixel that moved, up to the rounding of 1 - x at a pixel's edge
+            assert abs(moved[0] * side - (c + 0.5)) <= 0.5 + 1e-4
+            assert abs(moved[1] * side - (r + 0.5)) <= 0.5 + 1e-4
+    for src, dst in EDGE_TYPES:
+        # bearings follow the moved points
+        a, b = turned.edge_index[src, dst]
+        step = turned.position[dst][b, :2] - turned.position[src][a, :2]
+        length = np.maximum(np.hypot(step[:, 0], step[:, 1]), 1e-9)
+        got = turned.edge_attr[src, dst][:, -2:]
+        np.testing.assert_allclose(got, np.stack([step[:, 0] / length, -step[:, 1] / length], 1), atol=2e-3)
+
+
+@given(angle=st.floats(0, np.pi), symmetry=st.integers(0, 7))
+def test_orientations_turn_with_the_tile(angle, symmetry):
+    ends = np.array([[0.5, 0.5], [0.5 + 0.3 * np.cos(angle), 0.5 - 0.3 * np.sin(angle)]], np.float32)
+    base = TileGraphs.empty(1)
+    shape = np.zeros((1, len(GEOMETRY_COLUMNS)), np.float32)
+    cos, sin = GEOMETRY_COLUMNS.index("cos_2_orientation"), GEOMETRY_COLUMNS.index("sin_2_orientation")
+    shape[0, cos], shape[0, sin] = np.cos(2 * angle), np.sin(2 * angle)
+    line = np.concatenate([ends[0], ends[0], ends[1]])[None].astype(np.float32)
+    graphs = TileGraphs(
+        1,
+        {**base.node_tile, "line": np.zeros(1, np.int64)},
+        {**base.semantic_id, "line": np.zeros(1, np.int64)},
+        {**base.position, "line": line},
+        {**base.geometry, "line": shape},
+        base.edge_index,
+        base.edge_attr,
+    )
+    turned = symmetric_graphs(graphs, symmetry)
+    x0, y0, _, _, x1, y1 = turned.position["line"][0]
+    after = np.arctan2(-(y1 - y0), x1 - x0)
+    np.testing.assert_allclose(
+        turned.geometry["line"][0, [cos, sin]], [np.cos(2 * after), np.sin(2 * after)], atol=1e-4
+    )
+
+
+def test_symmetries_are_eight_and_different():
+    tile = np.arange(9, dtype=np.uint8).reshape(3, 3)
+    assert len({symmetric_array(tile, k).tobytes() for k in range(8)}) == 8
+
+
+def test_augmentation_is_repeatable_and_keeps_nodata():
+    samples = _samples(5, n=1, side=32)
+    image = samples.images[0].copy()
+    image[:, :4] = 0
+    config = AugmentationConfig(drop_map=0.0, drop_nodata=1.0)
+    one, two = (
+        augment(image, samples.labels[0], samples.graphs, config=config, rng=np.random.default_rng(8)) for _ in range(2)
+    )
+    np.testing.assert_array_equal(one[0], two[0])
+    np.testing.assert_array_equal(one[1], two[1])
+    _equal_graphs(one[2], two[2])
+    assert one[0].dtype == np.uint8 and one[0].shape == image.shape
+    blank = ~jittered(image, config, np.random.default_rng(1)).any(0)
+    assert blank[:4].all()
+    pixels, label = without_corner(image, samples.labels[0], np.random.default_rng(2))
+    gone = ~pixels.any(0) & image.any(0)
+    assert gone.any() and (label[gone] == IGNORE).all()
+
+
+def test_dropping_the_map_leaves_an_empty_graph():
+    samples = _samples(6, n=1)
+    _, _, graph = augment(
+        samples.images[0],
+        samples.labels[0],
+        samples.graphs,
+        config=AugmentationConfig(drop_map=1.0),
+        rng=np.random.default_rng(0),
+    )
+    _equal_graphs(graph, TileGraphs.empty(1))

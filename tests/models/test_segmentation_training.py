@@ -1,0 +1,376 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from models.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from models.geolink.config import GeoLinkConfig
+from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSITION_POINTS, RELATIONS, TileGraphs
+from models.segmentation.calibration import fit_temperature, reliability
+from models.segmentation.config import SIZES, SegmentationConfig
+from models.segmentation.decoder import LightUPerNet
+from models.segmentation.metrics import FigureKeeper
+from models.segmentation.model import GeoLinkSegmenter
+from models.segmentation.predictor import PredictionError, SegmentationPredictor
+from models.segmentation.samples import IGNORE, SampleError, SampleSet
+from models.segmentation.trainer import CHECKPOINT_NAME, DiceCrossEntropy, train_segmenter
+from models.training import RESUME_NAME, TrainingConfig, TrainingError
+
+SIDE = 32
+CONFIG = SegmentationConfig(
+    encoder=GeoLinkConfig.tiny(
+        image_px=SIDE,
+        patch_px=8,
+        width=16,
+        depth=2,
+        heads=2,
+        output_layers=(0, 1),
+        stem_widths=(8, 8),
+        osm_width=16,
+        fusion_width=16,
+        semantic_width=16,
+    ),
+    decoder_channels=16,
+    detail_channels=8,
+    dropout=0.0,
+)
+TRAINING = TrainingConfig(batch_size=4, epochs=3, learning_rate=5e-3, accelerator="cpu", validate_every=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _graphs(rng: np.random.Generator, counts: list[int]) -> TileGraphs:
+    tiles = {t: np.repeat(np.arange(len(counts)), counts) for t in NODE_TYPES}
+    empty = TileGraphs.empty(len(counts))
+    index, attr = dict(empty.edge_index), dict(empty.edge_attr)
+    n = sum(counts)
+    for t in NODE_TYPES:  # every node a loop on itself
+        index[t, t] = np.stack([np.arange(n), np.arange(n)])
+        attr[t, t] = np.zeros((n, attr[t, t].shape[1]), np.float32)
+        attr[t, t][:, 0] = 1
+    assert set(index) == set(EDGE_TYPES) and RELATIONS["line", "line"][0] == "self"
+    return TileGraphs(
+        len(counts),
+        tiles,
+        {t: rng.integers(0, 3, n) for t in NODE_TYPES},
+        {t: rng.uniform(0, 1, (n, 2 * POSITION_POINTS[t])).astype(np.float32) for t in NODE_TYPES},
+        {t: rng.uniform(0, 1, (n, len(GEOMETRY_COLUMNS))).astype(np.float32) for t in NODE_TYPES},
+        index,
+        attr,
+    )
+
+
+def _samples(seed: int = 0, n: int = 12) -> SampleSet:
+    """Noisy ground with a bright rectangle, which is the class; some tiles are mapped."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 90, (n, 3, SIDE, SIDE)).astype(np.uint8)
+    labels = np.zeros((n, SIDE, SIDE), np.uint8)
+    for k in range(n):
+        y, x = rng.integers(0, SIDE // 2, 2)
+        images[k, :, y : y + 14, x : x + 14] += 130
+        labels[k, y : y + 14, x : x + 14] = 1
+    labels[:, :2] = IGNORE
+    graphs = _graphs(rng, [int(v) for v in rng.integers(0, 4, n)])
+    return SampleSet(images=images, labels=labels, graphs=graphs, tag_sets=[{"building": "yes"}, {}, {"shop": "x"}])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained")
+    result = train_segmenter(
+        _samples(), _samples(1, 5), CONFIG, out=out, training=TRAINING.model_copy(update={"epochs": 12}), progress=False
+    )
+    return out, result
+
+
+def test_training_learns_and_says_so(trained):
+    out, result = trained
+    assert result.figures["iou"] > 0.5
+    assert result.steps == 36
+    card = (result.checkpoint / "card.md").read_text()
+    assert f"iou: {result.figures['iou']:.4g}" in card and result.digest in card
+    log = (out / "log" / "part-0" / "metrics.csv").read_text().splitlines()
+    assert {"loss", "dice", "cross_entropy", "iou", "f1", "precision", "recall"} <= set(log[0].split(","))
+    assert not (out / RESUME_NAME).exists()
+    config = load_checkpoint(result.checkpoint).config
+    assert config.temperature == pytest.approx(result.figures["temperature"])
+    assert SegmentationConfig.model_validate(config.model) == CONFIG
+
+
+def test_equal_seeds_give_equal_bytes_and_others_do_not(tmp_path):
+    digests = [
+        train_segmenter(
+            _samples(), None, CONFIG, out=tmp_path / f"{k}", training=TRAINING, seed=seed, progress=False
+        ).digest
+        for k, seed in enumerate((4, 4, 5))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("dies_at", [1, 2])
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, dies_at):
+    whole = train_segmenter(_samples(), _samples(1, 5), CONFIG, out=tmp_path / "a", training=TRAINING, progress=False)
+    original = GeoLinkSegmenter.forward
+    calls = {"n": 0}
+
+    def dying(self, *args):
+        calls["n"] += self.training
+        if calls["n"] > 3 * dies_at + 1:
+            raise RuntimeError("killed")
+        return original(self, *args)
+
+    run = {"out": tmp_path / "b", "training": TRAINING, "progress": False}
+    monkeypatch.setattr(GeoLinkSegmenter, "forward", dying)
+    with pytest.raises(RuntimeError, match="killed"):
+        train_segmenter(_samples(), _samples(1, 5), CONFIG, **run)
+    monkeypatch.setattr(GeoLinkSegmenter, "forward", original)
+    assert (tmp_path / "b" / RESUME_NAME).exists()
+    steps = {"n": 0}
+
+    def counting(self, *args):
+        steps["n"] += self.training
+        return original(self, *args)
+
+    monkeypatch.setattr(GeoLinkSegmenter, "forward", counting)
+    resumed = train_segmenter(_samples(), _samples(1, 5), CONFIG, **run)
+    assert steps["n"] == 9 - 3 * dies_at
+    assert resumed.digest == whole.digest
+
+
+def test_other_samples_do_not_continue_an_old_run(tmp_path, monkeypatch):
+    original = GeoLinkSegmenter.forward
+    calls = {"n": 0}
+
+    def dying(self, *args):
+        calls["n"] += self.training
+        if calls["n"] == 5:
+            raise RuntimeError("killed")
+        return original(self, *args)
+
+    monkeypatch.setattr(GeoLinkSegmenter, "forward", dying)
+    with pytest.raises(RuntimeError):
+        train_segmenter(_samples(0), None, CONFIG, out=tmp_path, training=TRAINING, progress=False)
+    other = train_segmenter(_samples(7), None, CONFIG, out=tmp_path, training=TRAINING, progress=False)
+    fresh = train_segmenter(_samples(7), None, CONFIG, out=tmp_path / "f", training=TRAINING, progress=False)
+    assert other.digest == fresh.digest
+
+
+def test_a_time_limit_ends_the_run(tmp_path):
+    config = TRAINING.model_copy(update={"epochs": 500, "max_seconds": 0.5})
+    result = train_segmenter(_samples(), None, CONFIG, out=tmp_path, training=config, progress=False)
+    assert 0 < result.steps < 1500
+
+
+def test_early_stopping_and_the_best_weights(tmp_path):
+    config = TRAINING.model_copy(update={"epochs": 30, "patience": 1, "keep": "best", "learning_rate": 2e-2})
+    result = train_segmenter(_samples(), _samples(1, 5), CONFIG, out=tmp_path, training=config, progress=False)
+    log = (tmp_path / "log" / "part-0" / "metrics.csv").read_text().splitlines()
+    column = log[0].split(",").index("iou")
+    best = max(float(v) for line in log[1:] if (v := line.split(",")[column]))
+    assert result.figures["iou"] == pytest.approx(best, abs=1e-6)
+    assert result.steps < 90
+
+
+def test_a_pretrained_encoder_is_the_start(tmp_path, trained):
+    _, result = trained
+    still = TRAINING.model_copy(update={"epochs": 1, "encoder_rate": 0.0})
+    fine = train_segmenter(
+        _samples(2), None, CONFIG, out=tmp_path, training=still, pretrained=result.checkpoint, seed=9, progress=False
+    )
+    before, after = load_checkpoint(result.checkpoint).weights, load_checkpoint(fine.checkpoint).weights
+    assert all(torch.equal(before[k], after[k]) for k in before if k.startswith("encoder."))
+    assert any(not torch.equal(before[k], after[k]) for k in before if k.startswith("decoder."))
+    wide = CONFIG.model_copy(update={"encoder": CONFIG.encoder.with_(width=32)})
+    with pytest.raises(CheckpointError, match="encoder with width 16, the model needs 32"):
+        train_segmenter(_samples(), None, wide, out=tmp_path / "w", training=still, pretrained=result.checkpoint)
+
+
+def test_samples_that_do_not_fit_are_refused(tmp_path):
+    samples = _samples()
+    with pytest.raises(SampleError, match="label 2, the model knows 2 classes"):
+        train_segmenter(
+            replace(samples, labels=np.where(samples.labels == 1, np.uint8(2), samples.labels)),
+            None,
+            CONFIG,
+            out=tmp_path,
+        )
+    with pytest.raises(SampleError, match="no labelled pixel"):
+        train_segmenter(replace(samples, labels=np.full_like(samples.labels, IGNORE)), None, CONFIG, out=tmp_path)
+    odd = SampleSet.image_only(np.zeros((2, 3, 36, 36), np.uint8), np.zeros((2, 36, 36), np.uint8))
+    with pytest.raises(SampleError, match="tiles are 36 px, the model needs a multiple of 8 px"):
+        train_segmenter(odd, None, CONFIG, out=tmp_path)
+    with pytest.raises(SampleError, match="3 class names for a model of 2 classes"):
+        train_segmenter(samples, None, CONFIG, out=tmp_path, classes=("a", "b", "c"))
+
+
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path):
+    broken = TRAINING.model_copy(update={"learning_rate": 1e30, "clip": 1e30})
+    with pytest.raises(TrainingError, match="the loss is not finite"):
+        train_segmenter(_samples(), None, CONFIG, out=tmp_path, training=broken, progress=False)
+
+
+@pytest.fixture(scope="module")
+def predictor(trained):
+    return SegmentationPredictor.load(trained[1].checkpoint, _samples().tag_sets, device="cpu", batch_size=4)
+
+
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_a_tile_gives_equal_bits_in_any_batch(predictor, data):
+    samples = _samples(11, 10)
+    tiles = data.draw(st.lists(st.integers(0, 9), min_size=1, max_size=4))
+    batch = samples.select(tiles)
+    together = predictor.predict(batch.images, batch.graphs)
+    for k, tile in enumerate(tiles):
+        one = samples.select([tile])
+        alone = predictor.predict(one.images, one.graphs)
+        np.testing.assert_array_equal(together[k], alone[0])
+    assert together.dtype == np.float32 and together.min() >= 0 and together.max() <= 1
+
+
+def test_no_map_is_the_image_only_answer(predictor):
+    samples = _samples(12, 4)
+    blank = predictor.predict(samples.images, TileGraphs.empty(4))
+    np.testing.assert_array_equal(blank, predictor.predict(samples.images, None))
+    mixed = TileGraphs.concat([samples.select([0, 1, 2]).graphs, TileGraphs.empty(1)])
+    np.testing.assert_array_equal(predictor.predict(samples.images, mixed)[3], blank[3])
+
+
+def test_the_map_matters(predictor):
+    samples = _samples(13, 4)
+    full = _graphs(np.random.default_rng(0), [3, 3, 3, 3])
+    assert (predictor.predict(samples.images, full) != predictor.predict(samples.images, None)).any()
+
+
+def test_the_temperature_is_applied(trained):
+    _, result = trained
+    read = load_checkpoint(result.checkpoint)
+    tiles = _samples(14, 2).images
+    p = [
+        SegmentationPredictor.load(replace(read, config=replace(read.config, temperature=t)), device="cpu").predict(
+            tiles, None
+        )
+        for t in (1.0, 2.0)
+    ]
+    odds = [np.log(q.astype(np.float64) / (1 - q)) for q in p]
+    sure = np.abs(odds[0]) < 8
+    np.testing.assert_allclose(odds[0][sure], 2 * odds[1][sure], rtol=1e-3, atol=1e-3)
+
+
+def test_what_does_not_fit_the_predictor_is_refused(trained, predictor, tmp_path):
+    _, result = trained
+    tiles = _samples(0, 5).images
+    with pytest.raises(PredictionError, match="5 tiles in a batch of at most 4"):
+        predictor.predict(tiles, None)
+    with pytest.raises(PredictionError, match=r"tiles are torch.uint8 \(2, 3, 16, 32\)"):
+        predictor.predict(tiles[:2, :, :16], None)
+    with pytest.raises(PredictionError, match="2 tiles come with graphs of 3"):
+        predictor.predict(tiles[:2], TileGraphs.empty(3))
+    with pytest.raises(PredictionError, match="device 'warp' cannot be used"):
+        SegmentationPredictor.load(result.checkpoint, device="warp")
+    read = load_checkpoint(result.checkpoint)
+    other = replace(read.config, tag_encoder=replace(read.config.tag_encoder, digest="00"))
+    with pytest.raises(CheckpointError, match="was trained with tag text encoder"):
+        SegmentationPredictor.load(replace(read, config=other), [{"a": "b"}], device="cpu")
+    model = {**read.config.model, "decoder_channels": 32}
+    with pytest.raises(CheckpointError, match=r"model\.safetensors does not fit the configured model"):
+        SegmentationPredictor.load(replace(read, config=replace(read.config, model=model)), device="cpu")
+    bad = replace(read.config, model={**read.config.model, "sharpness": 1})
+    with pytest.raises(CheckpointError, match="model: field 'sharpness'"):
+        SegmentationPredictor.load(replace(read, config=bad), device="cpu")
+    save_checkpoint(tmp_path / "c", weights=read.weights, config=replace(read.config, kind="change"), card=_card())
+    with pytest.raises(CheckpointError, match="needed is 'segmentation'"):
+        SegmentationPredictor.load(tmp_path / "c", device="cpu")
+
+
+def _card():
+    from models.checkpoints import ModelCard
+
+    return ModelCard(title="x")
+
+
+def test_digest_follows_what_decides_the_answer(trained):
+    _, result = trained
+    make = SegmentationPredictor.load
+    same = {make(result.checkpoint, device="cpu", batch_size=b).digest for b in (4, 4, 8)}
+    assert len(same) == 2
+    assert (result.checkpoint.parent / CHECKPOINT_NAME) == result.checkpoint
+
+
+def test_dice_is_that_of_the_formula():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 2, 6, 6), torch.randint(0, 2, (2, 6, 6), dtype=torch.uint8)
+    labels[0, :3] = IGNORE
+    got = DiceCrossEntropy(2)(logits, labels)
+    p, known = logits.softmax(1)[:, 1], labels != IGNORE
+    y = (labels == 1) & known
+    dice = 1 - 2 * (p * y).sum() / ((p * known).sum() + y.sum())
+    torch.testing.assert_close(got["dice"], dice)
+    flat = logits.permute(0, 2, 3, 1)[known]
+    torch.testing.assert_close(got["cross_entropy"], functional.cross_entropy(flat, labels[known].long()))
+    blank = DiceCrossEntropy(2)(logits, torch.full_like(labels, IGNORE))
+    assert all(float(v) == 0 for v in blank.values())
+
+
+def test_figures_are_those_of_the_confusion():
+    rng = np.random.default_rng(0)
+    truth, guess = rng.integers(0, 2, (2, 8, 8)), rng.integers(0, 2, (2, 8, 8))
+    keeper = FigureKeeper(("other", "uv"))
+    keeper.update(
+        torch.nn.functional.one_hot(torch.from_numpy(guess)).permute(0, 3, 1, 2).float(), torch.from_numpy(truth)
+    )
+    tp, fp, fn = (guess & truth).sum(), (guess & ~truth & 1).sum(), (~guess & 1 & truth).sum()
+    want = {"iou": tp / (tp + fp + fn), "precision": tp / (tp + fp), "recall": tp / (tp + fn)}
+    want["f1"] = 2 * tp / (2 * tp + fp + fn)
+    assert keeper.result() == pytest.approx(want)
+
+
+@given(temperature=st.floats(0.2, 5), seed=st.integers(0, 50))
+@settings(max_examples=10, deadline=None)
+def test_a_known_temperature_is_found_again(temperature, seed):
+    rng = np.random.default_rng(seed)
+    true = rng.normal(0, 2, 40_000)
+    labels = (rng.uniform(size=true.size) < 1 / (1 + np.exp(-true))).astype(np.uint8)
+    logits = torch.from_numpy(np.stack([np.zeros_like(true), true * temperature], 1))
+    assert fit_temperature(logits, torch.from_numpy(labels)) == pytest.approx(temperature, rel=0.08)
+
+
+def test_reliability_of_honest_probabilities():
+    rng = np.random.default_rng(1)
+    p = rng.uniform(size=100_000).astype(np.float32)
+    labels = (rng.uniform(size=p.size) < p).astype(np.uint8)
+    bins = reliability(p, labels)
+    assert bins.count.sum() == p.size and bins.expected_error < 0.01
+    np.testing.assert_allclose(bins.confidence, bins.frequency, atol=0.03)
+    assert reliability(p, 1 - labels).expected_error > 0.4
+    assert reliability(p[:5], np.full(5, IGNORE, np.uint8)).expected_error == 0
+    assert fit_temperature(torch.zeros(3, 2), torch.full((3,), IGNORE)) == 1.0
+
+
+def test_sizes_are_named_and_survive_json():
+    for size in SIZES:
+        config = SegmentationConfig.of_size(size, classes=9)
+        assert SegmentationConfig.model_validate_json(config.model_dump_json()) == config
+    assert SegmentationConfig.of_size("large").encoder == GeoLinkConfig.large()
+
+
+@pytest.mark.parametrize("detail", [0, 8])
+def test_the_decoder_gives_full_resolution_and_each_tile_its_own(detail):
+    torch.manual_seed(0)
+    net = LightUPerNet((8, 8, 8, 4), channels=16, classes=3, detail_channels=detail).train()
+    net.dropout.p = 0.0
+    images, maps = torch.randn(3, 3, 64, 64), [torch.randn(3, c, 4, 4) for c in (8, 8, 8, 4)]
+    out = net(maps, images)
+    assert out.shape == (3, 3, 64, 64)
+    alone = net([m[1:2] for m in maps], images[1:2])
+    torch.testing.assert_close(out[1:2], alone)
