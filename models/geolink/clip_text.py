@@ -40,8 +40,9 @@ class ClipTagEncoder:
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "cpu") -> ClipTagEncoder:
-        """Read a folder as ``save_pretrained`` writes it (config, weights, tokenizer): no network, and no code is
-        unpickled.
+        """Read a folder as ``save_pretrained`` writes it (config, weights, tokenizer).
+
+        Nothing comes from the network, and no code is unpickled.
 
         Raises:
             TagTextError: no such folder, or files transformers cannot read.

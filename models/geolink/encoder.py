@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.errors import ModelsError
@@ -88,11 +89,10 @@ class GeoLinkEncoder(nn.Module):
             EncoderInputError: the graphs fit neither the images nor the table, or the configuration refuses
                 tiles without nodes.
         """
-        if graphs is None or not graphs.n_nodes:
-            self._check_blank(any_blank=True)
+        if graphs is None:
             return None
         rows = self.semantic_rows(graphs, semantics, n_tiles=n_tiles)
-        out: Tensor = self.osm(rows, graphs.node_row, graphs)
+        out: Tensor | None = self.osm(rows, graphs.node_row, graphs) if graphs.has_nodes else None
         return out
 
     def semantic_rows(self, graphs: PackedGraphs, semantics: Tensor | None, *, n_tiles: int) -> Tensor:
@@ -101,23 +101,11 @@ class GeoLinkEncoder(nn.Module):
         Raises:
             EncoderInputError: see `encode_nodes`.
         """
-        if graphs.n_tiles != n_tiles:
-            raise EncoderInputError(
-                f"{n_tiles} images come with graphs of {graphs.n_tiles} tiles: give one graph per image"
-            )
-        self._check_blank(any_blank=graphs.any_blank)
-        width = self.config.semantic_width
-        shape = None if semantics is None else tuple(semantics.shape)
-        if semantics is None or len(semantics.shape) != 2 or semantics.shape[1] != width:
-            raise EncoderInputError(
-                f"the semantic table has shape {shape}, the model needs (tag sets, {width}): "
-                f"embed the tags with the encoder the model was trained with"
-            )
-        if graphs.max_semantic_id >= len(semantics):
-            raise EncoderInputError(
-                f"graphs point to tag set {graphs.max_semantic_id}, the semantic table has {len(semantics)} rows: "
-                f"give the table of the same city graph"
-            )
+        # a compiled graph would be made anew for every count that is looked at
+        if not torch.compiler.is_compiling():
+            self._check_graphs(graphs, semantics, n_tiles=n_tiles)
+        if semantics is None or not graphs.has_nodes:
+            return self.fusion_img_pos_embed.new_zeros(len(graphs.semantic_rows), self.config.semantic_width)
         return semantics[graphs.semantic_rows]
 
     def fusion_places(self, images: Tensor) -> Tensor:
@@ -138,11 +126,29 @@ class GeoLinkEncoder(nn.Module):
             )
         return images.shape[2] // patch, images.shape[3] // patch
 
-    def _check_blank(self, *, any_blank: bool) -> None:
-        if any_blank and self.config.blank_tiles == "error":
+    def _check_graphs(self, graphs: PackedGraphs, semantics: Tensor | None, *, n_tiles: int) -> None:
+        if graphs.n_tiles != n_tiles:
+            raise EncoderInputError(
+                f"{n_tiles} images come with graphs of {graphs.n_tiles} tiles: give one graph per image"
+            )
+        if graphs.any_blank and self.config.blank_tiles == "error":
             raise EncoderInputError(
                 "a tile has no map objects and the configuration says blank_tiles='error', as the released code "
                 "behaves: set blank_tiles='image_only'"
+            )
+        if not graphs.has_nodes:
+            return
+        width = self.config.semantic_width
+        shape = None if semantics is None else tuple(semantics.shape)
+        if shape is None or len(shape) != 2 or shape[1] != width:
+            raise EncoderInputError(
+                f"the semantic table has shape {shape}, the model needs (tag sets, {width}): "
+                f"embed the tags with the encoder the model was trained with"
+            )
+        if graphs.max_semantic_id >= shape[0]:
+            raise EncoderInputError(
+                f"graphs point to tag set {graphs.max_semantic_id}, the semantic table has {shape[0]} rows: "
+                f"give the table of the same city graph"
             )
 
 

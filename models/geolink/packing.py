@@ -79,7 +79,8 @@ class PackedGraphs:
         node_counts: Nodes per type, in the order of `NODE_TYPES`, without padding.
         max_semantic_id: Largest row of the semantic table that is used, -1 without nodes.
         buckets: The totals the arrays are padded to.
-        any_blank: Whether a tile has no nodes.
+        has_nodes: Whether any tile has nodes.
+        any_blank: Whether a tile has none.
         semantic_rows: int64 (U,), the rows of the semantic table that the batch uses.
         node_row: int64 (N,), place of the node's tag set in ``semantic_rows``.
         node_tile: int64 (N,), tile of the node; B for padding.
@@ -102,6 +103,7 @@ class PackedGraphs:
     node_counts: tuple[int, ...]
     max_semantic_id: int
     buckets: Buckets
+    has_nodes: bool
     any_blank: bool
     semantic_rows: Tensor
     node_row: Tensor
@@ -218,6 +220,7 @@ def pack(
         node_counts=tuple(graphs.n_nodes(t) for t in NODE_TYPES),
         max_semantic_id=int(rows[-1]) if len(rows) else -1,
         buckets=size,
+        has_nodes=bool(has_nodes.any()),
         any_blank=not bool(has_nodes.all()),
         **{name: torch.from_numpy(np.ascontiguousarray(a)).to(device or "cpu") for name, a in arrays.items()},
     )

@@ -142,7 +142,7 @@ class GeoLinkPretraining(nn.Module):
         tokens, pixels = self.reconstruct(images, masks.keep, masks.restore)
         restored = reconstruction_loss(pixels, images, masks.hidden, patch_px=self.config.patch_px)
         image = self.image_projection(tokens[:, 1:].mean(1))
-        if graphs is None or not graphs.n_nodes or masks.nodes is None:
+        if graphs is None or not graphs.has_nodes or masks.nodes is None:
             # no map at all: still take part in the gather of other ranks' negatives
             blank = torch.zeros(len(images), dtype=torch.bool, device=images.device)
             matched = contrastive_loss(image, torch.zeros_like(image), temperature=weights.temperature, paired=blank)

@@ -1,46 +1,24 @@
 """The encoder in our own mode: each tile's answer is its own, blank tiles give the image-only answer."""
 
-import numpy as np
 import pytest
+import timm
 import torch
-from numpy.typing import NDArray
 
 from models.geolink.config import GeoLinkConfig, GeoLinkConfigError
 from models.geolink.encoder import EncoderInputError, GeoLinkEncoder
-from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSITION_POINTS, RELATIONS, TileGraphs
+from models.geolink.graph import TileGraphs
+from models.geolink.packing import Buckets
+from models.geolink.synthetic import random_tile_graphs
+from models.geolink.timm_export import timm_arguments, to_timm_vit
 
 N_TAG_SETS = 40
-
-
-def random_tile(rng: np.random.Generator, counts: tuple[int, int, int]) -> TileGraphs:
-    """One tile with ``counts`` points, lines and polygons and three incoming edges per node and type."""
-    n = dict(zip(NODE_TYPES, counts, strict=True))
-
-    def edges(src: str, dst: str) -> NDArray[np.int64]:
-        if not n[src]:
-            return np.zeros((2, 0), np.int64)
-        target = np.repeat(np.arange(n[dst]), 3)
-        return np.stack([rng.integers(0, n[src], len(target)), target])
-
-    index = {pair: edges(*pair) for pair in EDGE_TYPES}
-    return TileGraphs(
-        1,
-        {t: np.zeros(n[t], np.int64) for t in NODE_TYPES},
-        {t: rng.integers(0, N_TAG_SETS, n[t]) for t in NODE_TYPES},
-        {t: rng.random((n[t], 2 * POSITION_POINTS[t])).astype(np.float32) for t in NODE_TYPES},
-        {t: rng.random((n[t], len(GEOMETRY_COLUMNS))).astype(np.float32) for t in NODE_TYPES},
-        index,
-        {p: rng.random((index[p].shape[1], len(RELATIONS[p]) + 4)).astype(np.float32) for p in EDGE_TYPES},
-    )
-
-
 COUNTS = ((5, 10, 20), (0, 0, 0), (47, 67, 47), (0, 1, 0), (1, 3, 90), (0, 0, 0), (2, 2, 2), (16, 43, 11))
 
 
 @pytest.fixture(scope="module")
 def tiles() -> list[TileGraphs]:
-    rng = np.random.default_rng(7)
-    return [random_tile(rng, c) for c in COUNTS]
+    graphs = random_tile_graphs(COUNTS, n_tag_sets=N_TAG_SETS, seed=7)
+    return [graphs.select([k]) for k in range(len(COUNTS))]
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +84,118 @@ def test_config_round_trip_and_refusals():
         GeoLinkConfig.tiny(heads=3)
     with pytest.raises(GeoLinkConfigError, match="wdith"):
         GeoLinkConfig.from_json('{"wdith": 3}')
+
+
+def test_a_batch_without_any_node_is_the_image_alone(encoder, inputs):
+    images, semantics = inputs
+    with torch.inference_mode():
+        image_only = encoder(images[:2], None, None)
+        for table in (semantics, semantics[:0], None):
+            blank = encoder(images[:2], encoder.pack(TileGraphs.empty(2)), table)
+            assert all(torch.equal(a, b) for a, b in zip(image_only, blank, strict=True))
+
+
+def test_padding_changes_nothing(encoder, tiles, inputs, features):
+    images, semantics = inputs
+    graphs = TileGraphs.concat(tiles)
+    fitting = Buckets.fitting(graphs)
+    wide = Buckets(*(2 * getattr(fitting, f) for f in ("nodes", "edges", "rows", "chunks", "pairs")))
+    with torch.inference_mode():
+        padded = encoder(images, encoder.pack(graphs, buckets=wide), semantics)
+    assert all(torch.equal(a, b) for a, b in zip(features, padded, strict=True))
+
+
+def test_a_forward_pass_leaves_its_inputs_alone(encoder, tiles, inputs, features):
+    images, semantics = inputs
+    packed = encoder.pack(TileGraphs.concat(tiles))
+    before = {k: v.clone() for k, v in vars(packed).items() if isinstance(v, torch.Tensor)}
+    with torch.inference_mode():
+        for _ in range(2):
+            again = encoder(images, packed, semantics)
+    assert all(torch.equal(a, b) for a, b in zip(features, again, strict=True))
+    assert all(torch.equal(before[k], getattr(packed, k)) for k in before)
+
+
+def test_bf16_autocast_is_close(encoder, tiles, inputs, features):
+    images, semantics = inputs
+    packed = encoder.pack(TileGraphs.concat(tiles))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        half = encoder(images, packed, semantics)
+    for a, b in zip(features, half, strict=True):
+        assert b.dtype == torch.bfloat16
+        assert (a - b.float()).abs().max() < 0.03 * a.abs().max()
+
+
+def test_one_compiled_graph_serves_all_batches_of_a_bucket(inputs):
+    """fullgraph: no graph break, so no Python loop over data and no wait for the device in the forward pass."""
+    images, semantics = inputs
+    torch.manual_seed(0)
+    encoder = GeoLinkEncoder(GeoLinkConfig.tiny(depth=1, output_layers=(0,))).eval()
+    batches = [
+        random_tile_graphs(c, n_tag_sets=N_TAG_SETS, seed=k)
+        for k, c in enumerate(([(3, 4, 5), (0, 0, 0)], [(0, 0, 9), (1, 2, 3)]))
+    ]
+    buckets = Buckets.fitting(batches[0]).union(Buckets.fitting(batches[1]))
+    made = []
+
+    def backend(module, example_inputs):
+        made.append(module)
+        return module.forward
+
+    compiled = torch.compile(encoder, fullgraph=True, dynamic=False, backend=backend)
+    with torch.inference_mode():
+        for graphs in batches:
+            packed = encoder.pack(graphs, buckets=buckets)
+            fast, plain = (m(images[:2], packed, semantics) for m in (compiled, encoder))
+            assert all(torch.equal(a, b) for a, b in zip(fast, plain, strict=True))
+    assert len(made) == 1
+
+
+def test_every_parameter_learns(tiles, inputs):
+    images, semantics = inputs
+    torch.manual_seed(0)
+    encoder = GeoLinkEncoder(GeoLinkConfig.tiny(fusion_blocks=2, osm_layers=2))
+    maps = encoder(images, encoder.pack(TileGraphs.concat(tiles)), semantics)
+    sum(m.pow(3).mean() for m in maps).backward()
+    idle = {n for n, p in encoder.named_parameters() if p.grad is None or not p.grad.any()}
+    # the last block's update of the nodes has no reader but pretraining
+    assert {n.split("fusion.blocks.1.")[-1].split(".")[0] for n in idle} <= {
+        "cross_attn_image_to_token",
+        "norm3",
+        "mlp",
+        "norm4",
+    }
+
+
+def test_other_image_sizes_are_taken(encoder):
+    with torch.inference_mode():
+        maps = encoder(torch.randn(1, 3, 96, 160), None, None)
+    assert [tuple(m.shape[2:]) for m in maps] == [(24, 40), (12, 20), (6, 10), (6, 10)]
+
+
+def test_sparse_and_dense_stems_give_the_same_tokens(encoder, inputs):
+    images = inputs[0][:2]
+    keep = torch.tensor([[0, 5, 195], [13, 14, 100]])
+    with torch.inference_mode():
+        dense, _ = encoder.image.stem(images)
+        sparse, _ = encoder.image.stem(images, keep)
+    torch.testing.assert_close(sparse, torch.stack([d[k] for d, k in zip(dense, keep, strict=True)]))
+
+
+def test_export_is_a_plain_timm_model_to_the_last_bit(inputs):
+    torch.manual_seed(0)
+    config = GeoLinkConfig.small(width=48, heads=4, depth=3, output_layers=(0, 1, 2))
+    encoder = GeoLinkEncoder(config).eval()
+    model = timm.create_model("vit_base_patch16_224", **timm_arguments(config)).eval()
+    model.load_state_dict(to_timm_vit(encoder))
+    with torch.inference_mode():
+        assert torch.equal(model.forward_features(inputs[0][:2]), encoder.image(inputs[0][:2])[2])
+    with pytest.raises(GeoLinkConfigError, match="no counterpart"):
+        to_timm_vit(GeoLinkEncoder(GeoLinkConfig.tiny()))
+
+
+def test_the_large_export_has_the_names_and_shapes_of_timms_vit_large():
+    with torch.device("meta"):
+        exported = to_timm_vit(GeoLinkEncoder(GeoLinkConfig.large()))
+        expected = timm.create_model("vit_large_patch16_224", num_classes=0).state_dict()
+    assert {k: v.shape for k, v in exported.items()} == {k: v.shape for k, v in expected.items()}
