@@ -23,6 +23,7 @@ from pipeline.graph.official import official_tile_graphs
 from pipeline.graph.semantics import tag_sets_of
 from pipeline.graph.sources import Part, parquet_parts, parts_of
 from pipeline.graph.store import (
+    FORMAT,
     Mode,
     NodeArrays,
     PairArrays,
@@ -33,8 +34,7 @@ from pipeline.graph.store import (
     save_arrays,
     write_meta,
 )
-from pipeline.graph.tiles import pairs_among, seen_by, tile_graphs_of
-from pipeline.graph.tree import BoxTree
+from pipeline.graph.tiles import NodeIndex, pairs_among, seen_by, tile_graphs_of
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -48,7 +48,17 @@ RANGE = 50_000
 """Features whose relations are sought at a time, likewise."""
 
 
-@dataclass(frozen=True)
+def graph_key(features_digest: str, *, mode: Mode = "rich") -> str:
+    """The ledger's key of the graph of features with this digest: content, mode, rules and format of the files."""
+    return hashlib.sha256(f"{features_digest} {_rules(mode)}".encode()).hexdigest()
+
+
+def _rules(mode: Mode) -> str:
+    """What decides the graph of given features, for keys and digests."""
+    return f"{mode} format {FORMAT} neighbours {rules.NEIGHBOURS} of {rules.CANDIDATES} within {rules.NEAR_M} m"
+
+
+@dataclass(frozen=True, eq=False)
 class CityGraph:
     """All features of a city as nodes, their relations as pairs; a graph source for training and inference.
 
@@ -124,8 +134,8 @@ class CityGraph:
         return tag_sets_of(self.texts)
 
     @cached_property
-    def _tree(self) -> BoxTree:
-        return BoxTree.over(self.nodes.bounds)
+    def _index(self) -> NodeIndex:
+        return NodeIndex.of(self.nodes)
 
     def tile_graphs(self, bounds_m: NDArray[np.float64]) -> TileGraphs:
         """What each tile sees.
@@ -137,8 +147,8 @@ class CityGraph:
         if not len(self.nodes):
             return TileGraphs.empty(len(tiles), rich=self.mode == "rich")
         if self.mode == "official":
-            return official_tile_graphs(self.nodes, self._tree, tiles)
-        seen = seen_by(self.nodes, self._tree, tiles)
+            return official_tile_graphs(self.nodes, self._index.tree, tiles)
+        seen = seen_by(self._index, tiles)
         return tile_graphs_of(self.nodes, seen, pairs_among(self.nodes, self.pairs, seen, tiles), len(tiles))
 
     def digest(self, bounds_m: NDArray[np.float64]) -> str:
@@ -148,10 +158,10 @@ class CityGraph:
         changes; ids, order of input and features elsewhere play no part.
         """
         tiles = _windows(bounds_m)
-        sha = hashlib.sha256(f"{self.mode} {rules.NEIGHBOURS} {rules.CANDIDATES} {rules.NEAR_M}".encode())
+        sha = hashlib.sha256(_rules(self.mode).encode())
         sha.update(tiles.tobytes())
         if len(self.nodes):
-            seen = seen_by(self.nodes, self._tree, tiles, places=False)
+            seen = seen_by(self._index, tiles, places=False)
             sha.update(np.bincount(seen.tile, minlength=len(tiles)).tobytes())
             sha.update(np.ascontiguousarray(self.nodes.content[seen.node]).tobytes())
             pairs = pairs_among(self.nodes, self.pairs, seen, tiles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
+from pyproj import CRS
 
 from pipeline.graph.errors import CityGraphError
 
@@ -72,7 +74,7 @@ def parts_of(table: gpd.GeoDataFrame, size: int) -> Iterator[TablePart]:
 
 
 def parquet_parts(path: Path, size: int) -> tuple[list[ParquetPart], str | None]:
-    """A GeoParquet feature table in parts of about ``size`` rows, cut at row groups, and its CRS as WKT or code.
+    """A GeoParquet feature table in parts of about ``size`` rows, cut at row groups, and its CRS.
 
     Raises:
         CityGraphError: the file cannot be read.
@@ -90,4 +92,11 @@ def parquet_parts(path: Path, size: int) -> tuple[list[ParquetPart], str | None]
         if rows >= size or group == metadata.num_row_groups - 1:
             parts.append(ParquetPart(path, tuple(groups)))
             groups, rows = [], 0
-    return parts, None
+    return parts, _declared_crs(metadata.metadata or {})
+
+
+def _declared_crs(metadata: dict[bytes, bytes]) -> str | None:
+    """The CRS that GeoParquet metadata declare for `geometry`, as an authority code or WKT."""
+    columns = json.loads(metadata.get(b"geo", b"{}")).get("columns", {})
+    declared = columns.get("geometry", {}).get("crs")
+    return None if declared is None else CRS.from_json_dict(declared).to_string()

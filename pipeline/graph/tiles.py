@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.geolink.graph import EDGE_TYPES, NODE_TYPES, POSITION_POINTS, RELATIONS, EdgeType, TileGraphs
+from pipeline.graph.chunks import Chunks
 from pipeline.graph.clip import clip_lines, clip_polygons, relative
 from pipeline.graph.measure import interior_points, line_centroids, polygon_centroids
 from pipeline.graph.ragged import LINE, POLYGON, Shapes
@@ -17,6 +18,26 @@ from pipeline.graph.tree import BoxTree
 
 _SEEN_SHARE = 1e-9
 """Share of the tile's area (polygons) or side (lines) below which a feature only touches the tile."""
+
+
+@dataclass(frozen=True)
+class NodeIndex:
+    """Features with what finds them: made once per process.
+
+    Attributes:
+        nodes: The features.
+        tree: Over their envelopes.
+        chunks: The runs of the large ones.
+    """
+
+    nodes: NodeArrays
+    tree: BoxTree
+    chunks: Chunks
+
+    @classmethod
+    def of(cls, nodes: NodeArrays) -> NodeIndex:
+        """Index the features."""
+        return cls(nodes, BoxTree.over(nodes.bounds), Chunks.of(nodes.shapes))
 
 
 @dataclass(frozen=True)
@@ -36,12 +57,13 @@ class Seen:
     position: NDArray[np.float64]
 
 
-def seen_by(nodes: NodeArrays, tree: BoxTree, bounds_m: NDArray[np.float64], *, places: bool = True) -> Seen:
+def seen_by(index: NodeIndex, bounds_m: NDArray[np.float64], *, places: bool = True) -> Seen:
     """What each of the tiles (B, 4) sees: features that share more than their border with it.
 
     Without ``places``, positions are left out (zeros): only who sees what.
     """
-    tile, node = tree.query(bounds_m)
+    nodes = index.nodes
+    tile, node = index.tree.query(bounds_m)
     corner, size = bounds_m[:, :2], bounds_m[:, 2:] - bounds_m[:, :2]
     box, window = nodes.bounds[node], bounds_m[tile]
     whole = np.asarray((box[:, :2] >= window[:, :2]).all(axis=1) & (box[:, 2:] <= window[:, 2:]).all(axis=1))
@@ -54,7 +76,9 @@ def seen_by(nodes: NodeArrays, tree: BoxTree, bounds_m: NDArray[np.float64], *, 
     for which, place in ((LINE, _clipped_lines), (POLYGON, _clipped_polygons)):
         rows = np.flatnonzero(~whole & (kind == which))
         if len(rows):
-            part = relative(nodes.shapes.take(node[rows]), corner[tile[rows]], size[tile[rows]])
+            part = relative(
+                index.chunks.take(nodes.shapes, node[rows], window[rows]), corner[tile[rows]], size[tile[rows]]
+            )
             position[rows], visible[rows] = place(part, places=places)
     position[..., 1] = 1 - position[..., 1]
     return Seen(tile[visible], node[visible], whole[visible], position[visible])
