@@ -3,17 +3,19 @@
 import importlib
 import logging
 import os
+import pkgutil
 import sys
 import warnings
 
 import typer
 
+import flows.commands
 from accuracy.errors import AccuracyError
 from models.errors import ModelsError
 from pipeline.errors import PipelineError
 from regions.errors import RegionsError
 
-COMMANDS = (
+ORDER = (
     "demo",
     "cities",
     "plan",
@@ -26,14 +28,14 @@ COMMANDS = (
     "estimate",
     "assess",
     "diff",
-    "pretrain",
-    "encode",
-    "up",
-    "down",
-    "status",
-    "resume",
 )
-"""Modules of `flows.commands`, in the order in which a user meets them; each defines `register(app)`."""
+"""The order in which a user meets the commands; the others follow by name."""
+
+
+def command_names() -> list[str]:
+    """Modules of `flows.commands` that are commands (all but `options`); each defines `register(app)`."""
+    found = {m.name for m in pkgutil.iter_modules(flows.commands.__path__)} - {"options"}
+    return [n for n in ORDER if n in found] + sorted(found - set(ORDER))
 
 
 def build_app() -> typer.Typer:
@@ -46,7 +48,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for name in COMMANDS:
+    for name in command_names():
         importlib.import_module(f"flows.commands.{name}").register(app)
     return app
 

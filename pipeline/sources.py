@@ -29,6 +29,7 @@ class SourceNotes(BaseModel):
         image_date: Date or period of the imagery, ISO 8601.
         image_source: Provider and product.
         vectors_date: Date of the vector extract, ISO 8601.
+        default_tags: Tags of features that have none, such as {building: yes} for bare footprints.
         imagery_licence: Terms of the imagery, as far as derived vectors are concerned.
     """
 
@@ -38,6 +39,7 @@ class SourceNotes(BaseModel):
     image_date: str | None = None
     image_source: str | None = None
     vectors_date: str | None = None
+    default_tags: dict[str, str] = {}
     imagery_licence: str | None = None
 
 
@@ -53,7 +55,7 @@ class CitySources:
         imagery: Scenes; the first lies on top.
         vectors: Map features; none is a normal case.
         aoi: Area of interest, or None for the extent of the imagery.
-        reference: Reference urban villages, or None.
+        reference: Reference urban villages: polygons or mask rasters; none is a normal case.
         districts: Areas with a role (train, validation, assess), or None.
         heights: Building-height rasters in metres.
         notes: Dates, source and CRS that the files do not carry.
@@ -63,7 +65,7 @@ class CitySources:
     imagery: tuple[Path, ...]
     vectors: tuple[Path, ...]
     aoi: Path | None
-    reference: Path | None
+    reference: tuple[Path, ...]
     districts: Path | None
     heights: tuple[Path, ...]
     notes: SourceNotes = NO_NOTES
@@ -71,8 +73,9 @@ class CitySources:
     @property
     def size_bytes(self) -> int:
         """Bytes of all files together."""
-        singles = [p for p in (self.aoi, self.reference, self.districts) if p is not None]
-        return sum(p.stat().st_size for p in (*self.imagery, *self.vectors, *self.heights, *singles))
+        singles = [p for p in (self.aoi, self.districts) if p is not None]
+        files = (*self.imagery, *self.vectors, *self.reference, *self.heights, *singles)
+        return sum(p.stat().st_size for p in files)
 
 
 def find_sources(folder: Path, adcode: str) -> CitySources:
@@ -94,7 +97,7 @@ def find_sources(folder: Path, adcode: str) -> CitySources:
         imagery=imagery,
         vectors=_files(folder / "vectors", VECTOR_SUFFIXES),
         aoi=_one(folder, "aoi"),
-        reference=_one(folder / "labels", "uv"),
+        reference=() if (labels := _one(folder / "labels", "uv")) is None else (labels,),
         districts=_one(folder / "labels", "districts"),
         heights=_files(folder / "heights", IMAGERY_SUFFIXES[:3]),
         notes=_notes(folder / "sources.yaml"),

@@ -49,20 +49,24 @@ class PolygonSettings(_Strict):
     Attributes:
         seed: Probability that starts a village.
         grow: Probability down to which it grows.
+        close_gap_m: Gaps up to this width (a lane) are closed.
         min_area_m2: Minimum mapping unit.
         min_hole_m2: Smaller holes are filled.
         simplify_m: Largest deviation of the simplified boundary.
         split_by_roads: Whether main roads and rivers cut villages.
+        exclude_land_use: Whether villages on water, parks and campuses are removed.
         refine: Boundary refinement: none, the built-in one, or SAM from `sam_weights`.
         sam_weights: Folder with SAM weights.
     """
 
     seed: float = Field(default=0.6, ge=0, le=1)
     grow: float = Field(default=0.45, ge=0, le=1)
+    close_gap_m: float = Field(default=6.0, ge=0)
     min_area_m2: float = Field(default=2000.0, ge=0)
     min_hole_m2: float = Field(default=1000.0, ge=0)
     simplify_m: float = Field(default=1.5, ge=0)
     split_by_roads: bool = True
+    exclude_land_use: bool = False
     refine: Literal["none", "built-in", "sam"] = "none"
     sam_weights: Path | None = None
 

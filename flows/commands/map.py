@@ -1,0 +1,69 @@
+"""`uvmap map`: one city from sources to product."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands import options as opt
+from flows.console import JsonFlag, show
+
+
+def map_(
+    city: opt.CityArg = None,
+    *,
+    checkpoint: opt.Checkpoint,
+    data_root: opt.DataRoot = Path("data/china"),
+    out: Annotated[Path, typer.Option(help="Folder that receives {adcode}/, the product.")] = Path("out/china"),
+    imagery: opt.Imagery = None,
+    vectors: opt.Vectors = None,
+    aoi: opt.Aoi = None,
+    imagery_crs: opt.ImageryCrs = None,
+    resolution_m: opt.ResolutionM = None,
+    default_tag: opt.DefaultTag = None,
+    stride_px: opt.StridePx = 168,
+    block_px: opt.BlockPx = 2048,
+    seed: Annotated[float, typer.Option(help="Probability that starts a village.")] = 0.6,
+    grow: Annotated[float, typer.Option(help="Probability down to which it grows.")] = 0.45,
+    min_area_m2: Annotated[float, typer.Option(help="Minimum mapping unit.")] = 2000.0,
+    refine: Annotated[str, typer.Option(help="Boundary refinement: none, built-in or sam.")] = "none",
+    sam_weights: Annotated[Path | None, typer.Option(help="Folder with SAM weights, for --refine sam.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Map a city, or the ground of some scenes: scores, polygons, STAC item, manifest and report.
+
+    Stopped and started again it goes on where it stopped; what has not changed is not computed again.
+
+    Example: uvmap map 440300 --checkpoint out/model --data-root data/china
+    """
+    from pipeline.city import map_city
+
+    sources = opt.sources_from(
+        city,
+        data_root=data_root,
+        imagery=imagery,
+        vectors=vectors,
+        aoi=aoi,
+        imagery_crs=imagery_crs,
+        default_tag=default_tag,
+    )
+    polygons = opt.polygon_settings(
+        seed=seed, grow=grow, min_area_m2=min_area_m2, refine=refine, sam_weights=sam_weights
+    )
+    job = opt.job_from(
+        sources,
+        out=out,
+        checkpoint=checkpoint,
+        resolution_m=resolution_m,
+        stride_px=stride_px,
+        block_px=block_px,
+        polygons=polygons,
+    )
+    summary = map_city(job, progress=not json)
+    text = "\n".join(f"{key:<22} {value}" for key, value in summary.items() if not isinstance(value, dict | list))
+    show(summary, text=f"{text}\nnext: open {summary['report']}", as_json=json)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("map")(map_)

@@ -1,0 +1,86 @@
+"""`uvmap train`: train a segmentation model on cities, scenes or chips."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.commands import options as opt
+from flows.console import JsonFlag, progress, show
+
+
+def train(
+    cities: Annotated[list[str] | None, typer.Argument(help="Cities with labels under --data-root.")] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder that receives the checkpoint.")],
+    data_root: opt.DataRoot = Path("data/china"),
+    imagery: opt.Imagery = None,
+    vectors: opt.Vectors = None,
+    reference: opt.Reference = None,
+    districts: opt.Districts = None,
+    imagery_crs: opt.ImageryCrs = None,
+    resolution_m: opt.ResolutionM = None,
+    default_tag: opt.DefaultTag = None,
+    chips: Annotated[Path | None, typer.Option(help="Folder of plain images with VIA JSON polygons.")] = None,
+    chip_scale: Annotated[float, typer.Option(help="Factor that brings chips to the imagery's pixel size.")] = 1.0,
+    size: Annotated[str, typer.Option(help="Size of the model: tiny, small, base or large.")] = "tiny",
+    stride_px: Annotated[int, typer.Option(help="Distance between training tiles of 224 px.")] = 112,
+    max_seconds: Annotated[float | None, typer.Option(help="Stop training after this time.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Stop training after this many epochs.")] = None,
+    pretrained: Annotated[Path | None, typer.Option(help="Checkpoint whose encoder to start from.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Train a model; areas with role `train` are learnt from, those with role `validation` choose the model.
+
+    Without areas, every fifth column of tiles is kept for validation. Areas with role `assess` are never read.
+
+    Example: uvmap train 440300 440100 --data-root data/china --out out/model
+    """
+    from pipeline.training import train_model
+
+    wanted: list[tuple[str | None, list[Path] | None]] = [(c, None) for c in cities or []]
+    if not wanted and (imagery or chips is None):
+        wanted = [(None, imagery)]
+    jobs = []
+    for city, scenes in wanted:
+        sources = opt.sources_from(
+            city,
+            data_root=data_root,
+            imagery=scenes,
+            vectors=vectors,
+            reference=reference,
+            districts=districts,
+            imagery_crs=imagery_crs,
+            default_tag=default_tag,
+        )
+        jobs.append(
+            opt.job_from(
+                sources, out=out.parent, checkpoint=out, resolution_m=resolution_m, stride_px=168, block_px=2048
+            )
+        )
+    result = train_model(
+        jobs,
+        out=out,
+        chips=chips,
+        chip_scale=chip_scale,
+        size=size,
+        stride_px=stride_px,
+        max_seconds=max_seconds,
+        epochs=epochs,
+        pretrained=pretrained,
+        seed=seed,
+        progress=None if json else progress,
+    )
+    figures = {"checkpoint": str(result.checkpoint), **result.figures}
+    text = "\n".join(f"{key:<20} {_short(value)}" for key, value in figures.items())
+    show(figures, text=f"{text}\nnext: uvmap map CITY --checkpoint {out}", as_json=json)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(train)
