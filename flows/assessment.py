@@ -40,7 +40,9 @@ def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 
         for what, path, cut in (("polygons", mask, None), ("scores", scores, threshold)):
             total = compare_wall_to_wall(path, reference, areas=where, threshold=cut).total
             rows.append((label, what, *_cells(total)))
-            figures |= {f"{m}_{label.replace(' ', '_')}_{what}": getattr(total.confusion, m) for m in MEASURES}
+            name = label.replace(" ", "_")
+            figures |= {f"{m}_{name}_{what}": getattr(total.confusion, m) for m in MEASURES}
+            figures[f"reference_share_{name}"] = _reference_share(total)
     per_area = compare_wall_to_wall(mask, reference, areas=areas, threshold=None) if areas is not None else None
     tables = [
         {
@@ -90,3 +92,10 @@ def _cells(comparison: AreaComparison) -> tuple[Any, ...]:
     c = comparison.confusion
     pixels = round(c.tp + c.fp + c.fn + c.tn)
     return (c.iou, c.f1, c.precision, c.recall, pixels, comparison.not_predicted_px)
+
+
+def _reference_share(comparison: AreaComparison) -> float | None:
+    """Share of urban village among the compared pixels: the IoU of calling all of them a village."""
+    c = comparison.confusion
+    total = c.tp + c.fp + c.fn + c.tn
+    return (c.tp + c.fn) / total if total else None

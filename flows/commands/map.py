@@ -18,6 +18,8 @@ def map_(
     imagery: opt.Imagery = None,
     vectors: opt.Vectors = None,
     aoi: opt.Aoi = None,
+    reference: opt.Reference = None,
+    districts: opt.Districts = None,
     imagery_crs: opt.ImageryCrs = None,
     resolution_m: opt.ResolutionM = None,
     default_tag: opt.DefaultTag = None,
@@ -32,7 +34,9 @@ def map_(
 ) -> None:
     """Map a city, or the ground of some scenes: scores, polygons, STAC item, manifest and report.
 
-    Stopped and started again it goes on where it stopped; what has not changed is not computed again.
+    With reference polygons (labels/uv.gpkg or --reference) the map is compared with them at once. Stopped and
+    started again it goes on where it stopped; what has not changed
+    is not computed again.
 
     Example: uvmap map 440300 --checkpoint out/model --data-root data/china
     """
@@ -44,6 +48,8 @@ def map_(
         imagery=imagery,
         vectors=vectors,
         aoi=aoi,
+        reference=reference,
+        districts=districts,
         imagery_crs=imagery_crs,
         default_tag=default_tag,
     )
@@ -60,7 +66,15 @@ def map_(
         polygons=polygons,
     )
     summary = map_city(job, progress=not json)
-    text = "\n".join(f"{key:<22} {value}" for key, value in summary.items() if not isinstance(value, dict | list))
+    if sources.reference:
+        from flows.assessment import assess_wall_to_wall
+        from pipeline.extent import city_extent
+
+        summary["accuracy"] = assess_wall_to_wall(job, city_extent(job))["figures"]
+    flat = {k: v for k, v in summary.items() if not isinstance(v, dict | list)} | summary.get("accuracy", {})
+    text = "\n".join(
+        f"{key:<28} {value:.4f}" if isinstance(value, float) else f"{key:<28} {value}" for key, value in flat.items()
+    )
     show(summary, text=f"{text}\nnext: open {summary['report']}", as_json=json)
 
 
