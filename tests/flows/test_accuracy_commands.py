@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from accuracy.errors import AccuracyError
 from flows.commands import estimate as estimate_command
+from flows.commands import sample as sample_command
 
 DESIGN = [
     "--stratum", "region", "--psu", "city", "--ssu", "point_id", "--second-stage-stratum", "map_stratum",
@@ -176,3 +177,80 @@ def test_missing_file_and_missing_selection(tmp_path):
     with pytest.raises(AccuracyError, match="does not exist"):
         run("estimate", tmp_path / "none.csv", *DESIGN, "--psu-selection", "census")
     assert run("estimate", tmp_path / "none.csv", *DESIGN).exit_code == 2
+
+
+# --- uvmap sample ---------------------------------------------------------------------------------------------------
+
+
+def score_raster(path, seed=0, side=120):
+    import rasterio
+    from rasterio.transform import from_origin
+
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 15, (side, side)).astype(np.uint8)
+    for _ in range(5):
+        r, c = rng.integers(0, side - 20, 2)
+        scores[r : r + 16, c : c + 16] = rng.integers(40, 250)
+    scores[0] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(
+        path, "w", driver="GTiff", height=side, width=side, count=1, dtype="uint8", crs="EPSG:32649", nodata=255,
+        transform=from_origin(500_000, 2_500_000, 10, 10),
+    ) as dst:  # fmt: skip
+        dst.write(scores, 1)
+    return path
+
+
+def test_size_answers_the_planning_question():
+    got = json.loads(
+        run("sample", "size", "--measure", "PA", "--target-se", "0.05", "--json", command=sample_command).stdout
+    )
+    assert got["points_if_independent"] == 2028
+    assert got["planned_se"] == pytest.approx(0.05, rel=0.01)
+    assert [r["stratum"] for r in got["strata"]] == ["mapped", "candidate", "rest"]
+    with pytest.raises(AccuracyError, match="write name:share"):
+        run("sample", "size", "--stratum", "uv", command=sample_command)
+
+
+def test_cities_of_the_national_frame_are_28_in_seven_regions(tmp_path):
+    out = tmp_path / "cities.csv"
+    got = json.loads(run("sample", "cities", "--seed", "7", "--out", out, "--json", command=sample_command).stdout)
+    drawn = pd.read_csv(out, dtype=str)
+    assert got["frame"] == 342 and len(drawn) == 28
+    assert drawn.groupby("region").size().to_dict() == dict.fromkeys(sorted(drawn["region"].unique()), 4)
+    assert drawn["region"].nunique() == 7
+    assert drawn.groupby("region")["N_city"].first().astype(int).sum() == 342
+
+
+def test_points_and_blocks_of_drawn_cities(tmp_path):
+    cities = pd.DataFrame(
+        {"adcode": ["990001", "990002"], "region": ["North"] * 2, "N_city": [5] * 2, "n_city": [2] * 2}
+    )
+    cities.to_csv(tmp_path / "cities.csv", index=False)
+    for k, code in enumerate(cities["adcode"]):
+        score_raster(tmp_path / "out" / code / f"{code}_scores.tif", seed=k)
+    common = [
+        "--cities",
+        tmp_path / "cities.csv",
+        "--products",
+        tmp_path / "out",
+        "--seed",
+        "3",
+        "--out",
+        tmp_path / "s",
+    ]
+    got = json.loads(run("sample", "points", *common, "--json", command=sample_command).stdout)
+    assert got["points"] == 2 * (30 + 60 + 120)
+    import geopandas as gpd
+
+    design = gpd.read_parquet(tmp_path / "s" / "points_design.parquet")
+    given = gpd.read_file(tmp_path / "s" / "points_to_label.gpkg")
+    assert not {"map", "map_stratum", "M_pix", "draw_order"} & set(given.columns)
+    labelled = design.assign(ref=design["map"])
+    labelled.to_parquet(tmp_path / "labelled.parquet")
+    assert estimates(tmp_path / "labelled.parquet")["two_stage"]["North"]["UA"]["estimate"] == 1
+    run("sample", "blocks", *common, "--block-px", "32", command=sample_command)
+    assert len(gpd.read_file(tmp_path / "s" / "blocks_to_digitise.gpkg")) >= 8
+    (tmp_path / "out" / "990002" / "990002_scores.tif").unlink()
+    with pytest.raises(AccuracyError, match="1 of 2 drawn cities have no score raster"):
+        run("sample", "points", *common, command=sample_command)

@@ -1,0 +1,293 @@
+"""`uvmap sample`: plan an assessment's size, and draw its cities, points and blocks."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.console import JsonFlag, progress, say, show, table
+
+Seed = Annotated[int, typer.Option(help="Seed of the survey: keep it, and a pilot can grow.")]
+Out = Annotated[Path, typer.Option(help="Folder that receives the files.")]
+Cities = Annotated[
+    Path | None, typer.Option(help="Drawn cities: table of `uvmap sample cities` (adcode, region, N_city, n_city).")
+]
+Products = Annotated[Path, typer.Option(help="Folder with {adcode}/{adcode}_scores.tif.")]
+Score = Annotated[Path | None, typer.Option(help="One score raster instead of --cities and --products.")]
+City = Annotated[str, typer.Option(help="With --score: key of the city.")]
+Region = Annotated[str, typer.Option(help="With --score: its region.")]
+Threshold = Annotated[float, typer.Option(help="Probability from which a pixel is mapped.")]
+Candidate = Annotated[float, typer.Option(help="Probability from which an unmapped pixel is a candidate.")]
+BufferM = Annotated[float, typer.Option(help="Distance to a mapped pixel within which pixels are candidates.")]
+
+app = typer.Typer(no_args_is_help=True, help="Plan an assessment's size, and draw its cities, points and blocks.")
+
+
+@app.command("size")
+def size(
+    *,
+    measure: Annotated[str, typer.Option(help="UA, PA, F1, IoU, OA or area.")] = "F1",
+    target_se: Annotated[float, typer.Option(help="Standard error wanted.")] = 0.03,
+    stratum: Annotated[
+        list[str] | None,
+        typer.Option(help="name:share of area:mapped 0/1:true share, once per stratum; guesses before sampling."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="neyman, proportional, equal, cost or fixed_minimum.")] = "neyman",
+    minimum: Annotated[int, typer.Option(help="Points that no stratum goes below, for fixed_minimum.")] = 50,
+    rho: Annotated[float, typer.Option(help="Correlation inside a city.")] = 0.02,
+    points_per_city: Annotated[int, typer.Option(help="Points in each drawn city.")] = 180,
+    as_json: JsonFlag = False,
+) -> None:
+    """How many points and cities a target precision takes, and how to share them between strata.
+
+    Example: uvmap sample size --measure PA --target-se 0.05 --stratum mapped:0.01:1:0.85
+    --stratum candidate:0.05:0:0.063 --stratum rest:0.94:0:0.0008
+    """
+    from accuracy.choices import choice
+    from accuracy.planning import (
+        ALLOCATIONS,
+        allocate,
+        expected_measure,
+        planned_se,
+        ratio_sd,
+        sample_size,
+        two_stage_size,
+    )
+
+    strata = [_stratum(text) for text in stratum or DEFAULT_STRATA]
+    shares, sd = [s.share for s in strata], [float(v) for v in ratio_sd(strata, measure)]
+    n = max(int(-(-sample_size(shares, sd, target_se) // 1)), 2 * len(strata))
+    points = allocate(n, shares, sd, method=choice(method, ALLOCATIONS, "--method"), minimum=minimum)
+    stages = two_stage_size(n, target_se=target_se, rho=rho, points_per_city=points_per_city)
+    rows = [
+        {"stratum": s.name, "share": s.share, "true_share": s.true_share, "points": k}
+        for s, k in zip(strata, points, strict=True)
+    ]
+    data = {
+        "measure": measure,
+        "expected": expected_measure(strata, measure),
+        "target_se": target_se,
+        "points_if_independent": n,
+        "planned_se": planned_se(shares, sd, points),
+        "strata": rows,
+        "two_stage": {
+            "cities": stages.cities,
+            "points_per_city": stages.points_per_city,
+            "points": stages.points,
+            "deff": stages.deff,
+            "floor_se": stages.floor_se,
+        },
+    }
+    text = table(rows, {"stratum": "stratum", "share": "share", "true_share": "true share", "points": "points"})
+    text += (
+        f"\n{measure} of {data['expected']:.3f} with a standard error of {data['planned_se']:.3f}:"
+        f" {n} independent points;"
+        f" in cities: {stages.cities} cities x {points_per_city} points (design effect {stages.deff:.2f})"
+    )
+    show(data, text=text, as_json=as_json)
+
+
+@app.command("cities")
+def cities(
+    *,
+    out: Annotated[Path, typer.Option(help="Table to write, such as sample/cities.csv.")],
+    per_region: Annotated[int, typer.Option(help="Cities per region.")] = 4,
+    region_count: Annotated[list[str] | None, typer.Option(help="Region=number, in place of --per-region.")] = None,
+    seed: Seed,
+    as_json: JsonFlag = False,
+) -> None:
+    """Draw cities of the national set at random within regions: 4 in each of 7 by default, 28 of 342.
+
+    Example: uvmap sample cities --seed 7 --out sample/cities.csv
+    """
+    import pandas as pd
+
+    from accuracy.drawing import draw_cities
+    from accuracy.errors import DrawError
+    from accuracy.tables import write_table
+    from regions.registry import load_registry
+
+    columns = ("adcode", "name_zh", "name_en", "province", "region")
+    frame = pd.DataFrame([{c: getattr(city, c) for c in columns} for city in load_registry() if city.national])
+    wanted: int | dict[str, int] = per_region
+    if region_count:
+        wanted = dict.fromkeys(sorted(frame["region"].unique()), per_region)
+        for text in region_count:
+            name, sign, number = text.partition("=")
+            if not (sign and number.isdecimal()):
+                raise DrawError(f"--region-count {text!r}: write region=number, such as South=6")
+            wanted[name] = int(number)
+    drawn = draw_cities(frame, per_region=wanted, seed=seed)
+    write_table(drawn, out)
+    rows = [{str(k): v for k, v in row.items()} for row in drawn.to_dict("records")]
+    text = table(rows, {"region": "region", "adcode": "adcode", "name_zh": "name", "name_en": "English"})
+    text += f"\n{len(drawn)} of {len(frame)} cities written to {out}\nnext: uvmap sample points --cities {out}"
+    show({"cities": rows, "frame": len(frame), "file": str(out)}, text=text, as_json=as_json)
+
+
+@app.command("points")
+def points(
+    *,
+    out: Out,
+    seed: Seed,
+    cities: Cities = None,
+    products: Products = Path("out/china"),
+    score: Score = None,
+    city: City = "city",
+    region: Region = "all",
+    mapped: Annotated[int, typer.Option(help="Points per city in mapped urban village.")] = 30,
+    candidate: Annotated[int, typer.Option(help="Points per city where omissions hide.")] = 60,
+    rest: Annotated[int, typer.Option(help="Points per city elsewhere.")] = 120,
+    threshold: Threshold = 0.5,
+    candidate_threshold: Candidate = 0.1,
+    buffer_m: BufferM = 30.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Draw points in the cities' maps and write what interpreters label and what the estimate needs.
+
+    points_to_label.gpkg holds places only; points_design.parquet holds map, strata and sizes: keep it from
+    interpreters. Run again with more points: all earlier points stay.
+
+    Example: uvmap sample points --cities sample/cities.csv --products out/china --seed 7 --out sample
+    """
+    import pandas as pd
+
+    from accuracy.map_strata import MapStrata
+    from accuracy.point_draw import blind, describe_draw, draw_points
+    from accuracy.tables import write_table
+
+    strata = MapStrata(threshold=threshold, candidate_threshold=candidate_threshold, buffer_m=buffer_m)
+    allocation = {"mapped": mapped, "candidate": candidate, "rest": rest}
+    parts, counts = [], {}
+    places = _places(cities, products, score, city, region)
+    for place in progress(places, total=len(places), unit="city", label="draw points"):
+        drawn = draw_points(
+            place["score"],
+            city=place["city"],
+            region=place["region"],
+            allocation=allocation,
+            seed=seed,
+            strata=strata,
+        )
+        counts[place["city"]] = describe_draw(drawn)
+        parts.append(drawn.design.to_crs("EPSG:4326").assign(N_city=place["N_city"], n_city=place["n_city"]))
+    design = pd.concat(parts, ignore_index=True)
+    files = [
+        write_table(design, out / "points_design.parquet"),
+        write_table(blind(design, seed=seed), out / "points_to_label.gpkg"),
+    ]
+    _done(files, counts, len(design), "points", as_json=as_json)
+
+
+@app.command("blocks")
+def blocks(
+    *,
+    out: Out,
+    seed: Seed,
+    cities: Cities = None,
+    products: Products = Path("out/china"),
+    score: Score = None,
+    city: City = "city",
+    region: Region = "all",
+    with_village: Annotated[int, typer.Option(help="Blocks per city that hold a mapped village.")] = 4,
+    with_candidate: Annotated[int, typer.Option(help="Blocks per city that hold a candidate only.")] = 2,
+    without: Annotated[int, typer.Option(help="Blocks per city that hold neither.")] = 2,
+    block_px: Annotated[int, typer.Option(help="Side of a block.")] = 256,
+    threshold: Threshold = 0.5,
+    candidate_threshold: Candidate = 0.1,
+    buffer_m: BufferM = 30.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Draw blocks to be digitised completely, for object and boundary measures.
+
+    Example: uvmap sample blocks --cities sample/cities.csv --products out/china --seed 7 --out sample
+    """
+    import pandas as pd
+
+    from accuracy.block_draw import draw_blocks
+    from accuracy.map_strata import MapStrata
+    from accuracy.tables import write_table
+
+    strata = MapStrata(threshold=threshold, candidate_threshold=candidate_threshold, buffer_m=buffer_m)
+    allocation = {"with_village": with_village, "with_candidate": with_candidate, "without": without}
+    parts, counts = [], {}
+    places = _places(cities, products, score, city, region)
+    for place in progress(places, total=len(places), unit="city", label="draw blocks"):
+        drawn = draw_blocks(
+            place["score"],
+            city=place["city"],
+            region=place["region"],
+            allocation=allocation,
+            seed=seed,
+            block_px=block_px,
+            strata=strata,
+        )
+        counts[place["city"]] = {"blocks": len(drawn)}
+        parts.append(drawn.to_crs("EPSG:4326").assign(N_city=place["N_city"], n_city=place["n_city"]))
+    design = pd.concat(parts, ignore_index=True)
+    places_only = design[["block_id", "city", "geometry"]].sort_values("block_id", ignore_index=True)
+    files = [
+        write_table(design, out / "blocks_design.parquet"),
+        write_table(places_only, out / "blocks_to_digitise.gpkg"),
+    ]
+    _done(files, counts, len(design), "blocks", as_json=as_json)
+
+
+DEFAULT_STRATA = ("mapped:0.01:1:0.85", "candidate:0.05:0:0.06336", "rest:0.94:0:0.000843")
+
+
+def _stratum(text: str) -> Any:
+    from accuracy.errors import PlanningError
+    from accuracy.planning import ExpectedStratum
+
+    words = text.split(":")
+    try:
+        name, share, is_mapped, true_share = words
+        return ExpectedStratum(name=name, share=float(share), mapped=bool(int(is_mapped)), true_share=float(true_share))
+    except ValueError as error:
+        raise PlanningError(f"--stratum {text!r}: write name:share:mapped:true share, as mapped:0.01:1:0.85") from error
+
+
+def _places(cities: Path | None, products: Path, score: Path | None, city: str, region: str) -> list[dict[str, Any]]:
+    from accuracy.errors import DrawError
+    from accuracy.tables import read_table
+
+    if score is not None:
+        return [{"score": score, "city": city, "region": region, "N_city": 1, "n_city": 1}]
+    if cities is None:
+        raise DrawError("give --cities (from `uvmap sample cities`), or --score for a single city")
+    frame = read_table(cities)
+    missing = [c for c in ("adcode", "region", "N_city", "n_city") if c not in frame.columns]
+    if missing:
+        raise DrawError(f"{cities} has no column {missing[0]!r}: write it with `uvmap sample cities`")
+    places: list[dict[str, Any]] = [
+        {
+            "score": products / str(row["adcode"]) / f"{row['adcode']}_scores.tif",
+            "city": str(row["adcode"]),
+            "region": str(row["region"]),
+            "N_city": int(row["N_city"]),
+            "n_city": int(row["n_city"]),
+        }
+        for row in frame.to_dict("records")
+    ]
+    absent = [str(p["city"]) for p in places if not p["score"].exists()]
+    if absent:
+        raise DrawError(
+            f"{len(absent)} of {len(places)} drawn cities have no score raster under {products} (first: {absent[0]}):"
+            " map them first; leaving them out would break the draw"
+        )
+    return places
+
+
+def _done(files: list[Path], counts: dict[str, Any], number: int, what: str, *, as_json: bool) -> None:
+    for city, count in counts.items():
+        if count.get("not_predicted_px"):
+            say(f"note: {city} has {count['not_predicted_px']} pixels without a score; the sample says nothing of them")
+    text = f"{number} {what} in {len(counts)} cities\n" + "\n".join(map(str, files))
+    data = {what: number, "cities": counts, "files": [str(f) for f in files]}
+    show(data, text=f"{text}\nnext: uvmap label, then uvmap assess", as_json=as_json)
+
+
+def register(main: typer.Typer) -> None:
+    """Add the commands."""
+    main.add_typer(app, name="sample")
