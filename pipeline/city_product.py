@@ -86,7 +86,7 @@ def build_product(
         write_polygons(table, folder, job.adcode)
         write_data_dictionary(folder / "data_dictionary.csv")
         figures = product_figures(table)
-        _write_page(folder, job, extent, table, figures)
+        _write_page(folder, job, extent, table, figures, lineage)
         write_stac_item(
             folder,
             adcode=job.adcode,
@@ -120,7 +120,12 @@ def product_figures(table: gpd.GeoDataFrame) -> dict[str, Any]:
 
 
 def _write_page(
-    folder: Path, job: CityJob, extent: CityExtent, table: gpd.GeoDataFrame, figures: dict[str, Any]
+    folder: Path,
+    job: CityJob,
+    extent: CityExtent,
+    table: gpd.GeoDataFrame,
+    figures: dict[str, Any],
+    lineage: Lineage,
 ) -> None:
     paths = prepare_imagery(
         job.sources.imagery, grid=extent.grid, out=job.work / "imagery.tif", crs=job.sources.notes.imagery_crs
@@ -128,7 +133,9 @@ def _write_page(
     with open_imagery(paths, grid=extent.grid, crs=job.sources.notes.imagery_crs) as imagery:
         image = overview(imagery)
     np.save(job.work / "overview.npy", image)
-    write_city_report(folder, job, extent, table, figures, image=image, assessment=None)
+    write_city_report(
+        folder, job, extent, table, figures, model_version=lineage.model_version, image=image, assessment=None
+    )
 
 
 def write_city_report(
@@ -138,6 +145,7 @@ def write_city_report(
     table: gpd.GeoDataFrame,
     figures: dict[str, Any],
     *,
+    model_version: str,
     image: NDArray[np.uint8] | None,
     assessment: dict[str, Any] | None,
 ) -> None:
@@ -151,7 +159,7 @@ def write_city_report(
         tables = [*(ReportTable(t["title"], tuple(t["columns"]), tuple(map(tuple, t["rows"])), t["note"])
                     for t in assessment["tables"]), *tables]  # fmt: skip
     notes = [
-        f"Scores are probabilities (0 to 1); grey: not predicted. Model {job.checkpoint}; release {job.version}.",
+        f"Scores are probabilities (0 to 1); grey: not predicted. Model {model_version}; release {job.version}.",
         "Boundaries come from the segmentation model."
         if job.polygons.refine == "none"
         else f"Boundaries were refined: {job.polygons.refine}.",
@@ -183,7 +191,8 @@ def add_assessment(job: CityJob, extent: CityExtent, assessment: dict[str, Any])
     picture = job.work / "overview.npy"
     image = np.load(picture) if picture.exists() else None
     own = {k: v for k, v in manifest["figures"].items() if k != "accuracy"}
-    write_city_report(job.out, job, extent, table, own, image=image, assessment=assessment)
+    version = str(manifest["inputs"]["lineage"]["model_version"])
+    write_city_report(job.out, job, extent, table, own, model_version=version, image=image, assessment=assessment)
     return write_manifest(
         job.out,
         adcode=job.adcode,

@@ -82,8 +82,12 @@ def map_figure(layers: MapLayers) -> go.Figure:
         figure.add_trace(go.Scattergl(x=x, y=y, mode="lines", name=f"{name} ({len(polygons)})", line={"color": colour}))
     if not layers.outlines:  # axes need one trace to take their range
         figure.add_trace(go.Scattergl(x=[left, right], y=[bottom, top], mode="markers", opacity=0, showlegend=False))
-    figure.update_xaxes(range=[left, right], title=f"easting, m ({layers.grid.crs})", constrain="domain")
-    figure.update_yaxes(range=[bottom, top], title="northing, m", scaleanchor="x", scaleratio=1)
+    figure.update_xaxes(
+        range=[left, right], title=f"easting, m ({layers.grid.crs})", constrain="domain", showgrid=False, tickformat="d"
+    )
+    figure.update_yaxes(
+        range=[bottom, top], title="northing, m", scaleanchor="x", scaleratio=1, showgrid=False, tickformat="d"
+    )
     figure.update_layout(
         images=pictures,
         dragmode="pan",
