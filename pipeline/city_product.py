@@ -86,7 +86,7 @@ def build_product(
         write_polygons(table, folder, job.adcode)
         write_data_dictionary(folder / "data_dictionary.csv")
         figures = product_figures(table)
-        _write_page(folder, job, extent, table, figures, lineage)
+        _write_page(folder, job, extent, table=table, figures=figures, lineage=lineage)
         write_stac_item(
             folder,
             adcode=job.adcode,
@@ -123,6 +123,7 @@ def _write_page(
     folder: Path,
     job: CityJob,
     extent: CityExtent,
+    *,
     table: gpd.GeoDataFrame,
     figures: dict[str, Any],
     lineage: Lineage,
