@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from models.checkpoints import load_checkpoint
 from pipeline.areas import read_polygons
 from pipeline.attributes import Lineage, add_attributes, write_data_dictionary
+from pipeline.density_grid import density_cells
 from pipeline.extent import CityExtent
 from pipeline.files import replacing_folder, sha256_of, write_json
 from pipeline.grid import Window
@@ -84,6 +85,10 @@ def build_product(
     with replacing_folder(job.out) as folder:
         shutil.copyfile(scores.folder / "scores.tif", scores_path(folder, job.adcode))
         write_polygons(table, folder, job.adcode)
+        density = density_cells(table)
+        density.to_parquet(
+            folder / f"{job.adcode}_density_100m.parquet", compression="zstd", index=False, write_covering_bbox=True
+        )
         write_data_dictionary(folder / "data_dictionary.csv")
         figures = product_figures(table)
         _write_page(folder, job, extent, table=table, figures=figures, lineage=lineage)

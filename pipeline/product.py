@@ -1,7 +1,8 @@
 """The product of a city: its files, their lineage and checksums, written in one step.
 
-Files, all named by adcode: `{adcode}_scores.tif` (COG), `{adcode}_uv.parquet` (GeoParquet 1.1, Hilbert order, bbox
-covering), `{adcode}_uv.gpkg`, `{adcode}_item.json` (STAC), `manifest.json`, `data_dictionary.csv`, `report.html`.
+Files, named by adcode: `{adcode}_scores.tif` (COG), `{adcode}_uv.parquet` (GeoParquet 1.1, Hilbert order, bbox
+covering), `{adcode}_uv.gpkg`, `{adcode}_density_100m.parquet` (share of urban village per cell of the national 100 m
+grid), `{adcode}_item.json` (STAC), `manifest.json`, `data_dictionary.csv`, `report.html`.
 Same inputs give the same bytes: nothing here reads the clock.
 """
 

@@ -8,9 +8,9 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
-CHINA_ALBERS = pyproj.CRS.from_proj4(
-    "+proj=aea +lat_0=0 +lon_0=105 +lat_1=25 +lat_2=47 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs +type=crs"
-)
+from regions.crs import EQUAL_AREA_CRS
+
+CHINA_ALBERS = pyproj.CRS.from_user_input(EQUAL_AREA_CRS)
 """The usual Albers equal-area projection of China (standard parallels 25 N and 47 N, meridian 105 E) on WGS 84."""
 
 
