@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from regions.errors import RegionsError
 
-EQUAL_AREA_CRS = "+proj=aea +lat_1=25 +lat_2=47 +lat_0=0 +lon_0=105 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs +type=crs"
+EQUAL_AREA_CRS = (
+    "+proj=aea +lat_1=25 +lat_2=47 +lat_0=0 +lon_0=105 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs +type=crs"
+)
 """Albers equal-area conic with the standard parallels usual for China: all areas and the national grid."""
 
 _AXIS_M = 6378245.0  # semi-major axis of the Krasovsky ellipsoid, as GCJ-02 uses it
