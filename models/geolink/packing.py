@@ -270,6 +270,11 @@ def _edges(graphs: TileGraphs) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
     row = 0
     for pair, n in zip(EDGE_TYPES, counts, strict=True):
         given, relations, start = graphs.edge_attr[pair], len(RELATIONS[pair]), RELATION_START[pair]
+        if given.shape[1] not in (relations, relations + len(RICH_COLUMNS)):
+            raise GraphError(
+                f"edge_attr of {pair} has {given.shape[1]} columns, needs {relations} relations and then none or "
+                f"{len(RICH_COLUMNS)} rich columns"
+            )
         attr[row : row + n, start : start + relations] = given[:, :relations]
         if given.shape[1] > relations:
             attr[row : row + n, EDGE_COLUMNS - len(RICH_COLUMNS) :] = given[:, relations:]
