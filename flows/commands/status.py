@@ -1,0 +1,98 @@
+"""`uvmap status`: the services of this machine, or how far a run is."""
+
+from typing import Annotated, Any
+
+import typer
+
+from flows.console import JsonFlag, show, table
+
+SHOWN_RUNS = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("status")(status)
+
+
+def status(
+    run: Annotated[
+        str | None, typer.Argument(help="Id, start of an id, or name of a run; the services if left out.")
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="List every city, also those done and missing.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the services and the last runs, or one run city by city; works while the server is down, too.
+
+    Example: uvmap status 3f2a --all
+    """
+    if run is None:
+        data = _services()
+        show(data, text=_services_text(data), as_json=as_json)
+        return
+    from flows.record import find_run
+
+    record = find_run(run)
+    data = {**record.model_dump(mode="json"), "counts": record.counts(), "alive": record.owner.alive()}
+    cities = record.cities if every else record.of_state("running", "waiting", "failed")
+    rows = [
+        {"city": code, "name": c.name, "state": c.state, "stages": ", ".join(c.stages), "reason": c.reason}
+        for code, c in cities.items()
+    ]
+    lines = [
+        f"{record.flow} {record.run} ({record.name}), campaign {record.campaign} {record.version}: {_state(record)}",
+        f"{record.headline()}, {record.progress:.0%}; attempt {record.attempt}, started {record.started}",
+        f"record {record.path}",
+    ]
+    columns = {"city": "city", "name": "name", "state": "state", "stages": "stages done", "reason": "reason"}
+    show(data, text="\n".join([*lines, table(rows, columns)] if rows else lines), as_json=as_json)
+
+
+def _state(record: Any) -> str:
+    if record.state == "running" and record.owner.alive() is False:
+        return f"dead (its process {record.owner.pid} is gone): uvmap resume {record.run[:8]}"
+    return str(record.state)
+
+
+def _services() -> dict[str, Any]:
+    from flows.errors import RunError
+    from flows.home import uvmap_home
+    from flows.record import known_runs, read_record
+    from flows.service.processes import read_services
+
+    services = read_services()
+    runs: list[dict[str, Any]] = []
+    for run, path in list(known_runs().items())[-SHOWN_RUNS:]:
+        try:
+            record = read_record(path)
+            runs.append({"run": run, "flow": record.flow, "state": _state(record), "cities": record.headline()})
+        except RunError as error:
+            runs.append({"run": run, "flow": None, "state": "unreadable", "cities": str(error)})
+    return {
+        "home": str(uvmap_home()),
+        "url": f"http://127.0.0.1:{services.port}" if services.port else None,
+        "server": _server_state(services),
+        "worker": "running" if services.worker is not None and services.worker.alive else "stopped",
+        "gpus": services.gpus,
+        "cpus": services.cpus,
+        "runs": runs,
+    }
+
+
+def _server_state(services: Any) -> str:
+    if services.server is None or not services.server.alive:
+        return "stopped"
+    from flows.service.setup import healthy
+
+    return "healthy" if healthy(services) else "running, but does not answer"
+
+
+def _services_text(data: dict[str, Any]) -> str:
+    lines = [
+        f"home    {data['home']}",
+        f"server  {data['server']}" + (f" at {data['url']}" if data["url"] else ""),
+        f"worker  {data['worker']}",
+        f"limits  {data['gpus']} on an accelerator, {data['cpus']} others" if data["gpus"] else "limits  none yet",
+    ]
+    columns = {"run": "run", "flow": "flow", "state": "state", "cities": "cities"}
+    return "\n".join([*lines, "", table(data["runs"], columns)] if data["runs"] else lines)
