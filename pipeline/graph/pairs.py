@@ -37,14 +37,15 @@ def relation_pairs(nodes: NodeArrays, tree: BoxTree, start: int, stop: int) -> R
     around = tree.query(extent)[1]
     # the other of a pair has the larger envelope
     around = around[_half_perimeter(nodes.bounds[around]) >= _half_perimeter(bounds).min()]
-    own, other = shapely.STRtree(shapely.box(*nodes.bounds[around].T)).query(shapely.box(*bounds.T))
-    own, other = own + start, around[other]
-    keep = owns(nodes, own, other) & ((nodes.kind[own] != POINT) | (nodes.kind[other] != POINT))
-    own, other = own[keep], other[keep]
-    involved, inverse = np.unique(np.concatenate([own, other]), return_inverse=True)
-    geometry = nodes.shapes.take(involved).to_shapely()
-    a, b = inverse[: len(own)], inverse[len(own) :]
-    code = relate_pairs(geometry, np.asarray(nodes.kind[involved]), a, b)
+    geometry = nodes.shapes.take(around).to_shapely()
+    kind = np.asarray(nodes.kind[around])
+    mine = np.searchsorted(around, np.arange(start, stop))
+    a, b = shapely.STRtree(geometry).query(geometry[mine])
+    a = mine[a]
+    keep = owns(nodes, around[a], around[b]) & ((kind[a] != POINT) | (kind[b] != POINT))
+    a, b = a[keep], b[keep]
+    code = relate_pairs(geometry, kind, a, b)
+    own, other = around[a], around[b]
     related = code > 0
     return own[related], other[related], code[related]
 

@@ -73,7 +73,7 @@ def read_features(
         target = CRS.from_user_input(crs)
     except CRSError as error:
         raise VectorError(f"unusable CRS {crs!r} for the features ({error}); give one such as EPSG:32650") from error
-    counts: Counter[str] = Counter()
+    counts: Counter[str] = Counter(read=0)
     frames: list[gpd.GeoDataFrame] = []
     osm_ids: set[str] = set()
     for path in [paths] if isinstance(paths, str | Path) else paths:

@@ -171,9 +171,12 @@ def _read_objects(path: Path, batch: _Batch, counts: Counter[str]) -> None:
         elif obj.is_area():
             if obj.from_way():
                 continue  # taken as a way, where the rules of OSM decide between line and area
-            relation = obj.orig_id()
-            seen.add(relation)
-            batch.add(factory.create_multipolygon(obj), _tags(obj, counts, without="type"), f"r{relation}")
+            try:
+                wkb = factory.create_multipolygon(obj)
+            except RuntimeError:  # its rings do not close: counted below
+                continue
+            seen.add(obj.orig_id())
+            batch.add(wkb, _tags(obj, counts, without="type"), f"r{obj.orig_id()}")
         elif obj.is_relation():
             if obj.tags.get("type") in {"multipolygon", "boundary"}:
                 counts["read"] += 1
@@ -201,7 +204,11 @@ def _add_way(way: Any, factory: Any, batch: _Batch, counts: Counter[str]) -> Non
         batch.add(shapely.to_wkb(lines), text, f"w{way.id}")
     except RuntimeError:
         # fewer than two places: nothing to draw
-        counts["zero_length_lines"] += 1
+        if all(node.location.valid() for node in nodes):
+            counts["zero_length_lines"] += 1
+        else:
+            counts["ways_with_missing_nodes"] += 1
+            counts["ways_without_nodes"] += 1
 
 
 def _known_runs(nodes: Any) -> list[NDArray[np.float64]]:

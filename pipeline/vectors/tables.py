@@ -72,7 +72,11 @@ def _ogr(
 ) -> Iterator[tuple[RawFeatures, CRS]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # repeated ids and odd fields are counted below, not warned of
-        for layer, geometry_type in pyogrio.list_layers(path):
+        layers = pyogrio.list_layers(path)
+        if not len(layers):
+            raise VectorError(f"{path}: no layer can be found in it; the file may be truncated: fetch it again")
+        _refuse_short_shapefile(path)
+        for layer, geometry_type in layers:
             if geometry_type is None:
                 counts["layers_without_geometry"] += 1
                 continue
@@ -80,10 +84,27 @@ def _ogr(
             source_crs = _crs_of(info["crs"], assumed_crs, path, layer)
             box = None if bounds_m is None else bounds_in(bounds_m, crs, source_crs)
             table = pyogrio.read_dataframe(path, layer=layer, bbox=box, on_invalid="ignore", datetime_as_string=True)
+            if box is None and len(table) < int(info["features"]):
+                raise VectorError(
+                    f"{path}: layer {layer} declares {info['features']} features but holds {len(table)}; the file is"
+                    " truncated: fetch it again"
+                )
             counts["read"] += int(info["features"])
             # rows without geometry never meet a box: they are told apart from what lies outside by the cleaning
             counts["outside"] += max(0, int(info["features"]) - len(table))
             yield _raw(table, counts), source_crs
+
+
+def _refuse_short_shapefile(path: Path) -> None:
+    """GDAL reads what a cut Shapefile lacks as null geometry; its header says how long it should be."""
+    if path.suffix.lower() == ".shp":
+        with path.open("rb") as file:
+            declared = 2 * int.from_bytes(file.read(28)[24:28], "big")
+        if declared > path.stat().st_size:
+            raise VectorError(
+                f"{path}: {path.stat().st_size} bytes of {declared} that its header declares; the file is truncated:"
+                " fetch it again"
+            )
 
 
 def _parquet(
