@@ -188,7 +188,7 @@ class TestRealData:
         counts = features.counts
         assert shapely.is_valid(features.table.geometry.to_numpy()).all()
         assert counts["multipolygons_not_closed"] == 26
-        dropped = counts["multipolygons_not_closed"] + counts["ways_without_nodes"] + counts["zero_length_lines"]
+        dropped = counts["multipolygons_not_closed"] + counts["ways_without_nodes"]
         whole = features.table.drop_duplicates("source_id")
         assert counts["read"] == len(whole) + dropped
 
