@@ -224,7 +224,7 @@ class Canvas:
             return
         first = np.unique(members, return_index=True)[1]
         drawn = self.osm_rng.random((count, 4))
-        for k in np.flatnonzero(drawn[:, 0] < 0.94).tolist():
+        for k in np.flatnonzero(drawn[:, 0] < 0.96).tolist():
             ring, holes = (quads[first[k]], ()) if outlines is None else outlines[k]
             tags = building_tags(cover, float(heights[first[k]]), drawn[k, 1:])
             self.osm.append(OsmDraft("area", ring, tags, holes))

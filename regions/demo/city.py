@@ -12,11 +12,9 @@ import geopandas as gpd
 import pyogrio
 import shapely
 
-from regions.demo.block import make_block
-from regions.demo.canvas import Parcel
 from regions.demo.frame import DEFAULT_CENTER_LONLAT, Frame, make_frame
 from regions.demo.layout import DemoError, District, Layout, make_layout
-from regions.demo.osm_table import PBF_NAME, collect_osm, to_geodataframe, write_pbf
+from regions.demo.osm_table import PBF_NAME, Vectors, collect_vectors, to_geodataframe, write_pbf
 from regions.demo.scenes import plan_scenes, write_scene
 
 DEMO_ADCODE = "990001"
@@ -94,9 +92,9 @@ def generate_demo_city(
         (folder / name).mkdir(parents=True, exist_ok=True)
     city = describe(folder, layout, frame, adcode)
     if "vectors" in parts:
-        table = collect_osm(layout, frame, progress=_named(progress, "vectors"))
-        write_pbf(table, city.osm_pbf)
-        _write_labels(city, layout, frame)
+        vectors = collect_vectors(layout, frame, progress=_named(progress, "vectors"))
+        write_pbf(vectors.osm, city.osm_pbf, progress=_named(progress, city.osm_pbf.name))
+        _write_labels(city, vectors, frame)
     if "imagery" in parts:
         for scene in plan_scenes(layout):
             write_scene(layout, frame, scene, folder / "imagery", progress=_named(progress, scene.name))
@@ -141,7 +139,7 @@ def demo_features(
     """
     layout = make_layout(seed=seed, side_m=side_m)
     frame = make_frame(side_m=side_m, center_lonlat=center_lonlat, crs=crs)
-    return to_geodataframe(collect_osm(layout, frame, progress=_named(progress, "vectors")), frame)
+    return to_geodataframe(collect_vectors(layout, frame, progress=_named(progress, "vectors")).osm, frame)
 
 
 def to_frame(geometry: shapely.Geometry, frame: Frame) -> shapely.Geometry:
@@ -153,15 +151,8 @@ def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] |
     return None if progress is None else lambda done, total: progress(what, done, total)
 
 
-def _write_labels(city: DemoCity, layout: Layout, frame: Frame) -> None:
-    uv: list[tuple[District, shapely.Polygon]] = []
-    parcels: list[tuple[District, Parcel]] = []
-    for row in range(layout.n):
-        for col in range(layout.n):
-            district = layout.districts[int(layout.district_of[row, col])]
-            block = make_block(layout, row, col)
-            uv.extend((district, polygon) for polygon in block.villages)
-            parcels.extend((district, p) for p in block.parcels)
+def _write_labels(city: DemoCity, vectors: Vectors, frame: Frame) -> None:
+    uv, parcels = vectors.villages, vectors.parcels
     truth = [to_frame(polygon, frame) for _, polygon in uv]
     write_gpkg(
         gpd.GeoDataFrame(

@@ -205,7 +205,7 @@ def _districts(rng: Rng, layout: Layout, count: int) -> tuple[District, ...]:
     roles = np.array(["train"] * train + ["validation"] * validation + ["assess"] * (count - train - validation))
     roles = rng.permutation(roles)
     bare = int(rng.choice(np.flatnonzero(roles == "assess")))
-    completeness = rng.permutation(np.linspace(0.5, 0.95, count))
+    completeness = rng.permutation(np.linspace(0.62, 0.98, count))
     names = rng.permutation(np.array(_NAMES))
     out = []
     for k in range(count):

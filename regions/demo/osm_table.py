@@ -1,4 +1,4 @@
-"""The OpenStreetMap side of a demo city: one table of features, as a PBF file or as a GeoDataFrame."""
+"""The vector side of a demo city: one table of OpenStreetMap features, as a PBF file or as a GeoDataFrame."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from osmium.osm import mutable
 
 from regions.demo.block import make_block
-from regions.demo.canvas import OsmDraft
+from regions.demo.canvas import OsmDraft, Parcel
 from regions.demo.frame import OSM_UNITS, Frame
-from regions.demo.layout import Layout
+from regions.demo.layout import District, Layout
 from regions.demo.shapes import Floats
 
 PBF_NAME = "demo.osm.pbf"
@@ -65,8 +65,23 @@ class OsmTable:
         return nodes, len(self) - nodes - relations, relations
 
 
-def collect_osm(layout: Layout, frame: Frame, *, progress: Progress | None = None) -> OsmTable:
-    """Draw every superblock and keep what OpenStreetMap has of it.
+@dataclass(frozen=True)
+class Vectors:
+    """All vector content of a city.
+
+    Attributes:
+        osm: What OpenStreetMap has.
+        villages: District and true outline of each urban village, in local metres.
+        parcels: District and parcel of each piece of land cover, in local metres.
+    """
+
+    osm: OsmTable
+    villages: tuple[tuple[District, shapely.Polygon], ...]
+    parcels: tuple[tuple[District, Parcel], ...]
+
+
+def collect_vectors(layout: Layout, frame: Frame, *, progress: Progress | None = None) -> Vectors:
+    """Draw every superblock once and keep its features, its villages and its parcels.
 
     Args:
         layout: Plan of the city.
@@ -79,10 +94,16 @@ def collect_osm(layout: Layout, frame: Frame, *, progress: Progress | None = Non
     ring_count: list[int] = []
     ring_size: list[int] = []
     units: list[NDArray[np.int64]] = []
+    villages: list[tuple[District, shapely.Polygon]] = []
+    parcels: list[tuple[District, Parcel]] = []
     for row in range(layout.n):
         points: list[Floats] = []
         for col in range(layout.n):
-            for draft in make_block(layout, row, col).osm:
+            block = make_block(layout, row, col)
+            district = layout.districts[int(layout.district_of[row, col])]
+            villages.extend((district, polygon) for polygon in block.villages)
+            parcels.extend((district, parcel) for parcel in block.parcels)
+            for draft in block.osm:
                 text = canonical_tags(draft.tags)
                 tag_set.append(interned.setdefault(text, len(interned)))
                 kind.append(_kind(draft))
@@ -99,7 +120,7 @@ def collect_osm(layout: Layout, frame: Frame, *, progress: Progress | None = Non
         np.array(ring_size, np.int32), np.concatenate(units) if units else np.zeros((0, 2), np.int64),
     )  # fmt: skip
     rank = np.where(table.kind == _AREA, _WAY, table.kind)
-    return _taken(table, np.argsort(rank, kind="stable"))
+    return Vectors(_taken(table, np.argsort(rank, kind="stable")), tuple(villages), tuple(parcels))
 
 
 def canonical_tags(tags: dict[str, str]) -> str:

@@ -88,9 +88,9 @@ class Renderer:
         self.look = look
         self._blocks: OrderedDict[tuple[int, int], _Drawn] = OrderedDict()
         rng = np.random.default_rng([layout.seed, 5, look.number])
-        self._white = rng.standard_normal((3, 911, 911), np.float32)
-        self._soft = _smoothed(rng.standard_normal((1024, 1024), np.float32), 1.6)
-        self._dots = _smoothed(rng.standard_normal((797, 797), np.float32), 1.0)
+        self._white = _Texture(rng.standard_normal((3, 911, 911), np.float32))
+        self._soft = _Texture(_smoothed(rng.standard_normal((1, 1024, 1024), np.float32), 1.6))
+        self._dots = _Texture(_smoothed(rng.standard_normal((1, 797, 797), np.float32), 1.0))
 
     def tile(self, left_px: int, top_px: int) -> NDArray[np.uint8]:
         """One tile (3, 512, 512) from ``left_px`` east and ``top_px`` south of the city's corner."""
@@ -105,7 +105,7 @@ class Renderer:
         image = self._paint_ground(ground, surface, angle, view)
         _stamp_tree_shadows(shadow, drawn, view, self.look.shift_per_m)
         _darken(image, shadow)
-        _stamp_trees(image, drawn, view, self.look.shift_per_m, self._crop(self._soft, view))
+        _stamp_trees(image, drawn, view, self.look.shift_per_m, self._soft.of(view)[0])
         self._paint_roofs(image, roofs, caster, drawn, view)
         _stamp_cars(image, drawn, view, roofs)
         return self._through_air(image, view)
@@ -160,16 +160,10 @@ class Renderer:
         caster = view.burn(shapes)
         return caster > 0, caster
 
-    def _crop(self, pool: F32, view: _View) -> F32:
-        """The window of an endless periodic texture that belongs to a view."""
-        n = pool.shape[-1]
-        rows, cols = np.arange(view.row, view.row + view.size) % n, np.arange(view.col, view.col + view.size) % n
-        return pool[..., rows[:, None], cols[None, :]]
-
     def _paint_ground(self, rgb: F32, surface: NDArray[np.uint8], furrow: F32, view: _View) -> F32:
         strength = np.array([_TEXTURE[s] for s in Surface], np.float32)[surface]
         broad = view.noise(self.layout.seed + 11, 90) - 0.5 + 0.6 * (view.noise(self.layout.seed + 12, 23) - 0.5)
-        soft, white = self._crop(self._soft, view), self._crop(self._white, view)
+        soft, white = self._soft.of(view)[0], self._white.of(view)
         texture = strength[..., 0] * white[0] + strength[..., 1] * soft + strength[..., 2] * 2 * broad
         crops = surface == int(Surface.CROPS)
         if crops.any():
@@ -210,8 +204,8 @@ class Renderer:
         u = np.einsum("nk,nk->n", offset, ridge[at])
         slope = np.sign(v) * (across @ sun)[at]
         light = 1 + np.where(form[at] == int(Roof.GABLE), 0.2 * slope, 0).astype(np.float32)
-        white, dots = self._crop(self._white, view)[:, on], self._crop(self._dots, view)[on]
-        value = colour[at].T * light + 3.0 * white[1]
+        white, dots = self._white.of(view)[1][on], self._dots.of(view)[0][on]
+        value = colour[at].T * light + 3.0 * white
         clutter = form[at] == int(Roof.CLUTTER)
         value += np.where(clutter, 30 * np.clip(dots - 1.1, 0, 1.2) - 38 * np.clip(-dots - 1.1, 0, 1.2) + 5 * dots, 0)
         value += np.where(form[at] == int(Roof.RIBBED), 6 * np.sin(u * 2.2), 0)
@@ -231,7 +225,7 @@ class Renderer:
         haze = look.haze * (0.6 + 0.8 * view.noise(self.layout.seed + 31 + look.number, 640))
         gain = np.array(look.gain, np.float32)[:, None, None]
         air = np.array(look.haze_rgb, np.float32)[:, None, None]
-        out = blurred * gain * (1 - haze) + air * haze + 2.0 * self._crop(self._white, view)[::-1]
+        out = blurred * gain * (1 - haze) + air * haze + 2.0 * self._white.of(view)[::-1]
         inner = out[:, _PAD_PX:-_PAD_PX, _PAD_PX:-_PAD_PX]
         return np.asarray(np.clip(np.rint(inner), 1, 255), np.uint8)
 
@@ -266,6 +260,20 @@ class _View:
         return smooth_noise(seed, col=self.col, row=self.row, width=self.size, height=self.size, cell_px=cell_px)
 
 
+class _Texture:
+    """An endless periodic texture, kept with a margin so that every window is a plain slice."""
+
+    def __init__(self, pool: F32) -> None:
+        self.period_px = pool.shape[-1]
+        margin = TILE_PX + 2 * _PAD_PX
+        self.pool = np.pad(pool, ((0, 0), (0, margin), (0, margin)), mode="wrap")
+
+    def of(self, view: _View) -> F32:
+        """The window (bands, H, W) that belongs to a view."""
+        row, col = view.row % self.period_px, view.col % self.period_px
+        return self.pool[:, row : row + view.size, col : col + view.size]
+
+
 def _prepared(block: Block, shift_per_m: Floats) -> _Drawn:
     moved = block.quads + block.height_m[:, None, None] * shift_per_m
     swept = shapely.convex_hull(shapely.multipoints(np.concatenate([block.quads, moved], axis=1)))
@@ -284,9 +292,9 @@ def _polygon(ring: Floats) -> dict[str, object]:
 
 def _smoothed(noise: F32, sigma_px: float) -> F32:
     """Periodic Gaussian smoothing, scaled back to a standard deviation of one."""
-    fy, fx = np.fft.fftfreq(noise.shape[0])[:, None], np.fft.rfftfreq(noise.shape[1])[None]
+    fy, fx = np.fft.fftfreq(noise.shape[-2])[:, None], np.fft.rfftfreq(noise.shape[-1])[None]
     kernel = np.exp(-2 * (np.pi * sigma_px) ** 2 * (fx**2 + fy**2))
-    out = np.fft.irfft2(np.fft.rfft2(noise) * kernel, noise.shape)
+    out = np.fft.irfft2(np.fft.rfft2(noise) * kernel, noise.shape[-2:])
     return np.asarray(out / out.std(), np.float32)
 
 

@@ -19,7 +19,7 @@ from regions.demo.__main__ import main
 from regions.demo.block import make_block
 from regions.demo.frame import make_frame
 from regions.demo.layout import Layout, make_layout
-from regions.demo.osm_table import collect_osm
+from regions.demo.osm_table import collect_vectors
 from regions.demo.render import TILE_PX, Renderer
 from regions.demo.scenes import plan_scenes, tiles, valid_mask
 
@@ -341,7 +341,7 @@ def test_far_west_and_south_keep_their_nodes():
     layout = make_layout(seed=1, side_m=1000)
     for lonlat in ((-179.0, -60.0), (179.0, 60.0)):
         frame = make_frame(side_m=1000, center_lonlat=lonlat)
-        table = collect_osm(layout, frame)
+        table = collect_vectors(layout, frame).osm
         assert (np.abs(table.units / 1e7 - lonlat) < 0.05).all()
 
 
