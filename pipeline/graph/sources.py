@@ -53,13 +53,14 @@ class ParquetPart:
         """
         try:
             table = pq.ParquetFile(self.path).read_row_groups(list(self.row_groups), columns=["geometry", "tags"])
-        except (OSError, KeyError, pa.ArrowException) as error:
+            geometry = shapely.from_wkb(table["geometry"].to_numpy())
+            tags = table["tags"].to_numpy().astype(object)
+        except (OSError, KeyError, pa.ArrowException, shapely.errors.ShapelyError) as error:
             raise CityGraphError(
                 f"{self.path}: cannot be read as a feature table ({error}); it needs the columns geometry and tags:"
                 " write it again from pipeline.vectors.read_features"
             ) from error
-        wkb = table["geometry"].to_numpy()
-        return shapely.from_wkb(wkb), table["tags"].to_numpy().astype(object)
+        return geometry, tags
 
 
 Part = TablePart | ParquetPart
