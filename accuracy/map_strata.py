@@ -25,7 +25,7 @@ from accuracy.wall_to_wall import SCORE_NODATA, SCORE_SCALE
 
 STRATA = ("mapped", "candidate", "rest")
 NOT_PREDICTED = 3
-STRIP_PX = 32_000_000  # pixels of a strip, so that memory does not depend on the raster's height
+STRIP_PX = 16_000_000  # pixels of a strip, so that memory does not depend on the raster's height
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,9 @@ class StrataReader:
 
     @property
     def strip_rows(self) -> int:
-        """Rows read at once."""
-        return max(1, min(int(self.dataset.height), STRIP_PX // int(self.dataset.width)))
+        """Rows read at once: whole blocks of the file, so that none is read twice."""
+        block = int(self.dataset.block_shapes[0][0])
+        return min(int(self.dataset.height), max(1, STRIP_PX // int(self.dataset.width) // block) * block)
 
     def read(self, row: int, rows: int) -> NDArray[np.uint8]:
         """uint8 (rows, width): index into `STRATA`, 3 where not predicted; the same however rows are grouped."""
@@ -92,7 +93,7 @@ class StrataReader:
             valid &= values != self.dataset.nodata
         mapped = valid & (values >= _score(self.rule.threshold))
         near = mapped
-        if halo:
+        if halo and mapped.any():
             size = 2 * halo + 1
             near = ndimage.maximum_filter1d(mapped.view(np.uint8), size, axis=0, mode="constant")
             near = ndimage.maximum_filter1d(near, size, axis=1, mode="constant").astype(bool)

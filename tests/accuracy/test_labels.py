@@ -1,0 +1,132 @@
+"""Labels in: plain, from the page, from Collect Earth; disagreement, non-response, late imagery, agreement."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from accuracy.agreement import agreements
+from accuracy.errors import LabelError
+from accuracy.labels import merge_labels, read_labels
+from accuracy.tables import write_table
+
+
+def design(n=6):
+    return pd.DataFrame({"point_id": [f"p{k}" for k in range(n)], "map": [1, 1, 0, 0, 0, 0][:n], "M_pix": 10})
+
+
+def csv(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_two_interpreters_adjudication_and_cannot_say(tmp_path):
+    a = read_labels(
+        csv(tmp_path / "a.csv", "point_id,label,interpreter\np0,1,Ann\np1,1,Ann\np2,?,Ann\np3,0,Ann\np4,0,Ann\n")
+    )
+    b = read_labels(
+        csv(tmp_path / "b.csv", "point_id,label,interpreter\np0,yes,Bo\np1,no,Bo\np2,0,Bo\np3,cannot say,Bo\n")
+    )
+    merged = merge_labels(design(), [b, a]).set_index("point_id")
+    assert merged["ref"].fillna(-1).tolist() == [1, -1, 0, 0, 0, -1]
+    assert merged["disagreed"].tolist() == [False, True, False, False, False, False]
+    assert merged["n_answers"].tolist() == [2, 2, 1, 1, 1, 0]
+    final = read_labels(csv(tmp_path / "c.csv", "point_id,label\np1,0\n"))
+    assert merge_labels(design(), [a, b], adjudicated=final).set_index("point_id")["ref"]["p1"] == 0
+    assert merge_labels(design(), [b, a], disagreement="first").set_index("point_id")["ref"]["p1"] == 1
+    with pytest.raises(LabelError, match=r"1 points have different answers \(first: 'p1'\)"):
+        merge_labels(design(), [a, b], disagreement="fail")
+    (pair,) = agreements([a, b])
+    assert (pair.both_uv, pair.only_first, pair.only_second, pair.neither, pair.unanswered) == (1, 1, 0, 0, 2)
+    assert (pair.overall, pair.on_uv, pair.on_rest) == (0.5, 2 / 3, 0.0)
+
+
+def test_agreement_figures_by_hand():
+    rng = np.random.default_rng(0)
+    first = rng.random(400) < 0.1
+    second = np.where(rng.random(400) < 0.95, first, ~first)
+    from accuracy.labels import LabelTable
+
+    tables = [
+        LabelTable(
+            frame=pd.DataFrame(
+                {"point_id": range(400), "label": v.astype(float), "interpreter": n, "date_ref": pd.NaT}
+            ),
+            source=n,
+        )
+        for n, v in (("a", first), ("b", second))
+    ]
+    (pair,) = agreements(tables)
+    p = (first == second).mean()
+    share = (first.mean() + second.mean()) / 2
+    assert pair.overall == pytest.approx(p)
+    assert pair.ac1 == pytest.approx((p - 2 * share * (1 - share)) / (1 - 2 * share * (1 - share)))
+    assert pair.overall_low < p < pair.overall_high
+
+
+def test_collect_earth_online_plots_are_read(tmp_path):
+    text = (
+        "plotid,sampleid,lon,lat,email,flagged,collection_time,imagery_date,Urban village?\n"
+        "p0,1,113,23,a@x.org,false,2025-03-01 10:00,2024-01-02,Yes\n"
+        "p0,2,113,23,a@x.org,false,2025-03-01 10:00,2024-01-02,Yes\n"
+        "p0,3,113,23,a@x.org,false,2025-03-01 10:00,2024-01-02,No\n"
+        "p1,1,113,23,a@x.org,false,2025-03-01 10:01,2024-01-02,Yes\n"
+        "p1,2,113,23,a@x.org,false,2025-03-01 10:01,2024-01-02,No\n"
+        "p2,1,113,23,a@x.org,true,2025-03-01 10:02,2024-01-02,Yes\n"
+    )
+    got = read_labels(csv(tmp_path / "ceo.csv", text)).frame.set_index("point_id")
+    assert got["label"].tolist()[0] == 1
+    assert got["label"].isna().tolist() == [False, True, True]  # a tie and a flagged plot are no answer
+    assert got["interpreter"].unique().tolist() == ["a@x.org"]
+    assert str(got["date_ref"].iloc[0].date()) == "2024-01-02"
+
+
+def test_collect_earth_class_names_and_geojson(tmp_path):
+    import geopandas as gpd
+    import shapely
+
+    frame = gpd.GeoDataFrame(
+        {"id": ["p0", "p1"], "land_use": ["settlement_informal", "cropland"], "operator": ["o", "o"]},
+        geometry=shapely.points([113, 113.1], [23, 23]),
+        crs=4326,
+    )
+    path = write_table(frame, tmp_path / "ce.geojson")
+    got = read_labels(path, label_column="land_use", positive=["settlement_informal"], negative=["cropland"])
+    assert got.frame["label"].tolist() == [1, 0]
+    with pytest.raises(LabelError, match="'cropland'"):
+        read_labels(path, label_column="land_use", positive=["settlement_informal"])
+
+
+def test_labels_after_the_maps_date(tmp_path):
+    table = read_labels(
+        csv(tmp_path / "a.csv", "point_id,label,interpreter,date_ref\np0,1,A,2024-05-01\np1,0,A,2025-02-01\n")
+    )
+    with pytest.raises(LabelError, match=r"1 labels are of imagery after the map's date 2024-06-30 \(point 'p1'"):
+        merge_labels(design(), [table], map_date="2024-06-30")
+    kept = merge_labels(design(), [table], map_date="2024-06-30", dates="unanswered").set_index("point_id")
+    assert kept["ref"].isna()["p1"] and kept["ref"]["p0"] == 1
+    assert merge_labels(design(), [table], map_date="2024-06-30", dates="keep")["ref"].notna().sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("point_id,label\nzz,1\n", "labels point 'zz'"),
+        ("point_id,label\np0,maybe\n", "answers 'maybe'"),
+        ("a,b\n1,2\n", "no column of point ids"),
+        ("point_id,colour\np0,red\n", "no column of labels"),
+        ("point_id,label,date_ref\np0,1,yesterday\n", "no date"),
+        ("point_id,label\n,1\n", "is empty in 1 rows"),
+    ],
+)
+def test_bad_labels(tmp_path, text, message):
+    with pytest.raises(LabelError, match=message):
+        merge_labels(design(), [read_labels(csv(tmp_path / "l.csv", text))])
+
+
+def test_one_interpreter_twice_and_no_labels(tmp_path):
+    one = read_labels(csv(tmp_path / "l.csv", "point_id,label,interpreter\np0,1,A\n"))
+    two = read_labels(csv(tmp_path / "m.csv", "point_id,label,interpreter\np0,0,A\n"))
+    with pytest.raises(LabelError, match="'A' labelled point 'p0' in two tables"):
+        merge_labels(design(), [one, two])
+    with pytest.raises(LabelError, match="no table of labels"):
+        merge_labels(design(), [])
