@@ -181,7 +181,7 @@ def old_town(canvas: Canvas, quad: Floats) -> None:
     middle = centres.reshape(-1, 2)[all_inside(ring, lots)]
     if not len(middle):
         return
-    modern = rng.random(len(middle)) < 0.14
+    modern = rng.random(len(middle)) < rng.uniform(0.04, 0.35)
     _courtyards(canvas, middle[~modern], size, angle)
     new = boxes(middle[modern], size[0] * rng.uniform(0.6, 0.95, modern.sum()), size[1] * 0.7, angle)
     floors = rng.integers(2, 4, len(new)).astype(float)

@@ -48,22 +48,25 @@ def park(canvas: Canvas, quad: Floats) -> None:
         trees = scatter(quad, rng, per_m2=1 / 60)
     centre = bilinear(quad, rng.random(6), rng.random(6))
     near = np.min(np.linalg.norm(trees[:, None] - centre[None], axis=2), axis=1) < 55
-    canvas.plant(trees[near | (rng.random(len(trees)) < 0.35)], radius_m=(2.0, 4.2))
-    if rng.random() < 0.4 and area(quad) > 16_000:
-        _sports_ground(canvas, quad)
+    trees = trees[near | (rng.random(len(trees)) < 0.35)]
+    track = _sports_ground(canvas, quad) if rng.random() < 0.4 and area(quad) > 16_000 else None
+    if track is not None:
+        trees = trees[~points_inside(track.buffer(3), trees)]
+    canvas.plant(trees, radius_m=(2.0, 4.2))
 
 
-def _sports_ground(canvas: Canvas, quad: Floats) -> None:
-    """A running track about a pitch."""
+def _sports_ground(canvas: Canvas, quad: Floats) -> shapely.Polygon | None:
+    """A running track about a pitch, where there is room for one."""
     angle = direction(quad)
     field = boxes(quad.mean(axis=0)[None], 62, 30, angle)[0]
     track = shapely.Polygon(field).buffer(13, quad_segs=6)
     if not shapely.Polygon(quad).contains(track):
-        return
+        return None
     ring = shapely.get_coordinates(track.exterior)[:-1]
     canvas.paint(ring, Surface.TRACK)
     canvas.paint(shapely.get_coordinates(track.buffer(-7).exterior)[:-1], Surface.GRASS, rgb=(86, 120, 62))
     canvas.map(OsmDraft("area", ring, {"leisure": "pitch", "sport": "athletics"}), share=canvas.completeness)
+    return track
 
 
 def water(canvas: Canvas, quad: Floats) -> None:
