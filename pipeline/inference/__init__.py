@@ -1,10 +1,12 @@
 """Scores: from a city's imagery and vectors to its score raster."""
 
 from pipeline.inference.blocks import BlockId, BlockPlan
+from pipeline.inference.engine import BlocksDone
 from pipeline.inference.errors import AreaError, InferenceError, ModelMismatchError, ModelOutputError, ScoreFileError
 from pipeline.inference.progress import JsonLinesProgress, Progress
 from pipeline.inference.protocols import GraphSource, Imagery, TensorTileModel, TileModel
-from pipeline.inference.scores import DEFAULT_BLOCK_PX, ScoreResult, predict_scores
+from pipeline.inference.scores import DEFAULT_BLOCK_PX, ScoreResult, predict_scores, predict_share
+from pipeline.inference.uncertainty import ModelEnsemble, SymmetryEnsemble
 from pipeline.inference.weights import LEVELS, NOT_PREDICTED
 
 __all__ = [
@@ -14,16 +16,20 @@ __all__ = [
     "AreaError",
     "BlockId",
     "BlockPlan",
+    "BlocksDone",
     "GraphSource",
     "Imagery",
     "InferenceError",
     "JsonLinesProgress",
+    "ModelEnsemble",
     "ModelMismatchError",
     "ModelOutputError",
     "Progress",
     "ScoreFileError",
     "ScoreResult",
+    "SymmetryEnsemble",
     "TensorTileModel",
     "TileModel",
     "predict_scores",
+    "predict_share",
 ]

@@ -141,6 +141,55 @@ def predict_scores(
     )
 
 
+def predict_share(
+    imagery: Imagery,
+    model: TileModel,
+    graphs: GraphSource | None,
+    *,
+    worker: int,
+    workers: int,
+    grid: Grid,
+    tiling: Tiling,
+    work: Path,
+    aoi: BaseGeometry | None = None,
+    block_px: int = DEFAULT_BLOCK_PX,
+    readers: int = 2,
+    progress: Callable[[Progress], None] | None = None,
+) -> BlocksDone:
+    """Score one worker's share of a city's blocks, for several processes or machines on one ``work`` folder.
+
+    Each worker calls this with its number; when all have ended, `predict_scores` with the same arguments finds
+    every block done and assembles the raster. A worker that died costs nothing but its unfinished blocks.
+
+    Args:
+        imagery: As for `predict_scores`, and so for the arguments not named here.
+        model: The model.
+        graphs: Source of tile graphs, or None.
+        worker: Number of this worker, from 0.
+        workers: How many there are.
+        grid: The city's grid.
+        tiling: Tiles and stride.
+        work: Folder of the ledger, the same for all.
+        aoi: Where to predict.
+        block_px: Side of what is read at once, the same for all.
+        readers: Threads that read.
+        progress: Called after each block of the share.
+
+    Raises:
+        PipelineError: as for `predict_scores`.
+    """
+    if not 0 <= worker < workers:
+        raise InferenceError(f"worker must be in 0..{workers - 1}, got {worker}")
+    plan = BlockPlan.of_size(grid, tiling, block_px=block_px)
+    area = AreaOfInterest(aoi, grid)
+    blocks = list(plan.blocks())[worker::workers]
+    with Ledger(work, shared=True) as ledger, rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
+        return predict_blocks(
+            imagery, model, graphs,
+            plan=plan, area=area, ledger=ledger, blocks=blocks, readers=readers, progress=progress,
+        )  # fmt: skip
+
+
 def _raster_key(plan: BlockPlan, done: BlocksDone, model: TileModel) -> str:
     g = plan.grid
     return digest_of(

@@ -1,6 +1,7 @@
 """The imagery reader against whole-array references, and every bad input it names."""
 
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from pipeline.imagery import (
     open_imagery,
     prepare_imagery,
 )
+from pipeline.imagery.stamp import file_stamp, is_remote
 
 CRS = "EPSG:32650"
 LEFT, TOP = 500_000.0, 4_400_000.0
@@ -364,6 +366,39 @@ def test_sparse_blocks_are_known_without_decoding(tmp_path):
         assert source.may_have_data(Window(200, 200, 100, 100))
         assert not source.may_have_data(Window(600, 0, 300, 300))
         assert not source.read(Window(600, 0, 300, 300))[1].any()
+
+
+def test_stamp_of_an_address_is_what_its_server_states():
+    """ETag, length and date, asked for without the body."""
+    stated = {"ETag": '"one"', "Content-Length": "5", "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+
+    class Server(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200 if self.path == "/scene.tif" else 404)
+            for name, value in stated.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/scene.tif"
+        assert is_remote(url) and is_remote(f"/vsicurl/{url}")
+        first = file_stamp(url, [])
+        assert file_stamp(f"/vsicurl/{url}", []) == first
+        for name, value in (("ETag", '"two"'), ("Content-Length", "6"), ("Last-Modified", "x")):
+            before, stated[name] = stated[name], value
+            assert file_stamp(url, []) != first
+            stated[name] = before
+        assert file_stamp(url, []) == first
+        with pytest.raises(UnreadableImageryError, match=r"absent.tif: the server does not answer for it"):
+            file_stamp(url.replace("scene", "absent"), [])
+        del stated["ETag"], stated["Last-Modified"]
+        with pytest.raises(UnreadableImageryError, match="neither ETag nor Last-Modified"):
+            file_stamp(url, [])
+        server.shutdown()
 
 
 @pytest.mark.shared

@@ -1,0 +1,119 @@
+"""How sure a score is: the same tile seen eight ways, or by several models.
+
+Both give two values per pixel: the mean probability, and the disagreement, the standard deviation of the members'
+probabilities (0 where all agree, 0.5 at most). The score raster then has a second band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.geolink.graph import TileGraphs
+from models.segmentation.augmentation import symmetric_array, symmetric_graphs
+from pipeline.inference.errors import ModelMismatchError
+from pipeline.inference.protocols import TileModel, model_facts, output_count
+from pipeline.ledger import digest_of
+
+ALL_SYMMETRIES = tuple(range(8))
+"""Numbered as in `models.segmentation.augmentation`."""
+UNCERTAINTY_VERSION = 1
+
+
+def inverse_symmetry(symmetry: int) -> int:
+    """The symmetry of the square that undoes another: with swapped axes, the mirrors change places."""
+    if not symmetry & 4:
+        return symmetry
+    return 4 | ((symmetry & 1) << 1) | ((symmetry & 2) >> 1)
+
+
+class SymmetryEnsemble:
+    """Test-time augmentation: a model asked about each tile turned and mirrored, image and graph in step.
+
+    A `TileModel` whose ``outputs`` is 2; it costs as many runs of the model as there are symmetries.
+    """
+
+    outputs = 2
+
+    def __init__(self, model: TileModel, *, symmetries: Sequence[int] = ALL_SYMMETRIES) -> None:
+        if not symmetries or any(not 0 <= s < 8 for s in symmetries):
+            raise ModelMismatchError(f"symmetries must be some of 0..7, got {tuple(symmetries)}")
+        if output_count(model) != 1:
+            raise ModelMismatchError("the model gives a disagreement already: wrap the single model instead")
+        self._model, self._symmetries = model, tuple(symmetries)
+        self.tile_px, self.bands, self.batch_size = model.tile_px, model.bands, model.batch_size
+        self.uses_graphs = model.uses_graphs
+        self.device = getattr(model, "device", "")
+        self.digest = digest_of(["symmetries", UNCERTAINTY_VERSION, list(self._symmetries), model.digest])
+
+    def predict(self, images: NDArray[np.uint8], graphs: TileGraphs | None) -> NDArray[np.float32]:
+        """Mean and disagreement: float32 (B, 2, T, T)."""
+
+        def seen(symmetry: int) -> NDArray[np.float32]:
+            turned = np.ascontiguousarray(symmetric_array(images, symmetry))
+            answer = self._model.predict(turned, None if graphs is None else symmetric_graphs(graphs, symmetry))
+            return _turned(answer, inverse_symmetry(symmetry))
+
+        return mean_and_disagreement(seen(s) for s in self._symmetries)
+
+
+class ModelEnsemble:
+    """Several models asked about each tile; a `TileModel` whose ``outputs`` is 2."""
+
+    outputs = 2
+
+    def __init__(self, models: Sequence[TileModel]) -> None:
+        if not models:
+            raise ModelMismatchError("an ensemble needs at least one model")
+        shapes = {(m.tile_px, m.bands, m.batch_size, output_count(m)) for m in models}
+        if len(shapes) != 1 or output_count(models[0]) != 1:
+            raise ModelMismatchError(
+                f"the models of an ensemble differ in (tile_px, bands, batch_size, outputs): {sorted(shapes)}: "
+                "load them with one batch size, and train them on tiles of one size"
+            )
+        self._models = tuple(models)
+        self.tile_px, self.bands, self.batch_size, _ = shapes.pop()
+        self.uses_graphs = any(m.uses_graphs for m in models)
+        self.device = "+".join(sorted({str(getattr(m, "device", "")) for m in models}))
+        self.digest = digest_of(["ensemble", UNCERTAINTY_VERSION, [model_facts(m) for m in models]])
+
+    def predict(self, images: NDArray[np.uint8], graphs: TileGraphs | None) -> NDArray[np.float32]:
+        """Mean and disagreement: float32 (B, 2, T, T)."""
+
+        def asked(model: TileModel) -> NDArray[np.float32]:
+            return model.predict(images, graphs if model.uses_graphs else None)
+
+        return mean_and_disagreement(asked(m) for m in self._models)
+
+
+def mean_and_disagreement(answers: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Mean and standard deviation over members.
+
+    Args:
+        answers: float32 (B, T, T) of each member, always in the same order, so that sums come out the same.
+
+    Returns:
+        float32 (B, 2, T, T).
+    """
+    members = 0
+    total: Any = 0.0
+    squares: Any = 0.0
+    for answer in answers:
+        exact = answer.astype(np.float64)
+        members += 1
+        total = total + exact
+        squares = squares + exact * exact
+    mean = total / members
+    spread = np.sqrt(np.maximum(squares / members - mean * mean, 0.0))
+    return np.stack([mean, spread], axis=1).astype(np.float32)
+
+
+def _turned(answer: NDArray[np.float32], symmetry: int) -> NDArray[np.float32]:
+    if symmetry & 4:
+        answer = answer.swapaxes(-1, -2)
+    if symmetry & 1:
+        answer = answer[..., ::-1]
+    return answer[..., ::-1, :] if symmetry & 2 else answer
