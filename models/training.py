@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import lightning
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from numpy.typing import NDArray
@@ -190,6 +191,7 @@ class BatchSource(Dataset[Any]):
         epoch: Number of the epoch; -1 goes through the samples in order, for validation.
         rank: Number of this process.
         ranks: Number of processes.
+        order: Draws the order of an epoch; None shuffles all samples.
     """
 
     def __init__(
@@ -202,16 +204,17 @@ class BatchSource(Dataset[Any]):
         epoch: int,
         rank: int = 0,
         ranks: int = 1,
+        order: Callable[[np.random.Generator], NDArray[np.int64]] | None = None,
     ) -> None:
         self.make, self.seed, self.epoch, self.rank, self.ranks = make, seed, epoch, rank, ranks
         self.batch_size = batch_size
-        order = np.arange(size)
         self.is_training = epoch >= 0
+        self.order = np.arange(size)
         if self.is_training:
-            np.random.default_rng([seed, epoch]).shuffle(order)
+            draw = order or (lambda rng: rng.permutation(size))
+            drawn = draw(np.random.default_rng([seed, epoch]))
             short = -size % (batch_size * ranks)
-            order = np.concatenate([order, np.resize(order, short)])  # the last batch is filled up from the first
-        self.order = order
+            self.order = np.concatenate([drawn, np.resize(drawn, short)])  # the last batch is filled from the first
 
     def __len__(self) -> int:
         per_step = self.batch_size * (self.ranks if self.is_training else 1)
@@ -237,8 +240,10 @@ class BatchData(lightning.LightningDataModule):
         make: Callable[[NDArray[np.int64], np.random.Generator], Any],
         validation_size: int = 0,
         make_validation: Callable[[NDArray[np.int64], np.random.Generator], Any] | None = None,
+        order: Callable[[np.random.Generator], NDArray[np.int64]] | None = None,
     ) -> None:
         super().__init__()
+        self.order = order
         self.size, self.config, self.seed, self.make = size, config, seed, make
         self.validation_size, self.make_validation = validation_size, make_validation
 
@@ -252,7 +257,14 @@ class BatchData(lightning.LightningDataModule):
         trainer = self.trainer
         epoch, rank, ranks = (trainer.current_epoch, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
         source = BatchSource(
-            self.size, self.config.batch_size, self.make, seed=self.seed, epoch=epoch, rank=rank, ranks=ranks
+            self.size,
+            self.config.batch_size,
+            self.make,
+            seed=self.seed,
+            epoch=epoch,
+            rank=rank,
+            ranks=ranks,
+            order=self.order,
         )
         return DataLoader(source, batch_size=None, num_workers=self.config.workers)
 
@@ -414,7 +426,7 @@ def fit(
             max_epochs=config.epochs,
             accelerator=config.accelerator,
             devices=config.devices,
-            strategy="ddp" if config.devices > 1 else "auto",
+            strategy="ddp_find_unused_parameters_true" if config.devices > 1 else "auto",
             precision=config.precision,  # type: ignore[arg-type]
             accumulate_grad_batches=config.accumulate,
             gradient_clip_val=config.clip,
@@ -432,6 +444,12 @@ def fit(
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
+        if dist.is_available() and dist.is_initialized():
+            dist.barrier()
+            dist.destroy_process_group()
+        if not trainer.is_global_zero:
+            # a process that Lightning started beside this one ends here: one writes the result
+            raise SystemExit(0)
     if keeper is not None and keeper.weights is not None:
         module.model.load_state_dict(keeper.weights)
     state.unlink(missing_ok=True)

@@ -199,20 +199,29 @@ def share_tag_sets(parts: Sequence[SampleSet]) -> list[SampleSet]:
     """The same sets with one table of unique tag sets, to which the graphs of all of them point."""
     table: dict[str, int] = {}
     tag_sets: list[dict[str, str]] = []
-    renumbered = []
-    for part in parts:
-        ids = np.zeros(len(part.tag_sets), np.int64)
-        for k, tags in enumerate(part.tag_sets):
-            key = json.dumps(tags, sort_keys=True, ensure_ascii=False)
-            if key not in table:
-                table[key] = len(tag_sets)
-                tag_sets.append(tags)
-            ids[k] = table[key]
-        renumbered.append({t: ids[part.graphs.semantic_id[t]] for t in NODE_TYPES})
-    return [
-        replace(p, graphs=replace(p.graphs, semantic_id=ids), tag_sets=tag_sets)
-        for p, ids in zip(parts, renumbered, strict=True)
-    ]
+    renumbered = [renumbered_graphs(p.graphs, p.tag_sets, table, tag_sets) for p in parts]
+    return [replace(p, graphs=g, tag_sets=tag_sets) for p, g in zip(parts, renumbered, strict=True)]
+
+
+def renumbered_graphs(
+    graphs: TileGraphs, own: Sequence[dict[str, str]], table: dict[str, int], tag_sets: list[dict[str, str]]
+) -> TileGraphs:
+    """The same graphs pointing into a shared table.
+
+    Args:
+        graphs: Graphs that point into ``own``.
+        own: Their table.
+        table: Canonical JSON of each tag set of the shared table, and its row; grows.
+        tag_sets: The shared table; grows.
+    """
+    ids = np.zeros(len(own), np.int64)
+    for k, tags in enumerate(own):
+        key = json.dumps(tags, sort_keys=True, ensure_ascii=False)
+        if key not in table:
+            table[key] = len(tag_sets)
+            tag_sets.append(dict(tags))
+        ids[k] = table[key]
+    return replace(graphs, semantic_id={t: ids[graphs.semantic_id[t]] for t in NODE_TYPES})
 
 
 def read_manifest(folder: Path, name: str) -> dict[str, Any]:

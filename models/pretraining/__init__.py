@@ -1,0 +1,1 @@
+"""Pretraining of GeoLink on pairs of image and map: data, augmentation, trainer."""
