@@ -77,7 +77,7 @@ def _nodes(parts: Iterable[Part], plan: Plan, executor: Executor | None) -> tupl
         keys.append(key)
     if not keys:
         empty = np.zeros(0, object)
-        nodes, key = make_part(empty, empty, all_keys=plan.official)
+        nodes, key = make_part(empty, empty, official=plan.official)
         made, keys = [nodes], [key]
     place = places_of(keys)
     texts, rows = merged_texts(keys)
@@ -96,7 +96,7 @@ def _nodes(parts: Iterable[Part], plan: Plan, executor: Executor | None) -> tupl
 
 def _made(part: Part, official: bool, folder: Path | None) -> tuple[NodeArrays | Path, PartKeys]:
     geometry, tags = part.read()
-    nodes, keys = make_part(geometry, tags, all_keys=official)
+    nodes, keys = make_part(geometry, tags, official=official)
     if folder is None:
         return nodes, keys
     folder.mkdir()

@@ -111,7 +111,7 @@ class CityGraph:
             raise CityGraphError(f"unknown graph mode {mode!r}; choose rich or official")
         if folder is None and (workers > 1 or executor is not None):
             raise CityGraphError(f"{workers} workers need a folder to share arrays in; give folder=")
-        parts, meta = _source(features, part_size)
+        parts, meta = _source(features, part_size, by_value=workers > 1 or executor is not None)
         target = None if folder is None else Path(folder)
         scratch = None if target is None else fresh(target)
         plan = Plan(official=mode == "official", range_size=range_size, folder=scratch)
@@ -202,11 +202,13 @@ def _windows(bounds_m: NDArray[np.float64]) -> NDArray[np.float64]:
     return windows
 
 
-def _source(features: Features | gpd.GeoDataFrame | str | Path, size: int) -> tuple[Iterable[Part], dict[str, Any]]:
+def _source(
+    features: Features | gpd.GeoDataFrame | str | Path, size: int, *, by_value: bool
+) -> tuple[Iterable[Part], dict[str, Any]]:
     """The parts of a source, and what is noted of it."""
     if isinstance(features, str | Path):
         parts, crs = parquet_parts(Path(features), size)
         return parts, {"crs": crs, "features": None}
     table: Any = getattr(features, "table", features)
-    crs = None if table.crs is None else table.crs.to_string()
-    return parts_of(table, size), {"crs": crs, "features": getattr(features, "digest", None)}
+    crs = None if table.crs is None else table.crs.srs
+    return parts_of(table, size, by_value=by_value), {"crs": crs, "features": getattr(features, "digest", None)}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.graph.measure import anchors, shape_columns
 from pipeline.graph.ragged import Shapes, spans, starts_of
-from pipeline.graph.semantics import semantics_of
+from pipeline.graph.semantics import Semantics, semantics_of
 from pipeline.graph.store import NodeArrays
 from pipeline.graph.tree import morton
 
@@ -46,23 +46,24 @@ class PartKeys:
 
 
 def make_part(
-    geometry: NDArray[np.object_], tags: NDArray[np.object_], *, all_keys: bool
+    geometry: NDArray[np.object_], tags: NDArray[np.object_], *, official: bool
 ) -> tuple[NodeArrays, PartKeys]:
     """The nodes of some features, in the order they come; `tag_set` counts within the part.
 
     Args:
         geometry: Single-part shapely geometries (n,) in the CRS of the graph.
         tags: Canonical tag sets (n,).
-        all_keys: See `pipeline.graph.semantics.semantics_of`.
+        official: For the published graph: all tag keys are kept, and what is measured of whole features is left out
+            (zeros), since tiles measure the parts they see, and coordinates may be degrees.
 
     Raises:
         CityGraphError: a geometry is missing, empty or of several parts.
     """
-    semantics = semantics_of(tags, all_keys=all_keys)
+    semantics = semantics_of(tags, all_keys=official)
     shapes = Shapes.of(geometry)
     bounds = shapely.bounds(geometry).reshape(-1, 4)
-    texts = np.array(semantics.texts, object)
-    content = _content(geometry, texts[semantics.tag_set] if len(texts) else texts, semantics.height_m)
+    n = len(geometry)
+    content = _content(geometry, semantics)
     nodes = NodeArrays(
         kind=shapes.kind,
         xy=shapes.xy,
@@ -73,8 +74,8 @@ def make_part(
         tag_set=semantics.tag_set,
         height_m=semantics.height_m,
         building=semantics.building,
-        anchor=anchors(shapes),
-        shape=shape_columns(geometry, shapes.kind, semantics.height_m),
+        anchor=np.zeros((n, 4, 2)) if official else anchors(shapes),
+        shape=np.zeros((n, 7), np.float32) if official else shape_columns(geometry, shapes.kind, semantics.height_m),
     )
     half = (bounds[:, 2] - bounds[:, 0]) + (bounds[:, 3] - bounds[:, 1])
     keys = PartKeys(
@@ -145,15 +146,16 @@ def offsets_of(keys: list[PartKeys], place: list[NDArray[np.int64]]) -> tuple[ND
     return starts_of(rings), starts_of(vertices)
 
 
-def _content(
-    geometry: NDArray[np.object_], tags: NDArray[np.object_], height_m: NDArray[np.float32]
-) -> NDArray[np.uint64]:
+def _content(geometry: NDArray[np.object_], semantics: Semantics) -> NDArray[np.uint64]:
     """128-bit hash of geometry, tags and height per feature, uint64 (n, 2)."""
-    wkb = np.asarray(shapely.to_wkb(geometry, include_srid=False), object)
-    height = np.nan_to_num(height_m, nan=-1.0).astype(np.float32).view(np.uint32).astype(np.uint64)
+    wkb = np.asarray(shapely.to_wkb(geometry), object)
+    texts = np.array(semantics.texts, object)
+    height = np.nan_to_num(semantics.height_m, nan=-1.0).astype(np.float32).view(np.uint32).astype(np.uint64)
     out = np.zeros((len(geometry), 2), np.uint64)
-    for k, key in enumerate(_HASH_KEYS):
-        mixed = pd.util.hash_array(wkb, categorize=False, hash_key=key)
-        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + pd.util.hash_array(tags, categorize=True, hash_key=key)
-        out[:, k] = mixed * np.uint64(0xC2B2AE3D27D4EB4F) + height
+    if len(geometry):
+        for k, key in enumerate(_HASH_KEYS):
+            of_text = pd.util.hash_array(texts, categorize=False, hash_key=key)
+            mixed = pd.util.hash_array(wkb, categorize=False, hash_key=key)
+            mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + of_text[semantics.tag_set]
+            out[:, k] = mixed * np.uint64(0xC2B2AE3D27D4EB4F) + height
     return out

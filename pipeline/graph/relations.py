@@ -10,11 +10,10 @@ that cross in a point overlap, as published.
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.graph.ragged import LINE, POINT
+from pipeline.graph.ragged import POINT
 
 NONE, TOUCHES, OVERLAPS, COVERS, COVERED_BY, EQUALS = range(6)
 CROSSES, WITHIN = 2, 2
@@ -65,9 +64,7 @@ def relate_pairs(
         equal = twins[shapely.equals(geometry[big[twins]], geometry[small[twins]])]
         code[equal] = EQUALS
     rest = meets[~contains]
-    matrix, distinct = pd.factorize(shapely.relate(geometry[big[rest]], geometry[small[rest]]))
-    table = np.array([[_code_of(m, k) for k in range(9)] for m in distinct], np.uint8).reshape(-1, 9)
-    code[rest] = table[matrix, kind[big[rest]].astype(np.int64) * 3 + kind[small[rest]]]
+    code[rest] = _uncontained_codes(geometry, kind, big[rest], small[rest])
     same = kind[a] == kind[b]
     code = np.where(swap & same, _REVERSED[code], code).astype(np.uint8)
     if not equals_first:
@@ -79,22 +76,22 @@ def _contained_code(big: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDArray
     return np.where(big == POINT, NONE, np.where(small == POINT, WITHIN, COVERS)).astype(np.uint8)
 
 
-def _code_of(matrix: str, kinds: int) -> int:
-    """The code of a DE-9IM matrix of (big, small); ``kinds`` is 3 * kind of big + kind of small."""
-    big, small = divmod(kinds, 3)
-    inside, meets = matrix[0] != "F", any(matrix[k] != "F" for k in (0, 1, 3, 4))
-    if not meets or big == POINT:
-        return NONE
-    if not inside:
-        return TOUCHES
-    covered = matrix[2] == "F" and matrix[5] == "F"  # big covered by small
-    covers = matrix[6] == "F" and matrix[7] == "F"
-    if small == POINT:
-        return WITHIN
-    if small == LINE and big != LINE:  # a line and a polygon
-        return COVERS if covers else CROSSES
-    if covers:
-        return COVERS
-    if covered:
-        return COVERED_BY
-    return OVERLAPS if matrix[2] != "F" and matrix[6] != "F" else NONE
+def _uncontained_codes(
+    geometry: NDArray[np.object_], kind: NDArray[np.uint8], big: NDArray[np.int64], small: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """Codes of pairs that meet and of which the big one does not contain the small one.
+
+    A point that is met and not within lies on the boundary or an end. Of two others, if they do not touch, their
+    interiors meet and something of the small one lies outside of the big one: it crosses or overlaps, unless the big
+    one (more vertices, but of the same kind) is covered by the small one.
+    """
+    code = np.full(len(big), TOUCHES, np.uint8)
+    code[kind[big] == POINT] = NONE
+    drawn = np.flatnonzero(kind[small] != POINT)
+    code[drawn] = np.where(shapely.touches(geometry[big[drawn]], geometry[small[drawn]]), TOUCHES, OVERLAPS)
+    same = np.flatnonzero((kind[big] == kind[small]) & (code == OVERLAPS))
+    inner, outer = shapely.bounds(geometry[big[same]]), shapely.bounds(geometry[small[same]])
+    within = (inner[:, :2] >= outer[:, :2]).all(axis=1) & (inner[:, 2:] <= outer[:, 2:]).all(axis=1)
+    same = same[within]
+    code[same[shapely.covers(geometry[small[same]], geometry[big[same]])]] = COVERED_BY
+    return code

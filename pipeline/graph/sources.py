@@ -22,6 +22,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class MemoryPart:
+    """Some features in this process.
+
+    Attributes:
+        geometry: shapely geometries (n,).
+        tags: Canonical tag sets (n,).
+    """
+
+    geometry: NDArray[np.object_]
+    tags: NDArray[np.object_]
+
+    def read(self) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+        """Geometries (n,) and tag sets (n,)."""
+        return self.geometry, self.tags
+
+
+@dataclass(frozen=True)
 class TablePart:
     """Some features by value, as WKB: what travels to another process.
 
@@ -63,15 +80,18 @@ class ParquetPart:
         return geometry, tags
 
 
-Part = TablePart | ParquetPart
+Part = MemoryPart | TablePart | ParquetPart
 
 
-def parts_of(table: gpd.GeoDataFrame, size: int) -> Iterator[TablePart]:
-    """A feature table in parts of ``size`` rows."""
+def parts_of(table: gpd.GeoDataFrame, size: int, *, by_value: bool) -> Iterator[MemoryPart | TablePart]:
+    """A feature table in parts of ``size`` rows, ``by_value`` for other processes."""
     geometry, tags = np.asarray(table.geometry.to_numpy(), object), table["tags"].to_numpy(object)
     for start in range(0, len(table), size):
         stop = start + size
-        yield TablePart(np.asarray(shapely.to_wkb(geometry[start:stop]), object), tags[start:stop])
+        if by_value:
+            yield TablePart(np.asarray(shapely.to_wkb(geometry[start:stop]), object), tags[start:stop])
+        else:
+            yield MemoryPart(geometry[start:stop], tags[start:stop])
 
 
 def parquet_parts(path: Path, size: int) -> tuple[list[ParquetPart], str | None]:
