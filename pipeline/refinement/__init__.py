@@ -1,1 +1,24 @@
-"""Sharper boundaries: SAM where weights are at hand, a built-in refiner where not."""
+"""Refinement: outlines drawn anew from the imagery where a rule accepts them; SAM is imported only where it is used."""
+
+from pipeline.refinement.built_in import BandRefiner
+from pipeline.refinement.choice import choose_refiner, refinement_summary, unrefined
+from pipeline.refinement.config import AcceptanceRule, RefinementConfig, RefinementError
+from pipeline.refinement.measures import boundary_f1, boundary_iou
+from pipeline.refinement.refine import ImageReader, refine_villages
+from pipeline.refinement.refiner import RefinedMask, Refiner
+
+__all__ = [
+    "AcceptanceRule",
+    "BandRefiner",
+    "ImageReader",
+    "RefinedMask",
+    "RefinementConfig",
+    "RefinementError",
+    "Refiner",
+    "boundary_f1",
+    "boundary_iou",
+    "choose_refiner",
+    "refine_villages",
+    "refinement_summary",
+    "unrefined",
+]

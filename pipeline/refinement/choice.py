@@ -1,0 +1,50 @@
+"""Which refiner a run has, and what its manifest and report say about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import geopandas as gpd
+
+from pipeline.refinement.built_in import BandRefiner
+from pipeline.refinement.config import RefinementError
+from pipeline.refinement.refiner import Refiner
+
+
+def choose_refiner(
+    kind: Literal["none", "built-in", "sam"], *, sam_weights: Path | None = None, device: str = "cpu"
+) -> tuple[Refiner | None, str]:
+    """The refiner asked for, or none, and a note for manifest and report.
+
+    Raises:
+        RefinementError: SAM is asked for with a folder that holds no SAM.
+    """
+    if kind == "none":
+        return None, "Boundaries are those of the scores: no refinement was asked for."
+    if kind == "built-in":
+        return BandRefiner(), "Boundaries were refined without weights, by a random walker in a band."
+    if sam_weights is None:
+        return None, "Boundaries are those of the scores: refinement with SAM was skipped, no weights were given."
+    if not sam_weights.exists():
+        raise RefinementError(f"{sam_weights}: no such folder; give the local folder with SAM's weights")
+    from pipeline.refinement.sam import SamRefiner  # noqa: PLC0415  torch and transformers take 20 s to import
+
+    return SamRefiner(sam_weights, device=device), f"Boundaries were refined with SAM from {sam_weights.name}."
+
+
+def unrefined(villages: gpd.GeoDataFrame, note: str) -> gpd.GeoDataFrame:
+    """The villages with the columns that refinement writes, saying why there was none."""
+    return villages.assign(boundary="model", boundary_reason=note)
+
+
+def refinement_summary(villages: gpd.GeoDataFrame) -> dict[str, Any]:
+    """For manifest and report: how many outlines come from where, and how often each fault rejected one."""
+    faults: dict[str, int] = {}
+    for reason in villages["boundary_reason"].dropna():
+        if reason.startswith("rejected: "):
+            for fault in reason.removeprefix("rejected: ").split("; "):
+                kind = fault.rsplit(" ", 3)[0] if ("<" in fault or ">" in fault) else fault
+                faults[kind] = faults.get(kind, 0) + 1
+    counts = villages["boundary"].value_counts().sort_index()
+    return {"boundaries": {str(name): int(count) for name, count in counts.items()}, "rejected": faults}
