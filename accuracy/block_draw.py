@@ -52,7 +52,8 @@ def draw_blocks(
 
     Returns:
         GeoDataFrame in the raster's CRS: ``block_id``, ``city``, ``region``, ``block_stratum``, ``M_block``,
-        ``m_block``, ``draw_order``, ``row_px``, ``col_px``, ``height_px``, ``width_px``, ``geometry``.
+        ``m_block``, ``draw_order``, ``row_px``, ``col_px``, ``height_px``, ``width_px``, ``crs`` (of the raster),
+        ``geometry``.
 
     Raises:
         DrawError: A stratum gets no block, or the raster does not fit.
@@ -83,6 +84,7 @@ def draw_blocks(
     drawn.insert(2, "region", region)
     with (strata or MapStrata()).open(score_path) as reader:
         t, crs = reader.dataset.transform, reader.dataset.crs
+    drawn["crs"] = crs.to_string()
     left, top = t.c + t.a * drawn["col_px"], t.f + t.e * drawn["row_px"]
     right, bottom = left + t.a * drawn["width_px"], top + t.e * drawn["height_px"]
     return gpd.GeoDataFrame(drawn, geometry=shapely.box(left, bottom, right, top), crs=crs)
