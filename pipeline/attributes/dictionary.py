@@ -45,6 +45,13 @@ _NO_HEIGHT = "fewer than half of the footprint area inside has a known height, o
 
 ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute("uv_id", TEXT, "-", "Identifier that the village keeps from release to release.", "never"),
+    Attribute(
+        "status",
+        TEXT,
+        "-",
+        "What became of the village since the last release: unchanged, changed, split, merge, reorganised or new.",
+        "ids were not matched with a release",
+    ),
     Attribute("adcode", TEXT, "-", "Six-digit code of the city (GB/T 2260).", "never"),
     Attribute("name_zh", TEXT, "-", "Chinese name of the city.", "the city is not in the registry"),
     Attribute("name_en", TEXT, "-", "English name of the city; five of them occur twice.", "as name_zh"),
@@ -70,6 +77,20 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "-",
         "Why the outline is that one: the acceptance rule's answer.",
         "no refinement was asked for",
+    ),
+    Attribute(
+        "boundary_agreement",
+        REAL,
+        "0-1",
+        "Intersection over union of the refined outline and the one of the scores.",
+        "no refinement was asked for, or nothing was found",
+    ),
+    Attribute(
+        "boundary_quality",
+        REAL,
+        "0-1",
+        "The refiner's own estimate of its intersection over union.",
+        "no refinement, or the refiner gives none",
     ),
     Attribute("building_count", WHOLE, "1", "Mapped buildings whose inner point lies inside.", _NO_VECTORS),
     Attribute(

@@ -93,3 +93,27 @@ class _ScoreReader:
             )
         if dataset.crs is None or dataset.crs != rasterio.crs.CRS.from_user_input(grid.crs):
             raise PolygonError(f"{self._path}: raster is in {dataset.crs}, the grid in {grid.crs}: predict it again")
+
+
+def grid_of_scores(path: Path) -> Grid:
+    """The grid that a score raster was written on.
+
+    Raises:
+        PolygonError: The raster cannot be opened, is rotated, has no CRS or does not lie on the lattice of its CRS.
+    """
+    try:
+        with rasterio.open(path) as dataset:
+            transform, crs, bounds = dataset.transform, dataset.crs, tuple(dataset.bounds)
+            shape = (dataset.height, dataset.width)
+    except RasterioIOError as error:
+        raise PolygonError(f"score raster {path} cannot be opened: {error}") from error
+    if crs is None or transform.b or transform.d:
+        raise PolygonError(f"{path}: a score raster has a CRS and is not rotated; found {crs}, {tuple(transform)[:6]}")
+    code = crs.to_epsg()
+    grid = Grid.covering(bounds, crs=f"EPSG:{code}" if code else crs.to_wkt(), resolution_m=float(transform.a))
+    if (grid.height_px, grid.width_px) != shape:
+        raise PolygonError(
+            f"{path}: {shape} px do not lie on the lattice of {transform.a} m ({(grid.height_px, grid.width_px)} px "
+            "would): write it with `uvmap map`"
+        )
+    return grid

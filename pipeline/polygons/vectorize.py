@@ -90,7 +90,7 @@ def find_villages(
             list(_map_bounded(lambda window: _block_runs(window, read, grid, config, barriers), grid, config, workers))
         )
     pixels, counts = _trace_villages(runs, grid, config)
-    villages = gpd.GeoDataFrame({"excluded": [None] * len(pixels)}, geometry=_to_crs(pixels, grid), crs=grid.crs)
+    villages = gpd.GeoDataFrame({"excluded": [None] * len(pixels)}, geometry=to_metres(pixels, grid), crs=grid.crs)
     villages["excluded"] = villages["excluded"].astype("object")
     removed = villages.iloc[:0].drop(columns="excluded").assign(reason=[])
     if excluding is not None and len(excluding) and config.exclusions is not None:
@@ -222,14 +222,14 @@ def _trace_villages(runs: Runs, grid: Grid, config: PolygonConfig) -> tuple[NDAr
     return polygons, counts
 
 
-def _to_crs(polygons: NDArray[np.object_], grid: Grid) -> NDArray[np.object_]:
+def to_metres(polygons: NDArray[np.object_], grid: Grid) -> NDArray[np.object_]:
     """Pixel units to metres: the same lattice corner is the same pair of numbers on every grid of the CRS."""
 
-    def to_metres(coords: NDArray[np.float64]) -> NDArray[np.float64]:
+    def transform(coords: NDArray[np.float64]) -> NDArray[np.float64]:
         metres = np.empty_like(coords)
         metres[:, 0] = (grid.first_col + coords[:, 0]) * grid.resolution_m
         metres[:, 1] = -(grid.first_row + coords[:, 1]) * grid.resolution_m
         return metres
 
-    result: NDArray[np.object_] = np.asarray(shapely.transform(polygons, to_metres), dtype=object)
+    result: NDArray[np.object_] = np.asarray(shapely.transform(polygons, transform), dtype=object)
     return result
