@@ -38,16 +38,20 @@ class CaseError(ModelsError):
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one array is from the reference: largest difference over the reference's largest absolute value."""
+    """How far one array is from the reference: largest difference over the reference's largest absolute value.
+
+    ``note`` says why arrays cannot be compared.
+    """
 
     array: str
     relative: float
+    note: str = ""
 
 
 def difference(array: str, got: NDArray[Any], expected: NDArray[Any]) -> Difference:
     """Compare one array; arrays of other shapes or with values that are not finite are infinitely far apart."""
     if got.shape != expected.shape:
-        return Difference(array, float("inf"))
+        return Difference(array, float("inf"), f"shape {got.shape}, the reference has {expected.shape}")
     if not expected.size:
         return Difference(array, 0.0)
     far = float(np.abs(got.astype(np.float64) - expected.astype(np.float64)).max())
@@ -193,8 +197,10 @@ def _hidden(path: Path, arrays: Mapping[str, NDArray[Any]], restore: Tensor) -> 
 
 def _compare(got: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]]) -> list[Difference]:
     outputs = [n for n in arrays if n.startswith(OUTPUT_PREFIXES) and n not in INPUTS]
-    empty = np.full(1, np.nan)
-    return [difference(n, got[n].numpy() if n in got else empty, arrays[n]) for n in outputs]
+    return [
+        difference(n, got[n].numpy(), arrays[n]) if n in got else Difference(n, float("inf"), "our model gives none")
+        for n in outputs
+    ]
 
 
 INPUTS = ("contrastive_img", "contrastive_graph")

@@ -22,6 +22,7 @@ from models.errors import ModelsError
 from models.geolink.config import GeoLinkConfig, GeoLinkConfigError, spread_layers
 from models.geolink.encoder import GeoLinkEncoder
 from models.geolink.graph import EDGE_TYPES, NODE_TYPES
+from models.geolink.image_encoder import ImageEncoder
 from models.geolink.pretraining import GeoLinkPretraining
 
 UNUSED = {
@@ -116,6 +117,10 @@ class OfficialFile:
     has_fusion: bool
     has_pretraining: bool
 
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The parameters below ``prefix``, without it; models made of one file share their values."""
+        return {k[len(prefix) :]: v for k, v in self.state.items() if k.startswith(prefix)}
+
 
 def read_official(path: str | Path) -> OfficialFile:
     """Read an official ``.pth`` file without running code from it.
@@ -156,8 +161,9 @@ def load_official(path: str | Path | OfficialFile) -> GeoLinkPretraining:
         raise OfficialCheckpointError(
             f"{file.path}: holds no decoder and no readout, so it is not the full network: use load_official_encoder"
         )
-    model = GeoLinkPretraining(file.config)
-    model.load_state_dict(file.state)
+    with torch.device("meta"):  # no time spent on values that are replaced
+        model = GeoLinkPretraining(file.config)
+    model.load_state_dict(file.state, assign=True)
     return model.eval()
 
 
@@ -172,9 +178,22 @@ def load_official_encoder(path: str | Path | OfficialFile) -> GeoLinkEncoder:
         raise OfficialCheckpointError(
             f"{file.path}: the image-only file, without graph network and fusion: give the multimodal file"
         )
-    model = GeoLinkEncoder(file.config)
-    prefix = "encoder."
-    model.load_state_dict({k[len(prefix) :]: v for k, v in file.state.items() if k.startswith(prefix)})
+    with torch.device("meta"):
+        model = GeoLinkEncoder(file.config)
+    model.load_state_dict(file.part("encoder."), assign=True)
+    return model.eval()
+
+
+def load_official_image_encoder(path: str | Path | OfficialFile) -> ImageEncoder:
+    """The image encoder of any official file, in evaluation mode.
+
+    Raises:
+        OfficialCheckpointError: see `read_official`.
+    """
+    file = path if isinstance(path, OfficialFile) else read_official(path)
+    with torch.device("meta"):
+        model = ImageEncoder(file.config)
+    model.load_state_dict(file.part("encoder.image."), assign=True)
     return model.eval()
 
 

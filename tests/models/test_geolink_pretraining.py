@@ -151,7 +151,7 @@ def test_a_few_steps_lower_every_loss_and_every_parameter_learns(model):
         optimiser.zero_grad()
         found.total.backward()
         optimiser.step()
-        history.append([float(x) for x in (found.reconstruction, found.contrastive, found.consistency)])
+        history.append([float(x.detach()) for x in (found.reconstruction, found.contrastive, found.consistency)])
     first, last = np.mean(history[:3], 0), np.mean(history[-3:], 0)
     assert (last < first).all(), (first, last)
     idle = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
