@@ -37,7 +37,7 @@ from regions.errors import RegionsError
 TYPED_ERRORS = (PipelineError, RegionsError, ModelsError, AccuracyError)
 BUSY_PATIENCE_S = 10.0
 """How long a stage waits for the lock of its city: longer than an orphan takes to die."""
-MODEL_STAGES = frozenset({"scores"})
+MODEL_STAGES = frozenset({"scores", "refinement"})
 """Stages that use an accelerator where there is one."""
 _TAIL_LINES = 5
 _TRANSIENT_ERRNOS = frozenset({

@@ -29,7 +29,7 @@ from regions.campaign import Campaign
 from regions.errors import RegionsError
 from regions.registry import DEMO_PREFIX, City
 
-STAGE_NAMES = ("graph", "scores", "polygons", "product")
+STAGE_NAMES = ("graph", "scores", "polygons", "refinement", "product")
 """Those of `pipeline.city`, repeated because that module imports torch; a test holds them equal."""
 GPU_LIMIT = "uvmap-gpu"
 CPU_LIMIT = "uvmap-cpu"

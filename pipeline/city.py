@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import geopandas as gpd
-from models.segmentation.predictor import SegmentationPredictor
 from tqdm import tqdm
 
 from models.checkpoints import load_config
+from models.segmentation.predictor import SegmentationPredictor
 from pipeline.city_product import build_product
 from pipeline.errors import PipelineError
 from pipeline.extent import CityExtent, city_extent
@@ -27,15 +27,24 @@ from pipeline.imagery import open_imagery, prepare_imagery
 from pipeline.inference import Progress, ScoreResult, predict_scores
 from pipeline.job import CityJob, job_of
 from pipeline.polygons import PolygonConfig, find_villages
+from pipeline.polygons.barriers import barrier_shapes
 from pipeline.polygons.config import BarrierConfig, ExclusionConfig
+from pipeline.refinement import (
+    RefinementConfig,
+    choose_refiner,
+    refine_villages,
+    refinement_summary,
+    unrefined,
+)
 from pipeline.stage_store import StageResult, stage_result
 from pipeline.vectors import read_features
 
 __all__ = ["STAGE_NAMES", "CityJob", "UnknownStageError", "job_of", "map_city", "run_stage"]
 
-STAGE_NAMES: tuple[str, ...] = ("graph", "scores", "polygons", "product")
+STAGE_NAMES: tuple[str, ...] = ("graph", "scores", "polygons", "refinement", "product")
 GRAPH_VERSION = 1
 POLYGONS_VERSION = 1
+REFINEMENT_VERSION = 1
 
 
 class UnknownStageError(PipelineError):
@@ -69,7 +78,10 @@ def run_stage(name: str, job: CityJob, *, progress: bool = False) -> dict[str, A
     polygons = polygon_stage(job, extent, graph, scores)
     if name == "polygons":
         return _told(polygons)
-    return build_product(job, extent, graph=graph, scores=scores, polygons=polygons)
+    refined = refinement_stage(job, extent, graph, scores, polygons)
+    if name == "refinement":
+        return _told(refined)
+    return build_product(job, extent, graph=graph, scores=scores, polygons=refined)
 
 
 def map_city(job: CityJob, *, progress: bool = False) -> dict[str, Any]:
@@ -134,7 +146,7 @@ def polygon_stage(job: CityJob, extent: CityExtent, graph: StageResult, scores: 
         "version": POLYGONS_VERSION,
         "scores": sha256_of(scores.folder / "scores.tif"),
         "graph": graph.key,
-        "settings": job.polygons.model_dump(mode="json"),
+        "settings": job.polygons.model_dump(mode="json", exclude={"refine", "sam_weights"}),
     }
 
     def build(folder: Path) -> dict[str, Any]:
@@ -146,6 +158,57 @@ def polygon_stage(job: CityJob, extent: CityExtent, graph: StageResult, scores: 
         return found.counts
 
     return stage_result(job.work, "polygons", inputs, build)
+
+
+def refinement_stage(
+    job: CityJob, extent: CityExtent, graph: StageResult, scores: StageResult, polygons: StageResult
+) -> StageResult:
+    """Outlines drawn anew from the imagery where the acceptance rule takes them; without a refiner, a note."""
+    settings, sources = job.polygons, job.sources
+    weights = sorted(settings.sam_weights.rglob("*")) if settings.sam_weights is not None else []
+    inputs = {
+        "version": REFINEMENT_VERSION,
+        "polygons": polygons.key,
+        "refine": settings.refine,
+        "sam_weights": [sha256_of(p) for p in weights if p.is_file()],
+    }
+
+    def build(folder: Path) -> dict[str, Any]:
+        villages = gpd.read_parquet(polygons.folder / "villages.parquet")
+        refiner, note = choose_refiner(settings.refine, sam_weights=settings.sam_weights)
+        if refiner is None or len(villages) == 0:
+            refined = unrefined(villages, note)
+        else:
+            paths = prepare_imagery(
+                sources.imagery, grid=extent.grid, out=job.work / "imagery.tif", crs=sources.notes.imagery_crs
+            )
+            with open_imagery(paths, grid=extent.grid, crs=sources.notes.imagery_crs) as imagery:
+                refined = refine_villages(
+                    villages,
+                    scores=scores.folder / "scores.tif",
+                    imagery=imagery,
+                    grid=extent.grid,
+                    refiner=refiner,
+                    config=RefinementConfig(
+                        min_area_m2=settings.min_area_m2,
+                        min_hole_m2=settings.min_hole_m2,
+                        simplify_m=settings.simplify_m,
+                    ),
+                    forbidden=_forbidden(job, extent, graph),
+                )
+        refined.to_parquet(folder / "villages.parquet", compression="zstd", index=False)
+        return {**polygons.summary, "note": note, **refinement_summary(refined)}
+
+    return stage_result(job.work, "refinement", inputs, build)
+
+
+def _forbidden(job: CityJob, extent: CityExtent, graph: StageResult) -> gpd.GeoSeries:
+    """Ground that a refined outline may not reach into: the barriers that cut villages."""
+    config = polygon_config(job)
+    if config.barriers is None:
+        return gpd.GeoSeries([], crs=extent.grid.crs)
+    vectors = gpd.read_parquet(graph.folder / "features.parquet")
+    return gpd.GeoSeries(barrier_shapes(vectors, config.barriers), crs=extent.grid.crs)
 
 
 def polygon_config(job: CityJob) -> PolygonConfig:

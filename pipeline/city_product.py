@@ -26,6 +26,7 @@ from pipeline.identity import assign_ids
 from pipeline.imagery import ImageSource, open_imagery, prepare_imagery
 from pipeline.job import CityJob
 from pipeline.product import (
+    ProductError,
     check_product,
     polygon_paths,
     read_manifest,
@@ -47,8 +48,12 @@ def build_product(
 ) -> dict[str, Any]:
     """Write the product folder of a job in one step, unless it is there already and whole.
 
-    Villages keep the ids of the product that stands there; an assessment of it is dropped, since it no longer fits.
+    Villages keep the ids of the previous product. An assessment of what stood there is dropped: it no longer fits.
+
+    Raises:
+        ProductError: the previous product is the one to be written, or is none.
     """
+    previous = _previous(job)
     key = {
         "version": PRODUCT_VERSION,
         "scores": scores.key,
@@ -58,12 +63,13 @@ def build_product(
         "notes": job.sources.notes.model_dump(),
         "release": job.version,
         "campaign": job.campaign,
+        "previous": None if job.previous is None else sha256_of(polygon_paths(job.previous, job.adcode)[0]),
     }
     if _is_current(job.out, key):
         return _summary(job, read_manifest(job.out), reused=True)
     vectors = gpd.read_parquet(graph.folder / "features.parquet")
     villages = gpd.read_parquet(polygons.folder / "villages.parquet").to_crs(extent.grid.crs)
-    named = assign_ids(villages, _previous(job), adcode=job.adcode)
+    named = assign_ids(villages, previous, adcode=job.adcode)
     image_date = job.sources.notes.image_date or _date_of_scenes(job.sources.imagery)
     lineage = Lineage(
         model_version=load_checkpoint(job.checkpoint).digest[:16],
@@ -91,7 +97,7 @@ def build_product(
         )
         write_data_dictionary(folder / "data_dictionary.csv")
         figures = product_figures(table)
-        _write_page(folder, job, extent, table=table, figures=figures, lineage=lineage)
+        _write_page(folder, job, extent, table=table, figures=figures, lineage=lineage, note=polygons.summary["note"])
         write_stac_item(
             folder,
             adcode=job.adcode,
@@ -132,6 +138,7 @@ def _write_page(
     table: gpd.GeoDataFrame,
     figures: dict[str, Any],
     lineage: Lineage,
+    note: str,
 ) -> None:
     paths = prepare_imagery(
         job.sources.imagery, grid=extent.grid, out=job.work / "imagery.tif", crs=job.sources.notes.imagery_crs
@@ -140,7 +147,15 @@ def _write_page(
         image = overview(imagery)
     np.save(job.work / "overview.npy", image)
     write_city_report(
-        folder, job, extent, table, figures, model_version=lineage.model_version, image=image, assessment=None
+        folder,
+        job,
+        extent,
+        table,
+        figures,
+        model_version=lineage.model_version,
+        refinement_note=note,
+        image=image,
+        assessment=None,
     )
 
 
@@ -152,6 +167,7 @@ def write_city_report(
     figures: dict[str, Any],
     *,
     model_version: str,
+    refinement_note: str,
     image: NDArray[np.uint8] | None,
     assessment: dict[str, Any] | None,
 ) -> None:
@@ -166,9 +182,7 @@ def write_city_report(
                     for t in assessment["tables"]), *tables]  # fmt: skip
     notes = [
         f"Scores are probabilities (0 to 1); grey: not predicted. Model {model_version}; release {job.version}.",
-        "Boundaries come from the segmentation model."
-        if job.polygons.refine == "none"
-        else f"Boundaries were refined: {job.polygons.refine}.",
+        refinement_note,
     ]
     write_report(
         folder,
@@ -198,7 +212,18 @@ def add_assessment(job: CityJob, extent: CityExtent, assessment: dict[str, Any])
     image = np.load(picture) if picture.exists() else None
     own = {k: v for k, v in manifest["figures"].items() if k != "accuracy"}
     version = str(manifest["inputs"]["lineage"]["model_version"])
-    write_city_report(job.out, job, extent, table, own, model_version=version, image=image, assessment=assessment)
+    note = str(manifest["counts"]["polygons"]["note"])
+    write_city_report(
+        job.out,
+        job,
+        extent,
+        table,
+        own,
+        model_version=version,
+        refinement_note=note,
+        image=image,
+        assessment=assessment,
+    )
     return write_manifest(
         job.out,
         adcode=job.adcode,
@@ -235,8 +260,16 @@ def _is_current(folder: Path, key: dict[str, Any]) -> bool:
 
 
 def _previous(job: CityJob) -> gpd.GeoDataFrame | None:
-    parquet, _ = polygon_paths(job.out, job.adcode)
-    return gpd.read_parquet(parquet) if parquet.exists() else None
+    if job.previous is None:
+        return None
+    if job.previous.resolve() == job.out.resolve():
+        raise ProductError(
+            f"{job.out}: is both the previous product and the new one; write the new one to another folder"
+        )
+    parquet, _ = polygon_paths(job.previous, job.adcode)
+    if not parquet.exists():
+        raise ProductError(f"{parquet}: no such file, so {job.previous} is no product of {job.adcode}")
+    return gpd.read_parquet(parquet)
 
 
 def _inputs(job: CityJob, key: dict[str, Any], lineage: Lineage) -> dict[str, Any]:

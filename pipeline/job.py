@@ -26,6 +26,7 @@ class CityJob(BaseModel):
         grid: Grid and tiling.
         polygons: Vectorising.
         batch_size: Tiles per batch of the model.
+        previous: The city's product of the last release, whose villages keep their ids; not `out`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +42,7 @@ class CityJob(BaseModel):
     grid: GridSettings = GridSettings()
     polygons: PolygonSettings = PolygonSettings()
     batch_size: int = 8
+    previous: Path | None = None
 
     @property
     def city(self) -> City:
@@ -54,6 +56,7 @@ def job_of(campaign: Campaign, city: City) -> CityJob:
     Raises:
         MissingSourcesError: the city has no data under the campaign's data root.
     """
+    previous = None if campaign.previous_root is None else campaign.previous_root / city.adcode
     return CityJob(
         adcode=city.adcode,
         sources=find_sources(campaign.data_folder(city.adcode), city.adcode),
@@ -66,4 +69,5 @@ def job_of(campaign: Campaign, city: City) -> CityJob:
         grid=campaign.grid,
         polygons=campaign.polygons,
         batch_size=campaign.batch_size,
+        previous=previous if previous is not None and previous.is_dir() else None,
     )

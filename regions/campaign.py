@@ -88,6 +88,7 @@ class Campaign(_Strict):
         cities: "national" for the 342, or a list of adcodes.
         data_root: Folder with one folder per adcode (the layout is at the top of this module).
         out_root: Folder that receives one product folder per adcode.
+        previous_root: The last release's out_root: its villages keep their ids; null for a first release.
         checkpoint: Folder of the trained model.
         demo_side_m: Where set, missing data of demo cities are generated with this side.
         grid: Grid and tiling.
@@ -103,6 +104,7 @@ class Campaign(_Strict):
     cities: Literal["national"] | list[str]
     data_root: Path
     out_root: Path
+    previous_root: Path | None = None
     checkpoint: Path
     demo_side_m: int | None = Field(default=None, ge=1000, le=50_000)
     grid: GridSettings = GridSettings()
@@ -110,6 +112,14 @@ class Campaign(_Strict):
     batch_size: int = Field(default=8, gt=0)
     max_parallel_cities: int = Field(default=1, gt=0)
     failure_tolerance: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _previous_elsewhere(self) -> "Campaign":
+        if self.previous_root is not None and self.previous_root == self.out_root:
+            raise ValueError(
+                f"previous_root and out_root are both {self.out_root}: write a release to a folder of its own"
+            )
+        return self
 
     @field_validator("cities")
     @classmethod

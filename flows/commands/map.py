@@ -30,6 +30,9 @@ def map_(
     min_area_m2: Annotated[float, typer.Option(help="Minimum mapping unit.")] = 2000.0,
     refine: Annotated[str, typer.Option(help="Boundary refinement: none, built-in or sam.")] = "none",
     sam_weights: Annotated[Path | None, typer.Option(help="Folder with SAM weights, for --refine sam.")] = None,
+    previous: Annotated[
+        Path | None, typer.Option(help="Product of the last release; its villages keep their ids.")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Map a city, or the ground of some scenes: scores, polygons, STAC item, manifest and report.
@@ -64,7 +67,7 @@ def map_(
         stride_px=stride_px,
         block_px=block_px,
         polygons=polygons,
-    )
+    ).model_copy(update={"previous": previous})
     summary = map_city(job, progress=not json)
     if sources.reference:
         from flows.assessment import assess_wall_to_wall

@@ -39,6 +39,7 @@ def test_round_trip(tmp_path):
         ({"grid": {"stride_px": 0}}, "grid.stride_px"),
         ({"polygons": {"seed": 0.2, "grow": 0.6}}, "must not exceed"),
         ({"polygons": {"refine": "sam"}}, "sam_weights"),
+        ({"previous_root": "out/demo-nation"}, "folder of its own"),
     ],
 )
 def test_faults_are_named(tmp_path, changes, said):
