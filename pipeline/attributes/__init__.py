@@ -11,6 +11,7 @@ from pipeline.attributes.dictionary import (
     write_data_dictionary,
 )
 from pipeline.attributes.equal_area import CHINA_ALBERS, equal_areas_m2, geodesic_lengths_m
+from pipeline.attributes.form import FormTable, building_form
 
 __all__ = [
     "ATTRIBUTES",
@@ -18,9 +19,11 @@ __all__ = [
     "Attribute",
     "AttributeDataError",
     "Fabric",
+    "FormTable",
     "Lineage",
     "Place",
     "add_attributes",
+    "building_form",
     "data_dictionary",
     "equal_areas_m2",
     "geodesic_lengths_m",
