@@ -12,13 +12,12 @@ from models.geolink.cases import CaseError, compare_tile, difference, read_case
 from models.geolink.config import GeoLinkConfig
 from models.geolink.graph import EDGE_TYPES, NODE_TYPES
 from models.geolink.official import (
-    UNUSED,
     OfficialCheckpointError,
     load_official,
     load_official_encoder,
-    official_names,
     read_official,
 )
+from models.geolink.official_names import UNUSED, official_names
 from models.geolink.pretraining import GeoLinkPretraining
 from models.geolink.verify import main
 
