@@ -175,12 +175,11 @@ def train_segmenter(
         CheckpointError: ``pretrained`` does not fit.
         TrainingError: the loss is not finite.
     """
-    started = time.monotonic()
     training = training or TrainingConfig()
     augmentation = augmentation or AugmentationConfig()
-    _check_samples(samples, config, tuple(classes), "training")
+    check_samples(samples, config, tuple(classes), "training")
     if validation is not None:
-        _check_samples(validation, config, tuple(classes), "validation")
+        check_samples(validation, config, tuple(classes), "validation")
     encoder = text_encoder or HashedTagEncoder(width=config.encoder.semantic_width)
     checkpoint = CheckpointConfig(
         kind=KIND,
@@ -205,7 +204,7 @@ def train_segmenter(
     model = GeoLinkSegmenter(config).to(memory_format=torch.channels_last)
     start = ""
     if pretrained is not None:
-        start = load_encoder(model.encoder, pretrained, config)
+        start = load_encoder(model.encoder, pretrained, tag_encoder=checkpoint.tag_encoder)
     total = -(-data.steps_per_epoch // training.accumulate) * training.epochs
     module = SegmentationTraining(model, training, checkpoint=checkpoint, semantics=semantics, total_steps=total)
     run = fingerprint(
@@ -214,34 +213,81 @@ def train_segmenter(
         vars(augmentation),
         seed,
         start,
-        *_content(samples),
-        *(_content(validation) if validation is not None else ()),
+        *sample_content(samples),
+        *(sample_content(validation) if validation is not None else ()),
     )
-    figure = None if validation is None else ("iou" if len(classes) == 2 else "miou")
+    card = ModelCard(
+        title=title,
+        data=tuple(s for s in (samples.source, f"{len(samples)} training tiles", f"start: {start or 'random'}") if s),
+        licence=licence,
+    )
+    return fit_and_save(
+        module,
+        data,
+        card=card,
+        out=out,
+        seed=seed,
+        run_fingerprint=run,
+        label="training",
+        resume=resume,
+        progress=progress,
+    )
+
+
+def fit_and_save(
+    module: SegmentationTraining,
+    data: BatchData,
+    *,
+    card: ModelCard,
+    out: Path,
+    seed: int,
+    run_fingerprint: str,
+    label: str,
+    resume: bool,
+    progress: bool,
+) -> TrainResult:
+    """Train, measure and calibrate on the validation tiles, and write the checkpoint.
+
+    Args:
+        module: Model, loss and schedule.
+        data: Batches.
+        card: Model card without figures.
+        out: Folder of checkpoint and log.
+        seed: Seed of the run.
+        run_fingerprint: What the run is about.
+        label: Name of the progress bar.
+        resume: Continue an interrupted run of the same fingerprint.
+        progress: Show one progress bar.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    started = time.monotonic()
+    checkpoint = module.checkpoint
+    validated = data.make_validation is not None
+    figure = ("iou" if len(checkpoint.classes) == 2 else "miou") if validated else None
     fit(
         module,
         data,
         out=out,
         seed=seed,
-        run_fingerprint=run,
-        label="training",
+        run_fingerprint=run_fingerprint,
+        label=label,
         figure=figure,
         resume=resume,
         progress=progress,
     )
     figures: dict[str, float] = {}
-    if validation is not None:
+    if validated:
         figures, logits, labels = _final_figures(module, data)
-        temperature = fit_temperature(logits, labels)
-        figures["temperature"] = temperature
-        checkpoint = replace(checkpoint, temperature=temperature)
-    card = ModelCard(
-        title=title,
-        data=tuple(s for s in (samples.source, f"{len(samples)} training tiles", f"start: {start or 'random'}") if s),
-        licence=licence,
-        figures=figures,
+        figures["temperature"] = fit_temperature(logits, labels)
+        checkpoint = replace(checkpoint, temperature=figures["temperature"])
+    written = save_checkpoint(
+        out / CHECKPOINT_NAME,
+        weights=module.model.state_dict(),
+        config=checkpoint,
+        card=replace(card, figures=figures),
     )
-    written = save_checkpoint(out / CHECKPOINT_NAME, weights=model.state_dict(), config=checkpoint, card=card)
     return TrainResult(
         checkpoint=out / CHECKPOINT_NAME,
         digest=written.digest,
@@ -251,20 +297,20 @@ def train_segmenter(
     )
 
 
-def load_encoder(encoder: GeoLinkEncoder, path: Path, config: SegmentationConfig) -> str:
+def load_encoder(encoder: GeoLinkEncoder, path: Path, *, tag_encoder: TagEncoderId | None = None) -> str:
     """Fill ``encoder`` from a checkpoint that holds a GeoLink encoder, and return the checkpoint's digest.
 
     Args:
         encoder: The encoder to fill.
         path: Folder of a checkpoint of any kind whose ``model`` has an ``encoder``.
-        config: Configuration that the encoder was made with.
+        tag_encoder: The tag text encoder in use; None does not check it.
 
     Raises:
-        CheckpointError: no encoder in it, or one of another configuration.
+        CheckpointError: no encoder in it, one of another configuration, or trained with other tag vectors.
     """
     checkpoint = load_checkpoint(path)
     saved = checkpoint.config.model.get("encoder")
-    wanted = config.encoder.model_dump(mode="json")
+    wanted = encoder.config.model_dump(mode="json")
     if not isinstance(saved, dict):
         raise CheckpointError(f"{path} holds no GeoLink encoder (kind '{checkpoint.config.kind}'): give another one")
     for name in (n for n in sorted(wanted.keys() | saved.keys()) if n not in HEAD_FIELDS):
@@ -273,6 +319,12 @@ def load_encoder(encoder: GeoLinkEncoder, path: Path, config: SegmentationConfig
                 f"{path} has an encoder with {name} {saved.get(name)}, the model needs {wanted.get(name)}: "
                 "train with the encoder configuration of the checkpoint"
             )
+    theirs = checkpoint.config.tag_encoder
+    if tag_encoder is not None and theirs is not None and tag_encoder != theirs:
+        raise CheckpointError(
+            f"{path} was trained with tag text encoder '{theirs.name}' ({theirs.digest[:12]}), given is "
+            f"'{tag_encoder.name}' ({tag_encoder.digest[:12]}): give the former"
+        )
     prefix = "encoder."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint.weights.items() if k.startswith(prefix)}
     load_weights(encoder, weights, source=path)
@@ -295,12 +347,18 @@ def _final_figures(module: SegmentationTraining, data: BatchData) -> tuple[dict[
     return module.keeper.result(), torch.cat(logits), torch.cat(labels)
 
 
-def _content(samples: SampleSet) -> tuple[object, ...]:
+def sample_content(samples: SampleSet) -> tuple[object, ...]:
+    """All that decides a training, for its fingerprint."""
     arrays = graph_arrays(samples.graphs)
     return (samples.images, samples.labels, samples.tag_sets, *(arrays[name] for name in sorted(arrays)))
 
 
-def _check_samples(samples: SampleSet, config: SegmentationConfig, classes: tuple[str, ...], what: str) -> None:
+def check_samples(samples: SampleSet, config: SegmentationConfig, classes: tuple[str, ...], what: str) -> None:
+    """Refuse samples that a model cannot learn from.
+
+    Raises:
+        SampleError: names what does not fit.
+    """
     if len(classes) != config.classes:
         raise SampleError(f"{len(classes)} class names for a model of {config.classes} classes: name each class once")
     if samples.tile_px % config.encoder.patch_px or samples.tile_px < 2 * config.encoder.patch_px:

@@ -77,7 +77,7 @@ def test_the_losses_fall_and_the_encoder_loads(tmp_path, pairs):
     # pretraining-only fields may differ for fine-tuning
     config = SegmentationConfig.of_size("tiny", encoder=ENCODER.with_(decoder_width=64))
     model = GeoLinkSegmenter(config)
-    assert load_encoder(model.encoder, result.checkpoint, config) == result.digest
+    assert load_encoder(model.encoder, result.checkpoint) == result.digest
     for name, value in model.encoder.state_dict().items():
         assert torch.equal(value, read.weights[f"encoder.{name}"])
     card = (result.checkpoint / "card.md").read_text()

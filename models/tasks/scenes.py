@@ -1,0 +1,294 @@
+"""Scene classification: one class per tile, by nearest neighbours, a linear probe, or fine-tuning.
+
+The first two show what an encoder knows without changing it: they take vectors (`models.tasks.encodings.pooled`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+
+from models.checkpoints import CheckpointConfig, ModelCard, TagEncoderId, save_checkpoint
+from models.errors import ModelsError
+from models.geolink.config import GeoLinkConfig
+from models.geolink.encoder import GeoLinkEncoder
+from models.geolink.graph import TileGraphs
+from models.geolink.packing import PackedGraphs
+from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
+from models.segmentation.augmentation import AugmentationConfig, augment
+from models.segmentation.batches import normalised, packed_or_none
+from models.segmentation.samples import graph_arrays, split_graphs
+from models.segmentation.trainer import CHECKPOINT_NAME, TrainResult, load_encoder
+from models.training import BatchData, TrainingConfig, TrainingModule, checked_loss, fingerprint, fit
+
+KIND = "classification"
+
+
+class SceneError(ModelsError):
+    """Scenes and classes that do not fit each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSet:
+    """Tiles with one class each.
+
+    Attributes:
+        images: uint8 (N, 3, T, T).
+        labels: int64 (N,), class of each tile.
+        graphs: What the map shows of the tiles.
+        tag_sets: The table that ``graphs.semantic_id`` points to.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    graphs: TileGraphs
+    tag_sets: list[dict[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not len(self.images) == len(self.labels) == self.graphs.n_tiles:
+            raise SceneError(
+                f"{len(self.images)} images, {len(self.labels)} labels and graphs of {self.graphs.n_tiles} tiles: "
+                "give one of each per scene"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def scene_figures(guess: NDArray[np.int64], truth: NDArray[np.int64], *, classes: int) -> dict[str, float]:
+    """Overall accuracy and mean F1 over classes, by torchmetrics."""
+    g, t = torch.from_numpy(np.asarray(guess, np.int64)), torch.from_numpy(np.asarray(truth, np.int64))
+    return {
+        "accuracy": float(multiclass_accuracy(g, t, num_classes=classes, average="micro")),
+        "f1": float(multiclass_f1_score(g, t, num_classes=classes, average="macro")),
+    }
+
+
+def nearest_neighbours(
+    train: NDArray[np.float32], labels: NDArray[np.int64], test: NDArray[np.float32], *, neighbours: int = 20
+) -> NDArray[np.int64]:
+    """Class of each test vector by a vote of its nearest neighbours, cosine distance, nearer ones weighing more.
+
+    Args:
+        train: float32 (N, D).
+        labels: int64 (N,).
+        test: float32 (M, D).
+        neighbours: Votes; at most N.
+    """
+    model = KNeighborsClassifier(min(neighbours, len(train)), metric="cosine", weights="distance")
+    return np.asarray(model.fit(train, labels).predict(test), np.int64)
+
+
+def linear_probe(
+    train: NDArray[np.float32], labels: NDArray[np.int64], test: NDArray[np.float32], *, penalty: float = 1.0
+) -> NDArray[np.int64]:
+    """Class of each test vector by logistic regression on scaled vectors.
+
+    Args:
+        train: float32 (N, D).
+        labels: int64 (N,).
+        test: float32 (M, D).
+        penalty: Inverse strength of the L2 penalty.
+    """
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=2000))
+    return np.asarray(model.fit(train, labels).predict(test), np.int64)
+
+
+class SceneClassifier(nn.Module):
+    """Encoder, mean over patches, one linear map.
+
+    Args:
+        config: The encoder.
+        classes: Number of classes.
+    """
+
+    def __init__(self, config: GeoLinkConfig, classes: int) -> None:
+        super().__init__()
+        self.encoder = GeoLinkEncoder(config)
+        self.norm = nn.LayerNorm(config.fusion_width)
+        self.head = nn.Linear(config.fusion_width, classes)
+
+    def forward(self, images: Tensor, graphs: PackedGraphs | None, semantics: Tensor | None) -> Tensor:
+        """Logits (B, classes) of images float32 (B, 3, T, T)."""
+        last = self.encoder(images, graphs, semantics)[-1]
+        out: Tensor = self.head(self.norm(last.mean((2, 3))))
+        return out
+
+
+@dataclass
+class _SceneBatches:
+    scenes: SceneSet
+    encoder: GeoLinkConfig
+    augmentation: AugmentationConfig | None
+
+    def __post_init__(self) -> None:
+        self._graphs = split_graphs(self.scenes.graphs)
+        self._blank = np.zeros(self.scenes.images.shape[2:], np.uint8)
+
+    def __call__(
+        self, index: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, PackedGraphs | None]:
+        images = [self.scenes.images[k] for k in index]
+        graphs = [self._graphs[k] for k in index]
+        if self.augmentation is not None:
+            for k, (image, graph) in enumerate(zip(images, graphs, strict=True)):
+                images[k], _, graphs[k] = augment(image, self._blank, graph, config=self.augmentation, rng=rng)
+        return (
+            torch.from_numpy(np.stack(images)),
+            torch.from_numpy(self.scenes.labels[index]),
+            packed_or_none(TileGraphs.concat(graphs), self.encoder),
+        )
+
+
+class _SceneTraining(TrainingModule):
+    semantics: Tensor
+
+    def __init__(
+        self,
+        model: SceneClassifier,
+        config: TrainingConfig,
+        *,
+        checkpoint: CheckpointConfig,
+        semantics: Tensor,
+        total_steps: int,
+    ) -> None:
+        super().__init__(model, config, total_steps=total_steps)
+        self.checkpoint = checkpoint
+        self.register_buffer("semantics", semantics, persistent=False)
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def logits(self, batch: tuple[Tensor, Tensor, PackedGraphs | None]) -> Tensor:
+        x = normalised(batch[0], self.checkpoint.mean, self.checkpoint.std)
+        out: Tensor = self.model(x, batch[2], self.semantics)
+        return out
+
+    def training_step(self, batch: tuple[Tensor, Tensor, PackedGraphs | None], batch_idx: int) -> Tensor:
+        del batch_idx
+        loss = checked_loss({"cross_entropy": functional.cross_entropy(self.logits(batch).float(), batch[1])})
+        self.log("loss", loss, batch_size=len(batch[0]))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, PackedGraphs | None], batch_idx: int) -> None:
+        del batch_idx
+        self._seen.append((self.logits(batch).argmax(1).cpu(), batch[1].cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.figures())
+
+    def figures(self) -> dict[str, float]:
+        guess, truth = (torch.cat(part).numpy() for part in zip(*self._seen, strict=True))
+        self._seen.clear()
+        return scene_figures(guess, truth, classes=len(self.checkpoint.classes))
+
+
+def fine_tune_classifier(
+    scenes: SceneSet,
+    validation: SceneSet,
+    encoder: GeoLinkConfig,
+    *,
+    classes: Sequence[str],
+    out: Path,
+    training: TrainingConfig | None = None,
+    augmentation: AugmentationConfig | None = None,
+    text_encoder: TagTextEncoder | None = None,
+    pretrained: Path | None = None,
+    seed: int = 0,
+    resume: bool = True,
+    licence: str = "not stated",
+    progress: bool = True,
+) -> TrainResult:
+    """Train a classifier of tiles, all weights included, and write its checkpoint.
+
+    Args:
+        scenes: Training tiles.
+        validation: Tiles for the figures ``accuracy`` and ``f1``; with the same table of tag sets.
+        encoder: The encoder.
+        classes: Names of the classes.
+        out: Folder of checkpoint and log.
+        training: How to optimise.
+        augmentation: How to vary the tiles.
+        text_encoder: Embeds tags; None takes the hashed one.
+        pretrained: Checkpoint whose encoder is the start.
+        seed: Seed of weights, order and augmentation.
+        resume: Continue an interrupted run of equal data and configuration.
+        licence: Licence of the weights, for the model card.
+        progress: Show one progress bar.
+
+    Raises:
+        SceneError: labels beyond the classes, or two tables of tag sets.
+        CheckpointError: ``pretrained`` does not fit.
+    """
+    started = time.monotonic()
+    training = training or TrainingConfig()
+    augmentation = augmentation or AugmentationConfig(drop_nodata=0.0)
+    highest = max(int(scenes.labels.max()), int(validation.labels.max()))
+    if highest >= len(classes):
+        raise SceneError(f"a scene has label {highest}, there are {len(classes)} classes: name each class")
+    if scenes.tag_sets != validation.tag_sets:
+        raise SceneError("training and validation scenes point to two tables of tag sets: build them with one")
+    text = text_encoder or HashedTagEncoder(width=encoder.semantic_width)
+    checkpoint = CheckpointConfig(
+        kind=KIND,
+        model={"encoder": encoder.model_dump(mode="json")},
+        tile_px=int(scenes.images.shape[-1]),
+        classes=tuple(classes),
+        tag_encoder=TagEncoderId(name=text.name, digest=text.digest, width=text.width),
+    )
+    torch.manual_seed(seed)
+    model = SceneClassifier(encoder, len(classes))
+    start = load_encoder(model.encoder, pretrained, tag_encoder=checkpoint.tag_encoder) if pretrained else ""
+    data = BatchData(
+        size=len(scenes),
+        config=training,
+        seed=seed,
+        make=_SceneBatches(scenes, encoder, augmentation),
+        validation_size=len(validation),
+        make_validation=_SceneBatches(validation, encoder, None),
+    )
+    module = _SceneTraining(
+        model,
+        training,
+        checkpoint=checkpoint,
+        semantics=torch.as_tensor(np.asarray(tag_set_embeddings(scenes.tag_sets, text)), dtype=torch.float32),
+        total_steps=-(-data.steps_per_epoch // training.accumulate) * training.epochs,
+    )
+    content = [scenes.images, scenes.labels, scenes.tag_sets, *graph_arrays(scenes.graphs).values()]
+    run = fingerprint(checkpoint.to_json(), training.model_dump(), vars(augmentation), seed, start, *content)
+    fit(
+        module,
+        data,
+        out=out,
+        seed=seed,
+        run_fingerprint=run,
+        label="classification",
+        figure="accuracy",
+        resume=resume,
+        progress=progress,
+    )
+    module.eval()
+    with torch.inference_mode():
+        for k, batch in enumerate(data.val_dataloader()):
+            module.validation_step(module.transfer_batch_to_device(batch, module.device, 0), k)
+    figures = module.figures()
+    card = ModelCard(title="Scene classification", data=(f"{len(scenes)} scenes",), licence=licence, figures=figures)
+    written = save_checkpoint(out / CHECKPOINT_NAME, weights=model.state_dict(), config=checkpoint, card=card)
+    return TrainResult(
+        checkpoint=out / CHECKPOINT_NAME,
+        digest=written.digest,
+        figures=figures,
+        steps=module.global_step,
+        seconds=time.monotonic() - started,
+    )
