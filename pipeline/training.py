@@ -17,15 +17,11 @@ from models.training import TrainingConfig
 from pipeline.areas import read_polygons
 from pipeline.chips import read_via_chips
 from pipeline.errors import PipelineError
-from pipeline.extent import city_extent
-from pipeline.graph import CityGraph
 from pipeline.grid import Tiling
-from pipeline.imagery import open_imagery, prepare_imagery
 from pipeline.job import CityJob
+from pipeline.open_city import TILE_PX, open_city
 from pipeline.samples import cut_samples
-from pipeline.vectors import read_features
 
-TILE_PX = 224
 HELD_OUT_EVERY = 5
 """Without districts, every fifth column of tiles is kept for validation."""
 
@@ -61,38 +57,27 @@ def labelled_tiles(job: CityJob, *, stride_px: int, progress: Progress = iter) -
         raise TrainingDataError(
             f"{sources.imagery[0].parent}: no reference for {job.adcode}; add labels/uv.gpkg or give --reference"
         )
-    extent = city_extent(job)
-    reference = read_polygons(sources.reference, crs=extent.grid.crs, raster_crs=sources.notes.imagery_crs)
-    paths = prepare_imagery(
-        sources.imagery, grid=extent.grid, out=job.work / "imagery.tif", crs=sources.notes.imagery_crs
-    )
-    reach = extent.grid.window_bounds_m(extent.grid.window.padded(TILE_PX))
-    city_map = None
-    if sources.vectors:
-        features = read_features(
-            sources.vectors, crs=extent.grid.crs, bounds_m=reach, default_tags=sources.notes.default_tags or None
-        )
-        city_map = CityGraph.build(features)
-    areas = _areas(sources.districts, extent.grid.crs)
-    named = f"{job.adcode} ({', '.join(p.name for p in sources.imagery)})"
-    with open_imagery(paths, grid=extent.grid, crs=sources.notes.imagery_crs) as imagery:
+    with open_city(job) as city:
+        grid = city.extent.grid
+        reference = read_polygons(sources.reference, crs=grid.crs, raster_crs=sources.notes.imagery_crs)
 
         def cut(area: shapely.Geometry | None, stride: int) -> SampleSet:
             return cut_samples(
-                imagery,
+                city.imagery,
                 reference,
-                grid=extent.grid,
+                grid=grid,
                 tiling=Tiling(TILE_PX, stride),
                 area=area,
-                city_map=city_map,
-                source=named,
+                city_map=city.city_map,
+                source=city.name,
                 progress=progress,
             )
 
+        areas = _areas(sources.districts, grid.crs)
         if areas:
             train = cut(areas["train"], stride_px)
             return LabelledTiles(train, cut(areas["validation"], TILE_PX) if "validation" in areas else train)
-        strips = _strips(extent.grid.bounds_m, TILE_PX * extent.grid.resolution_m)
+        strips = _strips(grid.bounds_m, TILE_PX * grid.resolution_m)
         return LabelledTiles(cut(strips[0], stride_px), cut(strips[1], TILE_PX))
 
 

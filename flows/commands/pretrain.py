@@ -1,0 +1,78 @@
+"""`uvmap pretrain`: pretrain a GeoLink encoder on image and map pairs."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.commands import options as opt
+from flows.console import JsonFlag, progress, show
+
+
+def pretrain(
+    cities: Annotated[list[str] | None, typer.Argument(help="Cities with data under --data-root.")] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder that receives pairs/ and checkpoint/.")],
+    data_root: opt.DataRoot = Path("data/china"),
+    imagery: opt.Imagery = None,
+    vectors: opt.Vectors = None,
+    imagery_crs: opt.ImageryCrs = None,
+    resolution_m: opt.ResolutionM = None,
+    size: Annotated[str, typer.Option(help="Size of the model: tiny, small, base or large.")] = "tiny",
+    stride_px: Annotated[int, typer.Option(help="Distance between tiles of 224 px.")] = 224,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the pairs.")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Time limit; the result then depends on the machine.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Write pairs from cities' imagery and maps, and pretrain an encoder on them; no labels are needed.
+
+    Pairs that are in --out already are used as they are. Give the result to `uvmap train --pretrained`.
+
+    Example: uvmap pretrain 440300 440100 --data-root data/china --out out/pretrained
+    """
+    from models.pretraining.trainer import PRETRAINING
+    from models.pretraining.trainer import pretrain as run_pretraining
+    from pipeline.pairs import write_pairs
+    from pipeline.training import segmentation_config
+
+    wanted: list[tuple[str | None, list[Path] | None]] = [(c, None) for c in cities or []] or [(None, imagery)]
+    jobs = [
+        opt.job_from(
+            opt.sources_from(city, data_root=data_root, imagery=scenes, vectors=vectors, imagery_crs=imagery_crs),
+            out=out,
+            checkpoint=out / "checkpoint",
+            resolution_m=resolution_m,
+            stride_px=stride_px,
+            block_px=2048,
+        )
+        for city, scenes in wanted
+    ]
+    pairs = out / "pairs"
+    if not (pairs / "pairs.json").exists():
+        write_pairs(jobs, pairs, stride_px=stride_px, progress=iter if json else progress)
+    changes: dict[str, Any] = {k: v for k, v in {"epochs": epochs, "max_seconds": max_seconds}.items() if v is not None}
+    result = run_pretraining(
+        pairs,
+        segmentation_config(size).encoder,
+        out=out,
+        training=PRETRAINING.model_copy(update=changes),
+        seed=seed,
+        progress=not json,
+    )
+    figures = {
+        "checkpoint": str(result.checkpoint),
+        **{f"{name}_before": value for name, value in result.before.items()},
+        **{f"{name}_after": value for name, value in result.after.items()},
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+    }
+    text = "\n".join(f"{k:<24} {v:.4f}" if isinstance(v, float) else f"{k:<24} {v}" for k, v in figures.items())
+    show(figures, text=f"{text}\nnext: uvmap train CITY --pretrained {result.checkpoint} --out out/model", as_json=json)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(pretrain)

@@ -1,0 +1,60 @@
+"""Pairs from a demo city's own sources, and `uvmap pretrain` on them."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from models.pretraining.pairs import PairSet
+from pipeline.grid import Tiling
+from pipeline.job import CityJob
+from pipeline.open_city import open_city
+from pipeline.pairs import write_pairs
+from pipeline.sources import find_sources
+from regions.demo import generate_demo_city
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pairs")
+    city = generate_demo_city(root / "990001", seed=3, side_m=1000, adcode="990001")
+    sources = find_sources(root / "990001", "990001")
+    return CityJob(
+        adcode="990001", sources=sources, crs=city.crs, out=root / "out", work=root / "work", checkpoint=root / "none"
+    )
+
+
+def test_pairs_hold_what_the_city_shows(job, tmp_path):
+    count = write_pairs([job], tmp_path / "pairs", stride_px=224)
+    pairs = PairSet(tmp_path / "pairs")
+    assert len(pairs) == count > 9
+    with open_city(job) as city:
+        grid, tiling = city.extent.grid, Tiling(224, 224)
+        kept = 0
+        for tile in tiling.tiles_touching(grid, grid.window):
+            window = tiling.window(grid, tile)
+            pixels, valid = city.imagery.read(window)
+            if valid.mean() < 0.75:
+                continue
+            image, graph = pairs[kept]
+            np.testing.assert_array_equal(image, pixels)
+            expected = city.city_map.tile_graphs(np.array([grid.window_bounds_m(window)]))
+            for node_type in ("point", "line", "polygon"):
+                np.testing.assert_array_equal(graph.position[node_type], expected.position[node_type])
+            kept += 1
+    assert kept == count
+
+
+@pytest.mark.slow
+def test_command(job, tmp_path):
+    root = job.sources.imagery[0].parents[2]
+    args = ["pretrain", "990001", "--data-root", root, "--out", tmp_path / "p", "--epochs", "2", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *map(str, args)], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    figures = json.loads(done.stdout)
+    assert figures["steps"] > 0
+    assert figures["loss_after"] < figures["loss_before"]
