@@ -3,7 +3,7 @@
 from pipeline.refinement.built_in import BandRefiner
 from pipeline.refinement.choice import choose_refiner, refinement_summary, unrefined
 from pipeline.refinement.config import AcceptanceRule, RefinementConfig, RefinementError
-from pipeline.refinement.measures import boundary_f1, boundary_iou
+from pipeline.refinement.measures import boundary_f1, boundary_iou, compare_outlines
 from pipeline.refinement.refine import ImageReader, refine_villages
 from pipeline.refinement.refiner import RefinedMask, Refiner
 
@@ -18,6 +18,7 @@ __all__ = [
     "boundary_f1",
     "boundary_iou",
     "choose_refiner",
+    "compare_outlines",
     "refine_villages",
     "refinement_summary",
     "unrefined",

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from pipeline.grid import Grid, Window
-from pipeline.polygons import PolygonConfig, find_villages
+from pipeline.polygons import PolygonConfig, find_villages, polygonize_mask
+from pipeline.polygons.vectorize import to_metres
 from pipeline.refinement import (
     AcceptanceRule,
     BandRefiner,
@@ -19,6 +20,7 @@ from pipeline.refinement import (
     boundary_f1,
     boundary_iou,
     choose_refiner,
+    compare_outlines,
     refine_villages,
     refinement_summary,
     unrefined,
@@ -238,6 +240,21 @@ def test_boundary_measures_by_hand():
     assert boundary_f1(one, np.zeros_like(one), tolerance_px=3) == 0
     # bands of 1 px: frames of 40 x 40 shifted by two columns share 2 rows of 38 px
     assert boundary_iou(one, two, distance_px=1) == pytest.approx(2 * 38 / (2 * 156 - 2 * 38))
+
+
+@given(seed=st.integers(0, 2**32 - 1), block=st.integers(20, 400))
+@settings(max_examples=20, deadline=None)
+def test_blockwise_comparison_equals_the_whole(seed, block):
+    rng = np.random.default_rng(seed)
+    masks = [gaussian_filter(rng.random((300, 400)), 9) for _ in range(2)]
+    masks = [field > np.quantile(field, 0.8) for field in masks]
+    shapes = [gpd.GeoSeries(to_metres(polygonize_mask(mask), GRID), crs=GRID.crs) for mask in masks]
+    figures = compare_outlines(*shapes, grid=GRID, block_px=block)
+    one, two = masks
+    assert figures["iou"] == pytest.approx((one & two).sum() / (one | two).sum())
+    for metres in (3, 10):
+        assert figures[f"boundary_f1_{metres}m"] == pytest.approx(boundary_f1(one, two, tolerance_px=metres))
+        assert figures[f"boundary_iou_{metres}m"] == pytest.approx(boundary_iou(one, two, distance_px=metres))
 
 
 def test_choice_and_notes(tmp_path):

@@ -1,0 +1,258 @@
+"""Polygons: equality with rasterio first, then speed, a 30 x 30 km city in bounded memory, and refinement.
+
+Run `python benchmarks/polygons.py` (parts: `--parts speed city refinement`). Refinement needs labelled ground: the
+demo city (`--demo FOLDER`, made by `uvmap demo`) and folders with image/ and mask/ PNG of one name (`--tiles FOLDER`).
+Peak memory is that of a process of its own. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import rasterio
+import rasterio.features
+import shapely
+from scipy import ndimage
+
+from pipeline.grid import Grid, Window
+from pipeline.polygons import PolygonConfig, find_villages, polygonize_mask
+from pipeline.polygons.rings import polygons_of_rings, trace_rings
+from pipeline.polygons.runs import join_runs, label_runs, runs_of_mask
+from pipeline.refinement import BandRefiner, RefinementConfig, boundary_f1, boundary_iou, refine_villages
+
+REPEATS = 5
+
+
+def median_s(work: Callable[[], object], repeats: int = REPEATS) -> tuple[float, float]:
+    """Median wall clock and median processor time (what the clock shows on a quiet machine: one thread works)."""
+    walls, works = [], []
+    for _ in range(repeats):
+        start, busy = time.perf_counter(), time.process_time()
+        work()
+        walls.append(time.perf_counter() - start)
+        works.append(time.process_time() - busy)
+    return statistics.median(walls), statistics.median(works)
+
+
+def masks(side_px: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    field = ndimage.gaussian_filter(rng.random((side_px, side_px), dtype=np.float32), 12)
+    blobs = field > np.quantile(field, 0.88)
+    return {"blobs": blobs, "noise": blobs ^ (rng.random(blobs.shape) < 0.01)}
+
+
+def usual(mask: np.ndarray) -> np.ndarray:
+    """What is usually written: rasterio's shapes through dictionaries into shapely."""
+    found = rasterio.features.shapes(mask.astype(np.uint8), mask=mask, connectivity=4)
+    return np.array([shapely.geometry.shape(shape) for shape, _ in found], dtype=object)
+
+
+def speed(side_px: int = 4096, block_px: int = 1024) -> list[dict[str, object]]:
+    rows = []
+    for name, mask in masks(side_px).items():
+        reference, ours = usual(mask), polygonize_mask(mask)
+        blocks = polygonize_mask(mask, block_px=block_px)
+        # a vertex-for-vertex comparison: GDAL's rings that touch themselves are made valid first
+        expected = shapely.normalize(shapely.make_valid(shapely.simplify(reference, 0)))
+        equal = sorted(shapely.to_wkb(shapely.normalize(ours))) == sorted(shapely.to_wkb(expected))
+        same = shapely.to_wkb(ours).tolist() == shapely.to_wkb(blocks).tolist()
+        if not (equal and same):
+            raise SystemExit(f"{name}: polygons differ from rasterio ({equal=}) or between blocks ({same=})")
+        grid = Grid("EPSG:3857", 1.0, 0, 0, *mask.shape)
+        parts = [
+            runs_of_mask(mask[b.slices_in(grid.window)], window=b, height_px=side_px, width_px=side_px)
+            for b in grid.blocks(block_px)
+        ]
+        pieces = sum(label_runs(part, connectivity=4)[0] for part in parts)
+
+        def merge(parts: list = parts) -> object:
+            runs = join_runs(parts)
+            labels = label_runs(runs, connectivity=4)[1]
+            return polygons_of_rings(trace_rings(runs, labels))
+
+        works: dict[str, Callable[[], object]] = {
+            "usual": lambda mask=mask: usual(mask),
+            "whole": lambda mask=mask: polygonize_mask(mask),
+            "blocks": lambda mask=mask: polygonize_mask(mask, block_px=block_px),
+            "join and trace": merge,
+        }
+        times = {name: median_s(work, 1 if name == "usual" else REPEATS) for name, work in works.items()}
+        told = ", ".join(f"{key} {wall:.3f} s ({busy:.3f} s of processor)" for key, (wall, busy) in times.items())
+        rows.append({"mask": name, "parts": len(ours), "pieces": pieces, "equal": True, "wall_cpu_s": times})
+        print(
+            f"{name}: {len(ours)} polygons, {pieces} pieces of {len(parts)} blocks, "
+            f"equal to rasterio vertex for vertex; {told}"
+        )
+    return rows
+
+
+def cpu_ratio(row: dict[str, object], slow: str, fast: str) -> float:
+    times = row["wall_cpu_s"]
+    assert isinstance(times, dict)
+    return float(times[slow][1] / times[fast][1])
+
+
+def write_city(path: Path, side_px: int) -> None:
+    """A score raster of blobs with ragged edges, block by block."""
+    rng = np.random.default_rng(1)
+    coarse = ndimage.gaussian_filter(rng.random((side_px // 50 + 3, side_px // 50 + 3)), 2)
+    coarse = (coarse - coarse.mean()) / coarse.std()
+    profile = {"driver": "GTiff", "height": side_px, "width": side_px, "count": 1, "dtype": "uint8", "nodata": 255}
+    profile |= {"crs": "EPSG:32650", "transform": rasterio.Affine(1, 0, 500_000, 0, -1, 4_400_000)}
+    with rasterio.open(path, "w", **profile, tiled=True, blockxsize=512, blockysize=512, compress="deflate") as raster:
+        for row in range(0, side_px, 2000):
+            for col in range(0, side_px, 2000):
+                part = coarse[row // 50 : row // 50 + 42, col // 50 : col // 50 + 42]
+                field = ndimage.zoom(part, 50, order=1, grid_mode=True, mode="nearest")[:2000, :2000]
+                field = field[: side_px - row, : side_px - col]
+                ragged = ndimage.zoom(
+                    rng.normal(0, 0.25, (field.shape[0] // 8 + 1, field.shape[1] // 8 + 1)), 8, order=1
+                )
+                field = field + ragged[: field.shape[0], : field.shape[1]] - 1.4
+                scores = np.round(250 / (1 + np.exp(-4 * field))).astype(np.uint8)
+                raster.write(scores, 1, window=rasterio.windows.Window(col, row, scores.shape[1], scores.shape[0]))
+
+
+def _city_run(path: str, side_px: int, block_px: int, answer: object) -> None:
+    grid = Grid("EPSG:32650", 1.0, 500_000, -4_400_000, side_px, side_px)
+    base_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start = time.perf_counter()
+    found = find_villages(Path(path), grid=grid, config=PolygonConfig(block_px=block_px), workers=2)
+    seconds = time.perf_counter() - start
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    digest = hash(tuple(shapely.to_wkb(found.villages.geometry.to_numpy()).tolist())) & 0xFFFFFFFF
+    share = float(found.villages.area.sum() / side_px**2)
+    answer.put((seconds, base_mib, peak_mib, len(found.villages), share, digest, found.counts))  # type: ignore[attr-defined]
+
+
+def city(side_px: int) -> list[dict[str, object]]:
+    rows = []
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        for side in (side_px // 5, side_px):
+            path = Path(folder) / f"scores{side}.tif"
+            write_city(path, side)
+            answer = context.Queue()
+            run = context.Process(target=_city_run, args=(str(path), side, 2048, answer))
+            run.start()
+            seconds, base, peak, villages, share, _, counts = answer.get()
+            run.join()
+            rows.append({"side_px": side, "s": seconds, "peak_mib": peak, "start_mib": base, "villages": villages})
+            print(
+                f"city of {side} x {side} px: {seconds:.1f} s ({side**2 / seconds / 1e6:.0f} Mpx/s), "
+                f"peak {peak:.0f} MiB ({base:.0f} MiB before), {villages} villages on {share:.1%} of the ground, "
+                f"{counts}"
+            )
+    return rows
+
+
+def blocky_scores(truth: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Scores as a model of 16 px patches gives them: right in the large, wrong at the edges, smooth in between."""
+    rng = np.random.default_rng(seed)
+    rows, cols = -(-truth.shape[0] // 16), -(-truth.shape[1] // 16)
+    padded = np.pad(truth, ((0, rows * 16 - truth.shape[0]), (0, cols * 16 - truth.shape[1])))
+    logits = 6 * (padded.reshape(rows, 16, cols, 16).mean(axis=(1, 3)) - 0.5)
+    logits += ndimage.gaussian_filter(rng.normal(0, 5, logits.shape), 1)
+    fine = ndimage.zoom(logits, 16, order=1, grid_mode=True, mode="nearest")[: truth.shape[0], : truth.shape[1]]
+    return np.round(250 / (1 + np.exp(-fine))).astype(np.uint8)
+
+
+class Pictures:
+    """An image array on a grid as a reader."""
+
+    def __init__(self, image: np.ndarray, grid: Grid) -> None:
+        self.image, self.grid = image, grid
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Uint8 (3, h, w) and bool (h, w), invalid outside the grid."""
+        inside = window.intersection(self.grid.window)
+        out = np.zeros((3, window.height_px, window.width_px), dtype=np.uint8)
+        out[(slice(None), *inside.slices_in(window))] = self.image[(slice(None), *inside.slices_in(self.grid.window))]
+        valid = np.zeros(out.shape[1:], dtype=bool)
+        valid[inside.slices_in(window)] = True
+        return out, valid
+
+
+def labelled(demo: Path | None, tiles: Path | None) -> list[tuple[str, np.ndarray, np.ndarray, float]]:
+    """Name, image uint8 (3, H, W), truth bool (H, W) and ground metres per pixel of each labelled place."""
+    places = []
+    if demo is not None:
+        from rasterio.merge import merge  # noqa: PLC0415  only here
+
+        image, transform = merge(sorted((demo / "imagery").glob("*.tif")))
+        shapes = gpd.read_file(demo / "labels" / "uv.gpkg").geometry
+        truth = rasterio.features.rasterize(shapes, image.shape[1:], transform=transform).astype(bool)
+        places.append(("demo city", image[:3], truth, float(transform.a)))
+    for path in sorted((tiles / "mask").glob("*.png")) if tiles is not None else []:
+        with rasterio.open(path) as mask, rasterio.open(path.parent.parent / "image" / path.name) as picture:
+            places.append((path.stem, picture.read()[:3], mask.read(1) > 0, 0.914))
+    return places
+
+
+def refinement(
+    demo: Path | None, tiles: Path | None, scores_of_demo: Path | None, seeds: int
+) -> list[dict[str, object]]:
+    rows = []
+    for name, image, truth, ground_m in labelled(demo, tiles):
+        sources = {f"degraded truth {seed}": blocky_scores(truth, seed) for seed in range(seeds)}
+        if name == "demo city" and scores_of_demo is not None:
+            with rasterio.open(scores_of_demo) as raster:
+                sources["model"] = raster.read(1)
+        for source, scores in sources.items():
+            grid = Grid("EPSG:3857", ground_m, 0, 0, *truth.shape)
+            config = PolygonConfig(seed_probability=0.6, grow_probability=0.5, barriers=None)
+            villages = find_villages(scores, grid=grid, config=config).villages
+            start = time.perf_counter()
+            table = refine_villages(
+                villages, scores=scores, imagery=Pictures(image, grid), grid=grid, refiner=BandRefiner(),
+                config=RefinementConfig(),
+            )  # fmt: skip
+            seconds = time.perf_counter() - start
+            row: dict[str, object] = {"place": name, "scores": source, "villages": len(table), "s": seconds}
+            row["accepted"] = int((table["boundary"] == "built-in").sum())
+            for when, found in (("before", villages), ("after", table)):
+                mask = rasterio.features.rasterize(
+                    found.geometry, truth.shape, transform=rasterio.Affine(*grid.transform)
+                ).astype(bool)
+                row[f"iou_{when}"] = float((mask & truth).sum() / (mask | truth).sum())
+                for metres in (3, 10):
+                    row[f"f1_{metres}m_{when}"] = boundary_f1(mask, truth, tolerance_px=metres / ground_m)
+                    row[f"biou_{metres}m_{when}"] = boundary_iou(mask, truth, distance_px=metres / ground_m)
+            rows.append(row)
+            pairs = ("iou", "f1_3m", "f1_10m", "biou_3m", "biou_10m")
+            told = ", ".join(f"{key} {row[f'{key}_before']:.3f} -> {row[f'{key}_after']:.3f}" for key in pairs)
+            print(f"{name}, {source}: {row['accepted']} of {len(table)} accepted in {seconds:.1f} s; {told}")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", default=["speed", "city", "refinement"])
+    parser.add_argument("--city-side-px", type=int, default=30_000)
+    parser.add_argument("--demo", type=Path, help="folder of the demo city, with imagery/ and labels/uv.gpkg")
+    parser.add_argument("--demo-scores", type=Path, help="score raster of a trained model on the demo city's extent")
+    parser.add_argument("--tiles", type=Path, help="folder with image/ and mask/ of one name")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    results: dict[str, object] = {}
+    if "speed" in options.parts:
+        rows = speed()
+        results["speed"] = rows
+        results["ratios"] = {f"usual_by_whole_{row['mask']}": cpu_ratio(row, "usual", "whole") for row in rows}
+    if "city" in options.parts:
+        results["city"] = city(options.city_side_px)
+    if "refinement" in options.parts:
+        results["refinement"] = refinement(options.demo, options.tiles, options.demo_scores, options.seeds)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
