@@ -12,9 +12,9 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import lightning
 import numpy as np
@@ -22,64 +22,20 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from models.errors import ModelsError
+from models.training_batches import BatchData
+from models.training_callbacks import Fingerprint, KeepWeights, OneBar
+from models.training_config import TrainingConfig
+
+__all__ = ["BatchData", "TrainingConfig", "TrainingError", "TrainingModule", "checked_loss", "fingerprint", "fit"]
 
 RESUME_NAME = "resume.ckpt"
 
 
 class TrainingError(ModelsError):
     """A training that cannot start or go on."""
-
-
-class TrainingConfig(BaseModel):
-    """How a model is optimised.
-
-    Attributes:
-        batch_size: Tiles per step and device.
-        epochs: Passes over the samples; the learning rate falls to its end over them.
-        max_seconds: Time limit: the learning rate then falls with the time, if that is further than the epochs.
-            The result depends on the machine's speed; leave None for a reproducible one.
-        learning_rate: Peak of the learning rate.
-        final_share: Share of the peak that is left at the end of the cosine.
-        warmup: Share of the run over which the learning rate rises to its peak.
-        weight_decay: Of AdamW, on weights; biases, norms and tokens have none.
-        encoder_rate: Factor on the learning rate of a pretrained encoder.
-        accumulate: Steps whose gradients are added up.
-        clip: Largest norm of the gradient.
-        precision: Lightning's precision: ``32-true`` or ``bf16-mixed``.
-        accelerator: Lightning's accelerator: ``auto``, ``cpu``, ``gpu``.
-        devices: Devices of this machine; more than one trains with DDP.
-        workers: Processes that prepare batches; 0 prepares them in this one.
-        validate_every: Epochs between validations; the last epoch is always validated.
-        patience: Validations without a better figure after which the run stops; None never stops early.
-        keep: ``last`` weights, or those of the ``best`` validation.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    batch_size: Annotated[int, Field(gt=0)] = 8
-    epochs: Annotated[int, Field(gt=0)] = 20
-    max_seconds: Annotated[float | None, Field(gt=0)] = None
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    final_share: Annotated[float, Field(ge=0, le=1)] = 0.01
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.08
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    encoder_rate: Annotated[float, Field(ge=0)] = 1.0
-    accumulate: Annotated[int, Field(gt=0)] = 1
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    precision: str = "32-true"
-    accelerator: str = "auto"
-    devices: Annotated[int, Field(gt=0)] = 1
-    workers: Annotated[int, Field(ge=0)] = 0
-    validate_every: Annotated[int, Field(gt=0)] = 5
-    patience: Annotated[int | None, Field(gt=0)] = None
-    keep: Annotated[str, Field(pattern="^(last|best)$")] = "last"
 
 
 def learning_rate_factor(progress: float, *, warmup: float, final_share: float) -> float:
@@ -178,182 +134,6 @@ class TrainingModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the time spent."""
         self._seconds_before = float(checkpoint["run_seconds"])
-
-
-class BatchSource(Dataset[Any]):
-    """The batches of one epoch, drawn by (seed, epoch, step): any process draws the same.
-
-    Args:
-        size: Number of samples.
-        batch_size: Samples per batch and rank.
-        make: From sample indices int64 (B,) and a source of chance to a batch.
-        seed: Seed of the run.
-        epoch: Number of the epoch; -1 goes through the samples in order, for validation.
-        rank: Number of this process.
-        ranks: Number of processes.
-        order: Draws the order of an epoch; None shuffles all samples.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        batch_size: int,
-        make: Callable[[NDArray[np.int64], np.random.Generator], Any],
-        *,
-        seed: int,
-        epoch: int,
-        rank: int = 0,
-        ranks: int = 1,
-        order: Callable[[np.random.Generator], NDArray[np.int64]] | None = None,
-    ) -> None:
-        self.make, self.seed, self.epoch, self.rank, self.ranks = make, seed, epoch, rank, ranks
-        self.batch_size = batch_size
-        self.is_training = epoch >= 0
-        self.order = np.arange(size)
-        if self.is_training:
-            draw = order or (lambda rng: rng.permutation(size))
-            drawn = draw(np.random.default_rng([seed, epoch]))
-            short = -size % (batch_size * ranks)
-            self.order = np.concatenate([drawn, np.resize(drawn, short)])  # the last batch is filled from the first
-
-    def __len__(self) -> int:
-        per_step = self.batch_size * (self.ranks if self.is_training else 1)
-        return (len(self.order) + per_step - 1) // per_step
-
-    def __getitem__(self, step: int) -> Any:
-        if step >= len(self):
-            raise IndexError(step)
-        start = (step * self.ranks + self.rank) * self.batch_size if self.is_training else step * self.batch_size
-        rng = np.random.default_rng([self.seed, self.epoch + 1, step, self.rank])
-        return self.make(self.order[start : start + self.batch_size], rng)
-
-
-class BatchData(lightning.LightningDataModule):
-    """Training and validation batches for Lightning; a new order every epoch."""
-
-    def __init__(
-        self,
-        *,
-        size: int,
-        config: TrainingConfig,
-        seed: int,
-        make: Callable[[NDArray[np.int64], np.random.Generator], Any],
-        validation_size: int = 0,
-        make_validation: Callable[[NDArray[np.int64], np.random.Generator], Any] | None = None,
-        order: Callable[[np.random.Generator], NDArray[np.int64]] | None = None,
-    ) -> None:
-        super().__init__()
-        self.order = order
-        self.size, self.config, self.seed, self.make = size, config, seed, make
-        self.validation_size, self.make_validation = validation_size, make_validation
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches per epoch and rank."""
-        return -(-self.size // (self.config.batch_size * self.config.devices))
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """The batches of the current epoch."""
-        trainer = self.trainer
-        epoch, rank, ranks = (trainer.current_epoch, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
-        source = BatchSource(
-            self.size,
-            self.config.batch_size,
-            self.make,
-            seed=self.seed,
-            epoch=epoch,
-            rank=rank,
-            ranks=ranks,
-            order=self.order,
-        )
-        return DataLoader(source, batch_size=None, num_workers=self.config.workers)
-
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """The validation samples in order."""
-        if self.make_validation is None:
-            return []
-        source = BatchSource(
-            self.validation_size, self.config.batch_size, self.make_validation, seed=self.seed, epoch=-1
-        )
-        return DataLoader(source, batch_size=None)
-
-
-class OneBar(Callback):
-    """One progress bar over all steps of a run, with the last loss and figure."""
-
-    def __init__(self, label: str, total: int, shown: tuple[str, ...]) -> None:
-        self.label, self.total, self.shown = label, total, shown
-        self.bar: tqdm[Any] | None = None
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Open the bar."""
-        del pl_module
-        if trainer.is_global_zero:
-            self.bar = tqdm(
-                total=self.total, initial=trainer.global_step, desc=self.label, unit="step", mininterval=0.5
-            )
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Move the bar."""
-        del pl_module, outputs, batch, batch_idx
-        if self.bar is not None:
-            self.bar.update(trainer.global_step - self.bar.n)
-            figures = {k: f"{v:.3f}" for k, v in trainer.callback_metrics.items() if k in self.shown}
-            self.bar.set_postfix(figures, refresh=False)
-
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Close the bar."""
-        del trainer, pl_module
-        if self.bar is not None:
-            self.bar.close()
-
-
-class KeepWeights(Callback):
-    """Remembers the weights of the best validation, and ends a run that no longer gets better."""
-
-    def __init__(self, figure: str, *, patience: int | None, keep_best: bool) -> None:
-        self.figure, self.patience, self.keep_best = figure, patience, keep_best
-        self.best, self.misses = -math.inf, 0
-        self.weights: dict[str, Tensor] | None = None
-
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Compare with the best so far."""
-        value = trainer.callback_metrics.get(self.figure)
-        if value is None or trainer.sanity_checking:
-            return
-        if float(value) > self.best:
-            self.best, self.misses = float(value), 0
-            if self.keep_best:
-                state = pl_module.model.state_dict()  # type: ignore[union-attr]
-                self.weights = {k: v.detach().cpu().clone() for k, v in state.items()}
-        else:
-            self.misses += 1
-            if self.patience is not None and self.misses >= self.patience:
-                trainer.should_stop = True
-
-    def state_dict(self) -> dict[str, Any]:
-        """What resuming needs."""
-        return {"best": self.best, "misses": self.misses, "weights": self.weights}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a saved state."""
-        self.best, self.misses, self.weights = state_dict["best"], state_dict["misses"], state_dict["weights"]
-
-
-class Fingerprint(Callback):
-    """Stores in the resumable state what the run is about, so that another run cannot be continued by mistake."""
-
-    def __init__(self, value: str) -> None:
-        self.value = value
-
-    def on_save_checkpoint(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Add the fingerprint."""
-        del trainer, pl_module
-        checkpoint["fingerprint"] = self.value
 
 
 def fingerprint(*parts: Any) -> str:

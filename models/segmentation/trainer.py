@@ -15,19 +15,16 @@ from torch.nn import functional
 
 from models.checkpoints import (
     CheckpointConfig,
-    CheckpointError,
     ModelCard,
     TagEncoderId,
-    load_checkpoint,
-    load_weights,
     save_checkpoint,
 )
-from models.geolink.encoder import GeoLinkEncoder
 from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
 from models.segmentation.augmentation import AugmentationConfig
 from models.segmentation.batches import Batch, BatchMaker, normalised
 from models.segmentation.calibration import fit_temperature
 from models.segmentation.config import SegmentationConfig
+from models.segmentation.encoder_start import load_encoder
 from models.segmentation.metrics import FigureKeeper
 from models.segmentation.model import GeoLinkSegmenter
 from models.segmentation.samples import IGNORE, SampleError, SampleSet, graph_arrays, share_tag_sets
@@ -35,11 +32,6 @@ from models.training import BatchData, TrainingConfig, TrainingModule, checked_l
 
 CALIBRATION_STRIDE_PX = 4
 """Every fourth row and column takes part in calibration: neighbours say the same, and memory stays small."""
-
-HEAD_FIELDS = frozenset(
-    {"decoder_width", "decoder_depth", "decoder_heads", "decoder_mlp_ratio", "contrastive_width", "pretraining_fusion"}
-)
-"""Fields of an encoder's configuration that only pretraining uses."""
 
 KIND = "segmentation"
 CHECKPOINT_NAME = "checkpoint"
@@ -295,40 +287,6 @@ def fit_and_save(
         steps=module.global_step,
         seconds=time.monotonic() - started,
     )
-
-
-def load_encoder(encoder: GeoLinkEncoder, path: Path, *, tag_encoder: TagEncoderId | None = None) -> str:
-    """Fill ``encoder`` from a checkpoint that holds a GeoLink encoder, and return the checkpoint's digest.
-
-    Args:
-        encoder: The encoder to fill.
-        path: Folder of a checkpoint of any kind whose ``model`` has an ``encoder``.
-        tag_encoder: The tag text encoder in use; None does not check it.
-
-    Raises:
-        CheckpointError: no encoder in it, one of another configuration, or trained with other tag vectors.
-    """
-    checkpoint = load_checkpoint(path)
-    saved = checkpoint.config.model.get("encoder")
-    wanted = encoder.config.model_dump(mode="json")
-    if not isinstance(saved, dict):
-        raise CheckpointError(f"{path} holds no GeoLink encoder (kind '{checkpoint.config.kind}'): give another one")
-    for name in (n for n in sorted(wanted.keys() | saved.keys()) if n not in HEAD_FIELDS):
-        if saved.get(name) != wanted.get(name):
-            raise CheckpointError(
-                f"{path} has an encoder with {name} {saved.get(name)}, the model needs {wanted.get(name)}: "
-                "train with the encoder configuration of the checkpoint"
-            )
-    theirs = checkpoint.config.tag_encoder
-    if tag_encoder is not None and theirs is not None and tag_encoder != theirs:
-        raise CheckpointError(
-            f"{path} was trained with tag text encoder '{theirs.name}' ({theirs.digest[:12]}), given is "
-            f"'{tag_encoder.name}' ({tag_encoder.digest[:12]}): give the former"
-        )
-    prefix = "encoder."
-    weights = {k.removeprefix(prefix): v for k, v in checkpoint.weights.items() if k.startswith(prefix)}
-    load_weights(encoder, weights, source=path)
-    return checkpoint.digest
 
 
 def _final_figures(module: SegmentationTraining, data: BatchData) -> tuple[dict[str, float], Tensor, Tensor]:

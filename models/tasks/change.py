@@ -16,9 +16,10 @@ from models.errors import ModelsError
 from models.segmentation.augmentation import AugmentationConfig, jittered, symmetric_array
 from models.segmentation.batches import normalised
 from models.segmentation.config import SegmentationConfig
+from models.segmentation.encoder_start import load_encoder
 from models.segmentation.model import GeoLinkSegmenter
 from models.segmentation.samples import IGNORE
-from models.segmentation.trainer import SegmentationTraining, TrainResult, fit_and_save, load_encoder
+from models.segmentation.trainer import SegmentationTraining, TrainResult, fit_and_save
 from models.training import BatchData, TrainingConfig, fingerprint
 
 KIND = "change"

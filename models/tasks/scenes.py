@@ -30,8 +30,9 @@ from models.geolink.packing import PackedGraphs
 from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
 from models.segmentation.augmentation import AugmentationConfig, augment
 from models.segmentation.batches import normalised, packed_or_none
+from models.segmentation.encoder_start import load_encoder
 from models.segmentation.samples import graph_arrays, split_graphs
-from models.segmentation.trainer import CHECKPOINT_NAME, TrainResult, load_encoder
+from models.segmentation.trainer import CHECKPOINT_NAME, TrainResult
 from models.training import BatchData, TrainingConfig, TrainingModule, checked_loss, fingerprint, fit
 
 KIND = "classification"

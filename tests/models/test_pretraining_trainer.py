@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoints import load_checkpoint
+from models.checkpoints import CheckpointError, load_checkpoint
 from models.geolink.config import GeoLinkConfig
+from models.geolink.encoder import GeoLinkEncoder
+from models.geolink.official import load_official_encoder
 from models.geolink.pretraining import GeoLinkPretraining
 from models.geolink.synthetic import random_tile_graphs
+from models.pretraining.official_start import import_official
 from models.pretraining.pairs import PairSet, PairWriter
 from models.pretraining.trainer import pretrain
 from models.segmentation.config import SegmentationConfig
+from models.segmentation.encoder_start import encoder_config_of, load_encoder
 from models.segmentation.model import GeoLinkSegmenter
-from models.segmentation.trainer import load_encoder
 from models.training import RESUME_NAME, TrainingConfig
 
 ENCODER = GeoLinkConfig.tiny(
@@ -78,6 +81,7 @@ def test_the_losses_fall_and_the_encoder_loads(tmp_path, pairs):
     config = SegmentationConfig.of_size("tiny", encoder=ENCODER.with_(decoder_width=64))
     model = GeoLinkSegmenter(config)
     assert load_encoder(model.encoder, result.checkpoint) == result.digest
+    assert encoder_config_of(result.checkpoint) == ENCODER
     for name, value in model.encoder.state_dict().items():
         assert torch.equal(value, read.weights[f"encoder.{name}"])
     card = (result.checkpoint / "card.md").read_text()
@@ -120,6 +124,20 @@ def test_pairs_without_any_map_train_too(tmp_path):
     result = pretrain(tmp_path / "p", ENCODER, out=tmp_path / "o", training=TRAINING, progress=False)
     assert result.after["contrastive"] == result.after["consistency"] == 0
     assert result.after["loss"] < result.before["loss"]
+
+
+@pytest.mark.shared
+def test_an_official_file_becomes_a_checkpoint_to_start_from(tmp_path, shared):
+    file = shared / "reference" / "geolink" / "checkpoint_pyg24.pth"
+    digests = {import_official(file, tmp_path / name) for name in "ab"}
+    assert len(digests) == 1
+    config = encoder_config_of(tmp_path / "a")
+    ours = GeoLinkEncoder(config)
+    load_encoder(ours, tmp_path / "a")
+    for name, value in load_official_encoder(file).state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value), name
+    with pytest.raises(CheckpointError, match="needs"):
+        load_encoder(GeoLinkEncoder(ENCODER), tmp_path / "a")
 
 
 @pytest.mark.slow

@@ -1,0 +1,50 @@
+"""How a model is optimised."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingConfig(BaseModel):
+    """How a model is optimised.
+
+    Attributes:
+        batch_size: Tiles per step and device.
+        epochs: Passes over the samples; the learning rate falls to its end over them.
+        max_seconds: Time limit: the learning rate then falls with the time, if that is further than the epochs.
+            The result depends on the machine's speed; leave None for a reproducible one.
+        learning_rate: Peak of the learning rate.
+        final_share: Share of the peak that is left at the end of the cosine.
+        warmup: Share of the run over which the learning rate rises to its peak.
+        weight_decay: Of AdamW, on weights; biases, norms and tokens have none.
+        encoder_rate: Factor on the learning rate of a pretrained encoder.
+        accumulate: Steps whose gradients are added up.
+        clip: Largest norm of the gradient.
+        precision: Lightning's precision: ``32-true`` or ``bf16-mixed``.
+        accelerator: Lightning's accelerator: ``auto``, ``cpu``, ``gpu``.
+        devices: Devices of this machine; more than one trains with DDP.
+        workers: Processes that prepare batches; 0 prepares them in this one.
+        validate_every: Epochs between validations; the last epoch is always validated.
+        patience: Validations without a better figure after which the run stops; None never stops early.
+        keep: ``last`` weights, or those of the ``best`` validation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_size: Annotated[int, Field(gt=0)] = 8
+    epochs: Annotated[int, Field(gt=0)] = 20
+    max_seconds: Annotated[float | None, Field(gt=0)] = None
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    final_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.08
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    encoder_rate: Annotated[float, Field(ge=0)] = 1.0
+    accumulate: Annotated[int, Field(gt=0)] = 1
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: Annotated[int, Field(gt=0)] = 1
+    workers: Annotated[int, Field(ge=0)] = 0
+    validate_every: Annotated[int, Field(gt=0)] = 5
+    patience: Annotated[int | None, Field(gt=0)] = None
+    keep: Annotated[str, Field(pattern="^(last|best)$")] = "last"
