@@ -89,13 +89,15 @@ def demo(
 
 
 def _generate(folder: Path, *, seed: int, side_m: int) -> None:
-    """Make the demo data, unless the same are there."""
+    """Make the demo data, unless the same are there from the same generator."""
     from tqdm import tqdm
 
-    from pipeline.files import write_json
+    import regions.demo
+    from pipeline.files import digest_of, sha256_of, write_json
     from regions.demo import generate_demo_city
 
-    stamp, wanted = folder / "demo.json", {"seed": seed, "side_m": side_m}
+    generator = digest_of([sha256_of(p) for p in sorted(Path(regions.demo.__path__[0]).glob("*.py"))])
+    stamp, wanted = folder / "demo.json", {"seed": seed, "side_m": side_m, "generator": generator}
     if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8")) == wanted:
         return
     bars: dict[str, tqdm[Any]] = {}

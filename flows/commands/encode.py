@@ -1,0 +1,41 @@
+"""`uvmap encode`: dense encodings of a city as a GeoTIFF of features."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands import options as opt
+from flows.console import JsonFlag, progress, show
+
+
+def encode(
+    city: opt.CityArg = None,
+    *,
+    checkpoint: opt.Checkpoint,
+    out: Annotated[Path, typer.Option(help="The GeoTIFF to write.")],
+    data_root: opt.DataRoot = Path("data/china"),
+    imagery: opt.Imagery = None,
+    vectors: opt.Vectors = None,
+    imagery_crs: opt.ImageryCrs = None,
+    resolution_m: opt.ResolutionM = None,
+    image_only: Annotated[bool, typer.Option("--image-only", help="Leave the map out.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Write what the encoder says of every 16 px patch: for neighbours, clustering and models of your own.
+
+    Example: uvmap encode 440300 --checkpoint out/pretrained/checkpoint --out out/440300_features.tif
+    """
+    from pipeline.encodings import encode_city
+
+    sources = opt.sources_from(city, data_root=data_root, imagery=imagery, vectors=vectors, imagery_crs=imagery_crs)
+    job = opt.job_from(
+        sources, out=out.parent, checkpoint=checkpoint, resolution_m=resolution_m, stride_px=224, block_px=2048
+    )
+    summary = encode_city(job, out, image_only=image_only, progress=iter if json else progress)
+    show(summary, text="\n".join(f"{key:<12} {value}" for key, value in summary.items()), as_json=json)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(encode)

@@ -1,0 +1,85 @@
+"""Encodings of a city against the encoder called tile by tile."""
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from models.checkpoints import CheckpointConfig, ModelCard, TagEncoderId, save_checkpoint
+from models.geolink.text import HashedTagEncoder
+from models.segmentation.config import SegmentationConfig
+from models.segmentation.model import GeoLinkSegmenter
+from models.tasks.encodings import TileEncoder
+from pipeline.encodings import cell_grid, encode_city
+from pipeline.grid import Grid, Tiling
+from pipeline.job import CityJob
+from pipeline.open_city import open_city
+from pipeline.sources import find_sources
+from regions.demo import generate_demo_city
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    root = tmp_path_factory.mktemp("encode")
+    city = generate_demo_city(root / "990001", seed=3, side_m=1000, adcode="990001")
+    torch.manual_seed(0)
+    config = SegmentationConfig.of_size("tiny")
+    text = HashedTagEncoder(width=config.encoder.semantic_width)
+    save_checkpoint(
+        root / "checkpoint",
+        weights=GeoLinkSegmenter(config).state_dict(),
+        config=CheckpointConfig(
+            kind="segmentation", model=config.model_dump(mode="json"), tile_px=224, resolution_m=1.0,
+            classes=("other", "urban_village"),
+            tag_encoder=TagEncoderId(name=text.name, digest=text.digest, width=text.width),
+        ),
+        card=ModelCard(title="random weights", data=(), licence="none", figures={}),
+    )  # fmt: skip
+    sources = find_sources(root / "990001", "990001")
+    return CityJob(
+        adcode="990001", sources=sources, crs=city.crs, out=root / "o", work=root / "w", checkpoint=root / "checkpoint"
+    )
+
+
+@pytest.mark.parametrize("image_only", [True, False])
+def test_cells_are_those_of_their_tiles(job, tmp_path, image_only):
+    summary = encode_city(job, tmp_path / "f.tif", image_only=image_only)
+    with rasterio.open(tmp_path / "f.tif") as raster:
+        values, transform = raster.read(), raster.transform
+    assert summary["encoded"] + summary["blank"] == summary["cells"]
+    with open_city(job) as city:
+        grid, tiling = city.extent.grid, Tiling(224, 224)
+        encoder = TileEncoder.load(job.checkpoint, city.city_map.tag_sets)
+        tile = tiling.tiles_touching(grid, grid.window)[8]
+        box = np.array([grid.window_bounds_m(tiling.window(grid, tile))])
+        pixels, _ = city.imagery.read(tiling.window(grid, tile))
+        graphs = None if image_only else city.city_map.tile_graphs(box)
+        expected = encoder.encode_tiles(pixels[None, :3], graphs)[0]
+        reach = cell_grid(grid, 16)
+    col, row = (round(v) for v in ~transform @ (box[0, 0], box[0, 3]))
+    rows = slice(max(row, 0), min(row + 14, reach.height_px))
+    cols = slice(max(col, 0), min(col + 14, reach.width_px))
+    found = values[:, rows, cols]
+    wanted = expected[:, rows.start - row : rows.stop - row, cols.start - col : cols.stop - col]
+    known = np.isfinite(found)
+    assert known.mean() > 0.9
+    np.testing.assert_array_equal(found[known], wanted[known])
+
+
+def test_the_map_counts(job, tmp_path):
+    encode_city(job, tmp_path / "a.tif", image_only=True)
+    encode_city(job, tmp_path / "b.tif", image_only=False)
+    with rasterio.open(tmp_path / "a.tif") as one, rasterio.open(tmp_path / "b.tif") as two:
+        assert np.nanmax(np.abs(one.read(1) - two.read(1))) > 0
+
+
+def test_cell_grid_covers_the_grid():
+    for first in (-33, -16, -1, 0, 5, 16):
+        grid = Grid("EPSG:32649", 0.5, first, 2 * first, 37, 50)
+        cells = cell_grid(grid, 16)
+        left, bottom, right, top = cells.bounds_m
+        inner = grid.bounds_m
+        assert left <= inner[0] < left + 8
+        assert right - 8 < inner[2] <= right
+        assert bottom <= inner[1] < bottom + 8
+        assert top - 8 < inner[3] <= top
