@@ -17,6 +17,9 @@ from pipeline.vectors.raw import RawFeatures
 TOUCH_M = 0.05
 """Pieces of one feature that lie this near, in metres, are taken to touch: vector tiles round their coordinates."""
 
+ROWS_PER_ID = 10
+"""With more rows per id than this on average, a column called id does not identify features."""
+
 _LINEAR_RING, _COLLECTION = 2, 7
 
 
@@ -51,9 +54,14 @@ def usable(
 def joined(raw: RawFeatures, counts: Counter[str]) -> RawFeatures:
     """Pieces of one feature (same id, same dimension, touching or overlapping) as one feature again.
 
-    Vector tiles cut features at their edges and repeat the id. Pieces that do not touch stay parts of their own.
+    Vector tiles cut features at their edges and repeat the id. Pieces that do not touch stay parts of their own. Where
+    ids are few for the rows (`ROWS_PER_ID`), they are classes or constants rather than ids, and nothing is joined.
     """
     known = np.array([i is not None for i in raw.source_id], bool)
+    n_known, n_ids = int(known.sum()), len(set(raw.source_id[known]))
+    if n_ids * ROWS_PER_ID < n_known:
+        counts["ids_that_identify_nothing"] += n_known
+        return raw
     dimension = shapely.get_dimensions(raw.geometry)
     ids = pd.factorize(pd.Series(raw.source_id).where(known))[0].astype(np.int64)
     group = np.where(known & (dimension > 0), ids * 4 + dimension, -1)

@@ -87,6 +87,7 @@ class _Batch:
     tags: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     parts: list[RawFeatures] = field(default_factory=list)
+    known_tags: dict[tuple[tuple[str, str], ...], tuple[str, bool, Counter[str]]] = field(default_factory=dict)
 
     def add(self, wkb: bytes | str, tags: str, source_id: str, *, ring: bool = False) -> None:
         self.wkb.append(wkb)
@@ -164,7 +165,7 @@ def _read_objects(path: Path, batch: _Batch, counts: Counter[str]) -> None:
     for obj in processor:
         if obj.is_node():
             counts["read"] += 1
-            batch.add(factory.create_point(obj), _tags(obj, counts), f"n{obj.id}")
+            batch.add(factory.create_point(obj), _tags(obj, batch)[0], f"n{obj.id}")
         elif obj.is_way():
             counts["read"] += 1
             _add_way(obj, factory, batch, counts)
@@ -176,7 +177,7 @@ def _read_objects(path: Path, batch: _Batch, counts: Counter[str]) -> None:
             except RuntimeError:  # its rings do not close: counted below
                 continue
             seen.add(obj.orig_id())
-            batch.add(wkb, _tags(obj, counts, without="type"), f"r{obj.orig_id()}")
+            batch.add(wkb, _tags(obj, batch, without="type")[0], f"r{obj.orig_id()}")
         elif obj.is_relation():
             if obj.tags.get("type") in {"multipolygon", "boundary"}:
                 counts["read"] += 1
@@ -187,12 +188,11 @@ def _read_objects(path: Path, batch: _Batch, counts: Counter[str]) -> None:
 
 
 def _add_way(way: Any, factory: Any, batch: _Batch, counts: Counter[str]) -> None:
-    tags = {t.k: t.v for t in way.tags}
-    text = tagging.canonical(tagging.clean(tags, counts))
+    text, area = _tags(way, batch)
     nodes = way.nodes
     try:
-        closed = len(nodes) > 3 and nodes[0].ref == nodes[-1].ref
-        batch.add(factory.create_linestring(way), text, f"w{way.id}", ring=closed and is_area(tags))
+        closed = area and len(nodes) > 3 and nodes[0].ref == nodes[-1].ref
+        batch.add(factory.create_linestring(way), text, f"w{way.id}", ring=closed)
     except osmium.InvalidLocationError:
         # an extract without all nodes of the way: the runs of known nodes are kept as lines
         runs = _known_runs(way.nodes)
@@ -221,5 +221,19 @@ def _known_runs(nodes: Any) -> list[NDArray[np.float64]]:
     return [np.array(run) for run in runs if len(run) > 1]
 
 
-def _tags(obj: Any, counts: Counter[str], *, without: str | None = None) -> str:
-    return tagging.canonical(tagging.clean({t.k: t.v for t in obj.tags if t.k != without}, counts))
+def _tags(obj: Any, batch: _Batch, *, without: str | None = None) -> tuple[str, bool]:
+    """The canonical tags of an object, and whether they make a closed way an area; worked out once per tag set."""
+    items = tuple((t.k, t.v) for t in obj.tags if t.k != without)
+    known = batch.known_tags.get(items)
+    if known is None:
+        noted: Counter[str] = Counter()
+        tags = dict(items)
+        text = tagging.canonical(tagging.clean(tags, noted))
+        known = (text, is_area(tags), noted)
+        if len(batch.known_tags) >= BATCH:
+            batch.known_tags.clear()
+        batch.known_tags[items] = known
+    text, area, noted = known
+    if noted:
+        batch.counts.update(noted)
+    return text, area

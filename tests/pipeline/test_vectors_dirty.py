@@ -137,6 +137,15 @@ def test_features_cut_at_tile_edges_are_whole_again(columns, rows, shift, is_lin
     assert counts["pieces_joined"] == (len(pieces) if len(pieces) > 1 else 0)
 
 
+def test_touching_features_are_not_joined_by_a_constant_called_id():
+    from collections import Counter
+
+    counts = Counter()
+    row = [shapely.box(k, 0, k + 1, 1) for k in range(30)]
+    assert len(joined(raw_of(*row, ids=["0"] * 30), counts)) == 30
+    assert counts["ids_that_identify_nothing"] == 30
+
+
 def test_parts_of_one_id_that_do_not_touch_stay_apart():
     from collections import Counter
 
