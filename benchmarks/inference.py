@@ -108,7 +108,7 @@ def run_ours(path: Path, folder: Path) -> dict[str, Any]:
     from pipeline.imagery import open_imagery  # noqa: PLC0415
     from pipeline.inference import predict_scores  # noqa: PLC0415
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # the other core reads, blends and writes
     model = NullModel()
     model.predict(np.zeros((BATCH, 3, TILE_PX, TILE_PX), np.uint8), None)
     start = time.perf_counter()
@@ -213,7 +213,7 @@ def peak_memory_gb() -> float:
 def in_own_process(name: str, path: Path, folder: Path) -> dict[str, Any]:
     """One run in a process of its own; its seconds, phases and peak memory."""
     folder.mkdir()
-    env = os.environ | {"OMP_NUM_THREADS": "2"}
+    env = os.environ | {"OMP_NUM_THREADS": "1" if name == "uvmap" else "2"}
     command = [sys.executable, __file__, "--child", name, "--raster", str(path), "--folder", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode != 0:

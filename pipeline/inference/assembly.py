@@ -24,7 +24,9 @@ from pipeline.inference.errors import ScoreFileError
 from pipeline.inference.weights import LEVELS, NOT_PREDICTED
 from pipeline.ledger import disk_full, writing_to
 
-ASSEMBLY_VERSION = 1
+ASSEMBLY_VERSION = 2
+DEFLATE_LEVEL = 3
+"""Level 6 takes 2.5 times as long for files that are a tenth smaller."""
 COG_TILE_PX = 512
 BAND_NAMES = ("probability of urban village", "disagreement (standard deviation of the probability)")
 
@@ -100,7 +102,7 @@ def assemble(
                 part,
                 driver="COG",
                 compress="DEFLATE",
-                level=6,
+                level=DEFLATE_LEVEL,
                 blocksize=COG_TILE_PX,
                 overview_resampling="AVERAGE",
                 bigtiff="IF_SAFER",
