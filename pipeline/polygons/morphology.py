@@ -19,12 +19,17 @@ def close_gaps(mask: NDArray[np.bool_], *, radius_px: int) -> NDArray[np.bool_]:
     Returns:
         bool (h, w).
     """
-    if radius_px == 0 or not mask.any():
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if radius_px == 0 or len(rows) == 0:
         return mask
-    grown = _dilate(np.pad(mask, radius_px), radius_px)
+    # closing with a convex element adds nothing outside the bounding box
+    box = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
+    grown = _dilate(np.pad(mask[box], radius_px), radius_px)
     # erosion is the dilation of the background; nothing comes in from outside the padded array
     closed = ~_dilate(~grown, radius_px)
-    return closed[radius_px:-radius_px, radius_px:-radius_px]
+    result = np.zeros_like(mask)
+    result[box] = closed[radius_px:-radius_px, radius_px:-radius_px]
+    return result
 
 
 def octagon_radii(radius_px: int) -> tuple[int, int]:
