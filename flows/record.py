@@ -235,9 +235,7 @@ def fingerprint_of(job: CityJob) -> str:
 
     Cheap on purpose (no file is read): where it differs, the stages run again and their ledger decides.
     """
-    model = (
-        [job.checkpoint] if job.checkpoint.is_file() else sorted(p for p in job.checkpoint.rglob("*") if p.is_file())
-    )
+    model = [p for p in files_of(job.checkpoint) if p.name not in NOT_THE_MODEL]
     folder = job.sources.imagery[0].parent.parent
     inputs = files_of(folder)
     stats = {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in (*inputs, *model)}

@@ -1,0 +1,182 @@
+"""Stages in processes of their own: outcomes, errors in one line, and death together with the parent."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from flows import process
+from flows.errors import CityBusyError, StageFailedError
+from flows.stages import STAGE_NAMES
+from pipeline.errors import PipelineError
+
+ROOT = Path(__file__).resolve().parents[2]
+STAND_IN = """
+    import sys
+
+    if "flows.process" in " ".join(sys.orig_argv):
+        import types
+
+        def run_stage(name, job, *, progress=False):
+            import os, signal, subprocess, time
+            from pipeline.errors import PipelineError
+
+            orders = job.sources.imagery[0].read_text()
+            print("first line", flush=True)
+            print("second line", file=sys.stderr, flush=True)
+            if orders == "typed":
+                raise PipelineError("a.tif: 4 bands,\\nnot 3")
+            if orders == "bug":
+                return 1 / 0
+            if orders == "network":
+                try:
+                    raise ConnectionResetError("peer went away")
+                except ConnectionResetError as error:
+                    raise PipelineError("tiles.example: cannot be read") from error
+            if orders == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if orders == "exit":
+                os._exit(3)
+            if orders == "sleep":
+                subprocess.Popen(["sleep", "300"])
+                time.sleep(300)
+            return {"stage": name, "adcode": job.adcode, "word": "城中村"}
+
+        sys.modules["pipeline.city"] = types.ModuleType("pipeline.city")
+        sys.modules["pipeline.city"].run_stage = run_stage
+"""
+
+
+@pytest.fixture
+def request_of(tmp_path, monkeypatch):
+    """Makes requests whose stage does what the word in its scene says."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(textwrap.dedent(STAND_IN))
+    path = [str(tmp_path / "path"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+
+    def make(orders):
+        from pipeline.job import job_of
+        from regions.campaign import Campaign
+        from regions.registry import find_city
+
+        scene = tmp_path / "data" / "440300" / "imagery" / "a.tif"
+        scene.parent.mkdir(parents=True)
+        scene.write_text(orders)
+        campaign = Campaign(
+            name="t", version="1.0.0", cities=["440300"], data_root=tmp_path / "data", out_root=tmp_path / "out",
+            checkpoint=tmp_path / "model",
+        )  # fmt: skip
+        job = job_of(campaign, find_city("440300"))
+        return {"kind": "stage", "stage": "graph", "job": job.model_dump(mode="json")}
+
+    return make
+
+
+def test_result_comes_back_and_lines_are_streamed(request_of):
+    lines = []
+    result = process.run_isolated(request_of("fine"), what="440300 graph", log=lines.append)
+    assert result == {"stage": "graph", "adcode": "440300", "word": "城中村"}
+    assert lines == ["first line", "second line"]
+
+
+@pytest.mark.parametrize(
+    ("orders", "message", "transient"),
+    [
+        ("typed", "a.tif: 4 bands, not 3", False),
+        ("bug", "ZeroDivisionError: division by zero", False),
+        ("network", "tiles.example: cannot be read", True),
+        ("killed", "440300 graph: killed from outside (SIGKILL): most likely out of memory", True),
+        ("exit", "440300 graph: the process ended with exit code 3 and no result; its last words: first line", False),
+    ],
+)
+def test_errors_come_back_as_one_line(request_of, orders, message, transient):
+    lines = []
+    with pytest.raises(StageFailedError) as caught:
+        process.run_isolated(request_of(orders), what="440300 graph", log=lines.append)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert caught.value.transient is transient
+    assert any("Traceback" in line for line in lines) is (orders == "bug")  # a mistake of ours, not of the user
+
+
+def test_stage_and_its_children_die_with_a_killed_parent(request_of):
+    code = (
+        "import json, sys\nfrom flows.process import run_isolated\n"
+        "run_isolated(json.loads(sys.argv[1]), what='x', log=lambda line: print(line, flush=True))\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(request_of("sleep"))], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout.readline() == "first line\n"
+    deadline = time.monotonic() + 20
+    family = []
+    while not any(p.name() == "sleep" for p in family):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        family = psutil.Process(parent.pid).children(recursive=True)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    _, left = psutil.wait_procs(family, timeout=20)
+    assert left == []
+
+
+def test_a_city_has_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "BUSY_PATIENCE_S", 0.3)
+    with (
+        process._city_lock(tmp_path / "440300"),
+        process._city_lock(tmp_path / "440100"),
+        pytest.raises(CityBusyError, match=rf"440300: process {os.getpid()} works on this city"),
+        process._city_lock(tmp_path / "440300"),
+    ):
+        pass
+    with process._city_lock(tmp_path / "440300"):
+        pass
+
+
+def test_each_stage_gets_a_gpu_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("UVMAP_HOME", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5")
+    with process._accelerator():
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5")
+        with process._accelerator():
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-5"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert process.gpu_devices() == []
+    with process._accelerator():
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (TimeoutError(), True),
+        (httpx.ConnectTimeout("slow"), True),
+        (OSError(5, "Input/output error"), True),
+        (OSError(28, "No space left on device"), False),
+        (FileNotFoundError(2, "nothing there"), False),
+        (PipelineError("wrong bands"), False),
+        (MemoryError(), False),
+    ],
+)
+def test_only_what_may_mend_itself_is_transient(error, transient):
+    assert process.is_transient(error) is transient
+    wrapped = PipelineError("read failed")
+    wrapped.__cause__ = error
+    assert process.is_transient(wrapped) is transient
+
+
+def test_stage_names_are_those_of_the_pipeline():
+    tree = ast.parse((ROOT / "pipeline" / "city.py").read_text())
+    (value,) = [n.value for n in tree.body if isinstance(n, ast.AnnAssign) and n.target.id == "STAGE_NAMES"]
+    assert ast.literal_eval(value) == STAGE_NAMES
