@@ -9,21 +9,8 @@ import pytest
 
 from models.pretraining.pairs import PairSet
 from pipeline.grid import Tiling
-from pipeline.job import CityJob
 from pipeline.open_city import open_city
 from pipeline.pairs import write_pairs
-from pipeline.sources import find_sources
-from regions.demo import generate_demo_city
-
-
-@pytest.fixture(scope="module")
-def job(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pairs")
-    city = generate_demo_city(root / "990001", seed=3, side_m=1000, adcode="990001")
-    sources = find_sources(root / "990001", "990001")
-    return CityJob(
-        adcode="990001", sources=sources, crs=city.crs, out=root / "out", work=root / "work", checkpoint=root / "none"
-    )
 
 
 def test_pairs_hold_what_the_city_shows(job, tmp_path):
