@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.console import JsonFlag, show, table
+from flows.console import JsonFlag, say, show, table
 
 
 def thresholds(
@@ -38,6 +38,8 @@ def thresholds(
 
     path = scores_path(product, read_manifest(product)["adcode"]) if product.is_dir() else product
     grid = grid_of_scores(path)
+    if districts is None:
+        say("no --districts: the whole raster is judged; keep such thresholds away from ground that is assessed")
     judged, kept = validation_areas(districts, grid=grid, role=role)
     choice = choose_thresholds(
         path,
@@ -47,7 +49,7 @@ def thresholds(
         assessment=kept,
         config=PolygonConfig(min_area_m2=min_area_m2, min_hole_m2=min(1000.0, min_area_m2), close_gap_m=close_gap_m),
     )
-    best = choice.curve.loc[choice.curve.groupby("grow")["f1"].idxmax()]
+    best = choice.best_per_grow()
     rows = best.assign(curve=["#" * round(40 * f1) for f1 in best["f1"]]).to_dict("records")
     cells = [{str(key): value for key, value in row.items()} for row in rows]
     columns = {"grow": "grow", "seed": "best seed", "precision": "precision", "recall": "recall", "f1": "F1"}

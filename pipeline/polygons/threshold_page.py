@@ -37,7 +37,7 @@ def validation_areas(districts: Path | None, *, grid: Grid, role: str) -> tuple[
 
 def write_curve_page(choice: ThresholdChoice, path: Path, *, title: str) -> None:
     """One HTML page that opens from disk: F1, precision and recall over the grow level, each at its best seed."""
-    best = choice.curve.loc[choice.curve.groupby("grow")["f1"].idxmax()]
+    best = choice.best_per_grow()
     figure = go.Figure()
     for name in ("f1", "iou", "precision", "recall"):
         figure.add_trace(

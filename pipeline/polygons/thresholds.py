@@ -48,6 +48,11 @@ class ThresholdChoice:
     pixels: int
     not_predicted_px: int
 
+    def best_per_grow(self) -> pd.DataFrame:
+        """The rows of the curve with the best seed level for each grow level, of equals the highest."""
+        ordered = self.curve.sort_values(["grow", "f1", "seed"], kind="stable")
+        return ordered.groupby("grow").tail(1).reset_index(drop=True)
+
     def apply(self, config: PolygonConfig) -> PolygonConfig:
         """The configuration with these thresholds."""
         return replace(config, grow_probability=self.grow_probability, seed_probability=self.seed_probability)

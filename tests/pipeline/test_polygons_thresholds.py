@@ -65,6 +65,8 @@ def test_the_curve_equals_the_vectoriser():
     best = choice.curve["f1"].max()
     chosen = choice.curve.query("grow == @choice.grow_probability and seed == @choice.seed_probability")
     assert chosen["f1"].iloc[0] == best
+    table = choice.best_per_grow().set_index("grow")
+    assert table.loc[choice.grow_probability, "seed"] == choice.seed_probability
     applied = choice.apply(CONFIG)
     assert (applied.grow_probability, applied.close_gap_m) == (choice.grow_probability, 8)
 
