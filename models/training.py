@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
 import time
 import warnings
@@ -29,7 +30,17 @@ from models.training_batches import BatchData
 from models.training_callbacks import Fingerprint, KeepWeights, OneBar
 from models.training_config import TrainingConfig
 
-__all__ = ["BatchData", "TrainingConfig", "TrainingError", "TrainingModule", "checked_loss", "fingerprint", "fit"]
+__all__ = [
+    "BatchData",
+    "TrainingConfig",
+    "TrainingError",
+    "TrainingModule",
+    "checked_loss",
+    "fingerprint",
+    "fit",
+    "forget_state",
+    "run_device",
+]
 
 RESUME_NAME = "resume.ckpt"
 
@@ -232,7 +243,18 @@ def fit(
             raise SystemExit(0)
     if keeper is not None and keeper.weights is not None:
         module.model.load_state_dict(keeper.weights)
-    state.unlink(missing_ok=True)
+
+
+def forget_state(out: Path) -> None:
+    """Remove the resumable state: call it when the result is written, so that a kill before that loses nothing."""
+    (out / RESUME_NAME).unlink(missing_ok=True)
+
+
+def run_device(config: TrainingConfig) -> torch.device:
+    """The device that a run of ``config`` uses in this process, for measurements before and after it."""
+    if config.accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def checked_loss(losses: Mapping[str, Tensor]) -> Tensor:

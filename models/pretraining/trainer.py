@@ -21,7 +21,16 @@ from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embedd
 from models.pretraining.augmentation import Crop, PairAugmentation, augment_pair, cropped_image
 from models.pretraining.pairs import MANIFEST_NAME, PairSet
 from models.segmentation.batches import normalised, packed_or_none
-from models.training import BatchData, TrainingConfig, TrainingModule, checked_loss, fingerprint, fit
+from models.training import (
+    BatchData,
+    TrainingConfig,
+    TrainingModule,
+    checked_loss,
+    fingerprint,
+    fit,
+    forget_state,
+    run_device,
+)
 
 KIND = "pretraining"
 CHECKPOINT_NAME = "checkpoint"
@@ -225,6 +234,7 @@ def pretrain(
         notes="An encoder to start from; it segments nothing by itself.",
     )
     written = save_checkpoint(out / CHECKPOINT_NAME, weights=model.state_dict(), config=checkpoint, card=card)
+    forget_state(out)
     return PretrainResult(
         checkpoint=out / CHECKPOINT_NAME,
         digest=written.digest,
@@ -237,14 +247,15 @@ def pretrain(
 
 def _evaluated(module: PretrainingTraining, pairs: PairSet) -> dict[str, float]:
     """Mean losses over the first `EVALUATION_TILES` pairs, in batches of 16, with fixed masks."""
-    module.eval()
+    device = run_device(module.config)
+    module.to(device).eval()
     make = PairBatches(pairs, module.model.config, None)  # type: ignore[arg-type]
     tiles = np.arange(min(EVALUATION_TILES, len(pairs)))
     total: dict[str, float] = {}
     with torch.inference_mode():
         for start in range(0, len(tiles), 16):
             part = tiles[start : start + 16]
-            batch = module.transfer_batch_to_device(make(part, np.random.default_rng(0)), module.device, 0)
+            batch = module.transfer_batch_to_device(make(part, np.random.default_rng(0)), device, 0)
             found = module.losses(batch, mask_seed=start)
             values = {
                 "loss": found.total,
@@ -254,5 +265,5 @@ def _evaluated(module: PretrainingTraining, pairs: PairSet) -> dict[str, float]:
             }
             for name, value in values.items():
                 total[name] = total.get(name, 0.0) + float(value) * len(part) / len(tiles)
-    module.train()
+    module.to("cpu").train()
     return total

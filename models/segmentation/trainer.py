@@ -28,7 +28,16 @@ from models.segmentation.encoder_start import load_encoder
 from models.segmentation.metrics import FigureKeeper
 from models.segmentation.model import GeoLinkSegmenter
 from models.segmentation.samples import IGNORE, SampleError, SampleSet, graph_arrays, share_tag_sets
-from models.training import BatchData, TrainingConfig, TrainingModule, checked_loss, fingerprint, fit
+from models.training import (
+    BatchData,
+    TrainingConfig,
+    TrainingModule,
+    checked_loss,
+    fingerprint,
+    fit,
+    forget_state,
+    run_device,
+)
 
 CALIBRATION_STRIDE_PX = 4
 """Every fourth row and column takes part in calibration: neighbours say the same, and memory stays small."""
@@ -280,6 +289,7 @@ def fit_and_save(
         config=checkpoint,
         card=replace(card, figures=figures),
     )
+    forget_state(out)
     return TrainResult(
         checkpoint=out / CHECKPOINT_NAME,
         digest=written.digest,
@@ -291,13 +301,14 @@ def fit_and_save(
 
 def _final_figures(module: SegmentationTraining, data: BatchData) -> tuple[dict[str, float], Tensor, Tensor]:
     """Figures of the final weights, and a sample of logits (n, classes) and labels (n,) for calibration."""
-    module.eval()
+    device = run_device(module.config)
+    module.to(device).eval()
     module.keeper.metrics.reset()
     stride, start = CALIBRATION_STRIDE_PX, CALIBRATION_STRIDE_PX // 2
     logits, labels = [], []
     with torch.inference_mode():
         for batch in data.val_dataloader():
-            here = module.transfer_batch_to_device(batch, module.device, 0)
+            here = module.transfer_batch_to_device(batch, device, 0)
             out = module.logits(here).float()
             module.keeper.update(out, here[1])
             logits.append(out[:, :, start::stride, start::stride].permute(0, 2, 3, 1).flatten(0, 2).cpu())

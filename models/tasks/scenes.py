@@ -33,7 +33,16 @@ from models.segmentation.batches import normalised, packed_or_none
 from models.segmentation.encoder_start import load_encoder
 from models.segmentation.samples import graph_arrays, split_graphs
 from models.segmentation.trainer import CHECKPOINT_NAME, TrainResult
-from models.training import BatchData, TrainingConfig, TrainingModule, checked_loss, fingerprint, fit
+from models.training import (
+    BatchData,
+    TrainingConfig,
+    TrainingModule,
+    checked_loss,
+    fingerprint,
+    fit,
+    forget_state,
+    run_device,
+)
 
 KIND = "classification"
 
@@ -279,13 +288,15 @@ def fine_tune_classifier(
         resume=resume,
         progress=progress,
     )
-    module.eval()
+    device = run_device(training)
+    module.to(device).eval()
     with torch.inference_mode():
         for k, batch in enumerate(data.val_dataloader()):
-            module.validation_step(module.transfer_batch_to_device(batch, module.device, 0), k)
+            module.validation_step(module.transfer_batch_to_device(batch, device, 0), k)
     figures = module.figures()
     card = ModelCard(title="Scene classification", data=(f"{len(scenes)} scenes",), licence=licence, figures=figures)
     written = save_checkpoint(out / CHECKPOINT_NAME, weights=model.state_dict(), config=checkpoint, card=card)
+    forget_state(out)
     return TrainResult(
         checkpoint=out / CHECKPOINT_NAME,
         digest=written.digest,
