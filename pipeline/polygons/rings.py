@@ -88,28 +88,33 @@ def _corners(
     Seen from both with the same direction it lies on a straight vertical edge; with opposite directions it is a
     point where two pixels touch at their corners, and counts twice.
     """
-    count = 2 * len(runs)
-    change = np.empty(count, dtype=np.int64)
+    change = np.empty(2 * len(runs), dtype=np.int64)
     change[0::2], change[1::2] = runs.starts, runs.stops
-    order = np.argsort(np.concatenate((change, change + runs.stride)), kind="stable")
-    bottom = order < count
-    source = np.where(bottom, order, order - count)
-    key = np.where(bottom, change[source], change[source] + runs.stride)
+    # a change that the row above has too, in the same direction, is on a straight edge there: no corner
+    above = np.searchsorted(change, change - runs.stride)
+    same = change[np.minimum(above, len(change) - 1)] == change - runs.stride
+    straight = np.flatnonzero(same & ((above ^ np.arange(len(change))) % 2 == 0))
+    lower, upper = np.ones(len(change), dtype=np.bool_), np.ones(len(change), dtype=np.bool_)
+    lower[straight] = False
+    upper[above[straight]] = False
+    del above, same, straight
+    # as the bottom row's the remaining changes are in order, as the top row's too: the sort merges the two
+    as_bottom, as_top = np.flatnonzero(lower), np.flatnonzero(upper)
+    key = np.concatenate((change[as_bottom], change[as_top] + runs.stride))
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    bottom = order < len(as_bottom)
+    source = np.concatenate((as_bottom, as_top))[order]
+    del order, as_bottom, as_top, lower, upper
     bottom_fg = bottom == (source % 2 == 0)
-    twin = np.flatnonzero(key[1:] == key[:-1])  # the first of two at one point: the bottom row's, as the sort is stable
-    straight = bottom_fg[twin] != bottom_fg[twin + 1]
-    diagonal = twin[~straight]
     label = labels[source >> 1]
     down = bottom.copy()
-    same = label[diagonal] == label[diagonal + 1]
-    first_up = bottom_fg[diagonal] != same
+    diagonal = np.flatnonzero(key[1:] == key[:-1])  # the first of two at one point: the bottom row's
+    first_up = bottom_fg[diagonal] != (label[diagonal] == label[diagonal + 1])
     low, high = label[diagonal], label[diagonal + 1]
     down[diagonal], down[diagonal + 1] = ~first_up, first_up
     label[diagonal], label[diagonal + 1] = np.where(first_up, high, low), np.where(first_up, low, high)
-    keep = np.ones(len(key), dtype=np.bool_)
-    keep[twin[straight]] = False
-    keep[twin[straight] + 1] = False
-    return key[keep], bottom_fg[keep], down[keep], label[keep]
+    return key, bottom_fg, down, label
 
 
 def _follow(successor: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

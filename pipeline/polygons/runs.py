@@ -46,6 +46,10 @@ class Runs:
         """Positions per row."""
         return self.width_px + 1
 
+    def select(self, keep: NDArray[np.bool_]) -> Runs:
+        """The runs where ``keep`` (R,) holds."""
+        return Runs(self.height_px, self.width_px, self.starts[keep], self.stops[keep], self.seeded[keep])
+
     def __len__(self) -> int:
         return len(self.starts)
 

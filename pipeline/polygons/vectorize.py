@@ -191,21 +191,25 @@ def _block_runs(
 
 def _trace_villages(runs: Runs, grid: Grid, config: PolygonConfig) -> tuple[NDArray[np.object_], dict[str, int]]:
     """Polygons in pixel units of the components that pass, and the counts."""
-    components, labels = label_runs(runs, connectivity=4)
-    wide_count, wide = (components, labels) if config.connectivity == 4 else label_runs(runs, connectivity=8)
-    wide_of = np.zeros(components, dtype=np.int32)
-    wide_of[labels] = wide
+    wide_count, wide = label_runs(runs, connectivity=config.connectivity)
     seeded = np.zeros(wide_count, dtype=bool)
     np.logical_or.at(seeded, wide, runs.seeded)
-    rings = trace_rings(runs, labels)
     pixel_m2 = grid.resolution_m**2
+    # nothing is traced that cannot be a village: without a seed, or too small even with all its holes filled
+    hopeful = seeded & (_box_areas_px(runs, wide, wide_count) * pixel_m2 >= config.min_area_m2)
+    runs = runs.select(hopeful[wide])
+    components, labels = label_runs(runs, connectivity=4)
+    left, wide = (components, labels) if config.connectivity == 4 else label_runs(runs, connectivity=8)
+    wide_of = np.zeros(components, dtype=np.int32)
+    wide_of[labels] = wide
+    rings = trace_rings(runs, labels)
     hole = rings.areas_px < 0
     filled = hole & (-rings.areas_px * pixel_m2 < config.min_hole_m2)
     area = np.bincount(
-        wide_of[rings.labels[~filled]], weights=rings.areas_px[~filled].astype(np.float64), minlength=wide_count
+        wide_of[rings.labels[~filled]], weights=rings.areas_px[~filled].astype(np.float64), minlength=left
     )
     large = area * pixel_m2 >= config.min_area_m2
-    keep = (seeded & large)[wide_of[rings.labels]] if components else np.zeros(0, dtype=bool)
+    keep = large[wide_of[rings.labels]]
     kept: Rings = rings.select(np.flatnonzero(keep & ~filled))
     polygons, part_labels = polygons_of_rings(kept)
     if config.connectivity == 8:
@@ -216,8 +220,8 @@ def _trace_villages(runs: Runs, grid: Grid, config: PolygonConfig) -> tuple[NDAr
     counts = {
         "components": wide_count,
         "without_seed": int(np.count_nonzero(~seeded)),
-        "too_small": int(np.count_nonzero(seeded & ~large)),
-        "holes_filled": int(np.count_nonzero(filled & keep)) if components else 0,
+        "too_small": int(np.count_nonzero(seeded)) - len(polygons),
+        "holes_filled": int(np.count_nonzero(filled & keep)),
     }
     return polygons, counts
 
@@ -233,3 +237,16 @@ def to_metres(polygons: NDArray[np.object_], grid: Grid) -> NDArray[np.object_]:
 
     result: NDArray[np.object_] = np.asarray(shapely.transform(polygons, transform), dtype=object)
     return result
+
+
+def _box_areas_px(runs: Runs, labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """int64 (count,): area of the bounding box of each component."""
+    row, col = runs.starts // runs.stride, runs.starts % runs.stride
+    last = runs.stops % runs.stride
+    top, left = np.full(count, runs.height_px), np.full(count, runs.width_px)
+    bottom, right = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    np.minimum.at(top, labels, row)
+    np.maximum.at(bottom, labels, row + 1)
+    np.minimum.at(left, labels, col)
+    np.maximum.at(right, labels, last)
+    return np.asarray((bottom - top) * (right - left), dtype=np.int64)
