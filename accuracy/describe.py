@@ -33,7 +33,7 @@ class FlagRules:
     min_points: int = 30
     min_psu: int = 3
     min_df: int = 4
-    min_effective_omissions: float = 10.0
+    min_effective_omissions: float = 25.0
     cv_caution: float = 0.15
     cv_do_not_quote: float = 0.30
 

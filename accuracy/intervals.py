@@ -26,8 +26,9 @@ def t_quantile(df: ArrayLike, level: float) -> Floats:
     """Two-sided critical value of Student's t; infinite where df < 1 (no interval), the normal where df is inf."""
     check_level(level)
     df = np.asarray(df, dtype=np.float64)
+    upper = 0.5 + level / 2
     with np.errstate(invalid="ignore"):
-        value = np.where(np.isinf(df), stats.norm.ppf(0.5 + level / 2), stats.t.ppf(0.5 + level / 2, np.maximum(df, 1)))
+        value = np.where(np.isinf(df), special.ndtri(upper), special.stdtrit(np.clip(df, 1, 1e15), upper))
     return np.asarray(np.where(df < 1, np.inf, value))
 
 

@@ -25,6 +25,7 @@ from accuracy.wall_to_wall import SCORE_NODATA, SCORE_SCALE
 
 STRATA = ("mapped", "candidate", "rest")
 NOT_PREDICTED = 3
+CACHE_MIB = 64  # GDAL's block cache; its default is 5 % of the machine's memory
 STRIP_PX = 16_000_000  # pixels of a strip, so that memory does not depend on the raster's height
 
 
@@ -56,7 +57,7 @@ class MapStrata:
         Raises:
             DrawError: It has no metric CRS or does not hold uint8 scores.
         """
-        with rasterio.open(path) as dataset:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_MIB), rasterio.open(path) as dataset:
             if dataset.crs is None or not dataset.crs.is_projected:
                 raise DrawError(f"{path} has the CRS {dataset.crs}: points are drawn on a projected grid in metres")
             if dataset.dtypes[0] != "uint8":
