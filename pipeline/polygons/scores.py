@@ -16,6 +16,7 @@ from pipeline.grid import Grid, Window
 from pipeline.polygons.config import SCORE_NODATA, PolygonError
 
 ScoreSource = Path | str | NDArray[np.uint8]
+CACHE_BYTES = 64 * 2**20
 ReadScores = Callable[[Window], NDArray[np.uint8]]
 
 
@@ -34,24 +35,32 @@ class _ScoreReader:
     def __init__(self, scores: ScoreSource, grid: Grid) -> None:
         self._grid = grid
         self._local = local()
+        # GDAL would keep every block it decoded, up to a share of the machine's memory; each is read once
+        self._env = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES)
         self._handles: list[rasterio.DatasetReader] = []
         self._array = scores if isinstance(scores, np.ndarray) else None
         self._path = None if isinstance(scores, np.ndarray) else Path(scores)
 
     def __enter__(self) -> ReadScores:
-        if self._array is not None:
-            if self._array.dtype != np.uint8 or self._array.shape != (self._grid.height_px, self._grid.width_px):
-                raise PolygonError(
-                    f"scores are {self._array.dtype} {self._array.shape}, the grid wants uint8 "
-                    f"({self._grid.height_px}, {self._grid.width_px})"
-                )
-        else:
-            self._check(self._dataset())
+        self._env.__enter__()
+        try:
+            if self._array is not None:
+                if self._array.dtype != np.uint8 or self._array.shape != (self._grid.height_px, self._grid.width_px):
+                    raise PolygonError(
+                        f"scores are {self._array.dtype} {self._array.shape}, the grid wants uint8 "
+                        f"({self._grid.height_px}, {self._grid.width_px})"
+                    )
+            else:
+                self._check(self._dataset())
+        except PolygonError:
+            self.__exit__()
+            raise
         return self.read
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.close()
+        self._env.__exit__()
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Uint8 (h, w) of a window that may reach past the grid."""
