@@ -24,8 +24,8 @@ class FlagRules:
         min_psu: Below it in some stratum that is not a certainty: ``few_psu``.
         min_df: Degrees of freedom below it: ``few_psu``.
         min_effective_omissions: Below it of Kish's effective number of omission points, n = (sum w)^2 / sum w^2:
-            ``few_omissions``, where intervals of recall, F1, IoU and area cover less than they claim
-            (measured in the coverage study).
+            ``few_omissions``, where intervals of recall, F1, IoU and area may cover less than they claim
+            (docs/accuracy.md has the study).
         cv_caution: Coefficient of variation above it: ``cv_caution``.
         cv_do_not_quote: Above it: ``cv_do_not_quote``.
     """
@@ -45,7 +45,7 @@ FLAG_TEXT = {
     "few_points": "fewer points in the denominator than recommended",
     "few_psu": "too few cities in a region for a two-stage interval",
     "few_omissions": "recall rests on too few omission points: the sample is below the recommended size and the"
-    " interval covers less than it claims",
+    " interval may cover less than it claims",
     "cv_caution": "coefficient of variation above 0.15: use with caution",
     "cv_do_not_quote": "coefficient of variation above 0.30: do not quote",
     "korn_graubard_used": "weights differ, so the count's interval does not hold: Korn-Graubard is shown",

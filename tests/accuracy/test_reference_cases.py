@@ -14,8 +14,9 @@ from accuracy.calibration import calibrate
 from accuracy.design import SamplingDesign, codes
 from accuracy.error_matrix import error_matrix, error_matrix_se, per_class_estimates, stratified_from_counts
 from accuracy.errors import LonelyUnitError
-from accuracy.estimation import estimate
+from accuracy.estimation import estimate, estimate_arrays
 from accuracy.intervals import korn_graubard, logit_t, wald_t
+from accuracy.measures import confusion_indicators
 from accuracy.sample import ReferenceSample
 from accuracy.variance import design_variance
 
@@ -107,6 +108,33 @@ def test_28_cities_equal_r_survey_whatever_the_order_and_the_names(points, surve
     if not options.get("fpc_in_cells"):
         assert whole.get("OA")["deff"] == approx(want["deff OA"][0], rel=REL)
     assert whole.get("OA")["df"] == want["degf"][0]
+
+
+def test_one_stage_with_finite_population(points, survey):
+    """The cities as the only stage: between-city term alone, as if each city were seen completely."""
+    sample = sample_of(points)
+    arrays = sample.arrays
+    complete = SampleArrays(
+        **{
+            **{k: getattr(arrays, k) for k in arrays.__dataclass_fields__},
+            "ssu_population": arrays.ssu_sampled.astype(float),
+        }
+    )
+    cells = confusion_indicators(sample.mapped, sample.reference)
+    want = expected(survey, "uv28_1stage_fpc")
+    compared = 0
+    for domain in (None, "region"):
+        values = None if domain is None else sample.codes(domain).to_numpy()
+        got = estimate_arrays(complete, cells, values, domain=domain, measures=tuple(NAMES.values()))
+        for quantity, (value, se) in want.items():
+            region, name = quantity.split(" ", 2)[1:] if quantity.startswith("region ") else (None, quantity)
+            if name in NAMES and (region is None) == (domain is None):
+                row = got.get(NAMES[name], region or "all")
+                assert row["estimate"] == approx(value, **PRINTED)
+                assert row["se"] == approx(se, rel=REL, abs=1e-12)
+                compared += 1
+    assert compared == 41
+    assert estimate_arrays(complete, cells, None).get("OA")["deff"] == approx(want["deff OA"][0], rel=REL)
 
 
 def test_single_cities_equal_r_survey(points, survey):
@@ -271,48 +299,76 @@ def test_stehman_2014(cases, name, variance):
             assert errors.loc[a, b] == approx(want["se_cell_prop"][a + b], rel=REL, abs=1e-14)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        "olofsson2013_ex1",
-        "olofsson2013_ex2",
-        "olofsson2014",
-        "stehman2014",
-    ],
-)
-def test_mapaccuracy_examples(cases, case):
-    want = pd.read_csv(cases / "e_mapaccuracy_doc_examples.csv", dtype={"class": str}, keep_default_na=False)
-    want = want[want["case"] == case]
-    if case == "stehman2014":
-        sample = stehman(pd.read_csv(cases / "c_stehman2014_units.csv"))
-        got = per_class_estimates(sample)
-    elif case == "olofsson2014":
+def from_counts(rows, sizes, classes):
+    return stratified_from_counts(rows, dict(zip(classes, sizes, strict=True)), classes=classes)
+
+
+def mapaccuracy_case(cases, name):
+    """The documented examples, built from the published counts; estimates and the matrix of area shares."""
+    first = json.loads((cases / "b_olofsson2013.json").read_text())
+    if name.startswith("stehman2014"):
+        units = pd.read_csv(cases / "c_stehman2014_units.csv").astype({"map": object, "reference": object})
+        if name != "stehman2014":  # stratum A cut in two
+            units.loc[units.index[5:10], "stratum"] = "AA"
+            units.loc[units.index[:10], "N_h"] = 20000
+        classes = list("ABCD")
+        if "map_class" in name:
+            units.loc[39, "map"] = "XX"
+            classes += ["XX"]
+        if "ref_class" in name:
+            units.loc[39, "reference"] = "YY"
+            classes += ["YY"]
+        sample = stehman(units)
+        return per_class_estimates(sample, classes=classes), error_matrix(sample, classes=classes)
+    if name == "olofsson2014":
         full = json.loads((cases / "a_olofsson2014.json").read_text())
-        names = sorted(set(want["class"][want["quantity"] == "UA"]))
-        order = list(want["class"][want["quantity"] == "UA"])
-        assert len(names) == 4
-        got = stratified_from_counts(
-            full["counts"], dict(zip(order, full["mapped_pixels"], strict=True)), classes=order
-        )
+        counts, sizes, classes = full["counts"], full["mapped_pixels"], list("1234")
+    elif name == "olofsson2013_ex2":
+        counts, sizes, classes = first["example2"]["counts"], first["example2"]["weights"], list("123")
     else:
-        full = json.loads((cases / "b_olofsson2013.json").read_text())[f"example{case[-1]}"]
-        order = list(want["class"][want["quantity"] == "UA"])
-        got = stratified_from_counts(
-            full["counts"],
-            dict(zip(order, full.get("mapped_pixels") or full["weights"], strict=True)),
-            classes=order,
-        )
+        counts, sizes, classes = first["example1"]["counts"], first["example1"]["mapped_pixels"], list("123")
+    if name == "olofsson_map_class_not_in_ref":
+        counts = [[97, 0, 3, 0], [3, 279, 18, 0], [2, 1, 95, 0], [0, 0, 2, 0]]
+        sizes, classes = [*sizes, 10], list("1234")
+    elif name != "olofsson2013_ex1" and name.startswith("olofsson_"):
+        counts = [[97, 0, 3, 0], [3, 279, 18, 0], [2, 1, 95, 2], [0, 0, 0, 0]]
+        sizes, classes = [*sizes, 0], list("1234")
+        if "empty" in name:
+            counts = [[*row, 0] for row in counts] + [[0] * 5]
+            sizes, classes = [*sizes, 0], [*classes, "9"]
+    shares = np.array(counts, dtype=float)
+    W = np.array(sizes, dtype=float) / sum(sizes)
+    shares *= (W / np.maximum(shares.sum(axis=1), 1))[:, None]
+    return from_counts(counts, sizes, classes), pd.DataFrame(shares, index=classes, columns=classes)
+
+
+MAPACCURACY = [
+    "olofsson2013_ex1", "olofsson2013_ex2", "olofsson2014", "olofsson_extra_empty_class",
+    "olofsson_map_class_not_in_ref", "olofsson_ref_class_not_in_map", "stehman2014", "stehman2014_five_strata",
+    "stehman2014_map_class_not_in_ref", "stehman2014_ref_class_not_in_map",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MAPACCURACY)
+def test_mapaccuracy_examples(cases, case):
+    table = pd.read_csv(cases / "e_mapaccuracy_doc_examples.csv", dtype=str, keep_default_na=False)
+    assert set(table["case"]) == set(MAPACCURACY)
+    want = table[table["case"] == case]
+    order = list(want["class"][want["quantity"] == "UA"])
+    rename = dict(zip(order, "1234", strict=False)) if case == "olofsson2014" else {}
+    got, shares = mapaccuracy_case(cases, case)
     got = got.set_index(["class", "measure"])
-    columns = {"OA": "estimate", "UA": "estimate", "PA": "estimate"}
-    for _, row in want.iterrows():
-        quantity, cls, value = row["quantity"], row["class"], row["value"]
+    for quantity, cls, text in want[["quantity", "class", "value"]].itertuples(index=False):
+        value = np.nan if text == "NA" else float(text)
         if quantity == "matrix":
+            row, col = (rename.get(c, c) for c in cls.split("|"))
+            if "sum" not in (row, col):
+                assert shares.loc[row, col] == approx(0 if text == "NA" else value, **PRINTED)
             continue
-        value = np.nan if value == "NA" else float(value)
-        if quantity in columns:
-            assert got.loc[(cls, quantity), "estimate"] == approx(value, rel=REL, nan_ok=True)
-        elif quantity in {"SEoa", "SEua", "SEpa"}:
-            assert got.loc[(cls, quantity[2:].upper()), "se"] == approx(value, rel=REL, nan_ok=True)
+        column = "se" if quantity.startswith("SE") else "estimate"
+        name = {"SEoa": "OA", "SEua": "UA", "SEpa": "PA", "SEa": "area"}.get(quantity, quantity)
+        mine = got.loc[(rename.get(cls, cls), name), column]
+        assert mine == approx(value, **PRINTED, nan_ok=True), (quantity, cls)
 
 
 # --- survey's own data sets ---------------------------------------------------------------------------------------
