@@ -44,14 +44,7 @@ class _ScoreReader:
     def __enter__(self) -> ReadScores:
         self._env.__enter__()
         try:
-            if self._array is not None:
-                if self._array.dtype != np.uint8 or self._array.shape != (self._grid.height_px, self._grid.width_px):
-                    raise PolygonError(
-                        f"scores are {self._array.dtype} {self._array.shape}, the grid wants uint8 "
-                        f"({self._grid.height_px}, {self._grid.width_px})"
-                    )
-            else:
-                self._check(self._dataset())
+            self._check()
         except PolygonError:
             self.__exit__()
             raise
@@ -87,8 +80,16 @@ class _ScoreReader:
             self._handles.append(handle)
         return handle
 
-    def _check(self, dataset: rasterio.DatasetReader) -> None:
+    def _check(self) -> None:
         grid = self._grid
+        if self._array is not None:
+            if self._array.dtype != np.uint8 or self._array.shape != (grid.height_px, grid.width_px):
+                raise PolygonError(
+                    f"scores are {self._array.dtype} {self._array.shape}, the grid wants uint8 "
+                    f"({grid.height_px}, {grid.width_px})"
+                )
+            return
+        dataset = self._dataset()
         if dataset.count != 1 or dataset.dtypes[0] != "uint8":
             raise PolygonError(
                 f"{self._path}: scores must be one uint8 band, found {dataset.count} x {dataset.dtypes[0]}"
