@@ -14,8 +14,8 @@ from accuracy.arrays import Bools, SampleArrays
 from accuracy.design import SamplingDesign, as_text
 from accuracy.errors import SampleTableError
 
-YES = frozenset({"1", "true", "yes", "y", "uv", "urban_village"})
-NO = frozenset({"0", "false", "no", "n", "not_uv", "non_uv", "other"})
+YES = frozenset({"1", "true", "yes", "y", "uv", "urban_village", "urban village"})
+NO = frozenset({"0", "false", "no", "n", "not_uv", "not uv", "non_uv", "non-uv", "non uv", "other"})
 UNANSWERED = frozenset({"", "?", "na", "n/a", "nan", "none", "null", "<na>", "unknown", "cannot say", "cannot_say"})
 
 
