@@ -1,11 +1,15 @@
 """What the engine costs with a model that costs next to nothing: file to score raster, in Mpx/s.
 
     python benchmarks/inference.py [--size 8192] [--runs 3] [--peers]
+    python benchmarks/inference.py --city [--side-m 2000] [--runs 3]
 
 A 1 x 1 convolution with a sigmoid scores tiles of 512 px at a stride of 384 (overlap 128), batch 8, on a tiled
 uint8 RGB GeoTIFF; reading and writing are included, imports are not. First the raster is compared, pixel by pixel,
 with a plain whole-array computation. Each timed run is a process of its own, so that its peak memory is its own.
 ``--peers`` runs the same job with those of OmniCloudMask, terratorch and geoai that are installed.
+
+``--city`` measures the engine's own share with a real model instead: a demo city, its graph, the `tiny` segmentation
+model with random weights; time spent outside the model's call, as a share of the whole.
 
 The last line is one JSON object.
 """
@@ -195,19 +199,107 @@ def run_geoai(path: Path, folder: Path) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start}
 
 
-RUNNERS = {
-    "bare read": run_read,
-    "uvmap": run_ours,
-    "omnicloudmask": run_omnicloudmask,
-    "terratorch": run_terratorch,
-    "geoai": run_geoai,
-}
+def make_city(folder: Path, side_m: int) -> None:
+    """A demo city, its features and its graph."""
+    from pipeline.graph import CityGraph  # noqa: PLC0415
+    from pipeline.imagery import grid_of_imagery  # noqa: PLC0415
+    from pipeline.vectors import read_features  # noqa: PLC0415
+    from regions.demo import generate_demo_city  # noqa: PLC0415
+
+    city = generate_demo_city(folder / "city", side_m=side_m)
+    grid = grid_of_imagery(city.imagery)
+    features = read_features([city.osm_pbf], crs=grid.crs, bounds_m=grid.bounds_m)
+    CityGraph.build(features).save(folder / "graph")
+
+
+def run_city(path: Path, folder: Path) -> dict[str, Any]:
+    """One run over the demo city with the `tiny` model; ``path`` is the folder that `make_city` filled."""
+    import torch  # noqa: PLC0415
+
+    from models.checkpoints import CheckpointConfig, TagEncoderId  # noqa: PLC0415
+    from models.geolink.text import HashedTagEncoder, tag_set_embeddings  # noqa: PLC0415
+    from models.segmentation.config import SegmentationConfig  # noqa: PLC0415
+    from models.segmentation.model import GeoLinkSegmenter  # noqa: PLC0415
+    from models.segmentation.predictor import SegmentationPredictor  # noqa: PLC0415
+    from pipeline.graph import CityGraph  # noqa: PLC0415
+    from pipeline.grid import Tiling  # noqa: PLC0415
+    from pipeline.imagery import open_imagery  # noqa: PLC0415
+    from pipeline.inference import predict_scores  # noqa: PLC0415
+
+    torch.manual_seed(SEED)
+    graph = CityGraph.load(path / "graph")
+    config = SegmentationConfig.of_size("tiny")
+    encoder = HashedTagEncoder(width=config.encoder.semantic_width)
+    model = SegmentationPredictor(
+        GeoLinkSegmenter(config),
+        CheckpointConfig(
+            kind="segmentation",
+            model=config.model_dump(mode="json"),
+            tag_encoder=TagEncoderId(name=encoder.name, digest=encoder.digest, width=encoder.width),
+        ),
+        semantics=tag_set_embeddings(graph.tag_sets, encoder),
+        device=torch.device("cpu"),
+        batch_size=8,
+    )
+    scenes = sorted((path / "city/imagery").glob("*.tif"))
+    start, cpu = time.perf_counter(), time.process_time()
+    with open_imagery(scenes) as imagery:
+        result = predict_scores(
+            imagery, model, graph, grid=imagery.grid, tiling=Tiling(model.tile_px, model.tile_px * 3 // 4),
+            out=folder / "scores.tif", work=folder / "work",
+        )  # fmt: skip
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": seconds,
+        "tiles": result.tiles,
+        "digest": result.digest,
+        "outside_model": 1 - result.seconds["model"] / seconds,
+        "phases": result.seconds,
+        "cpu_of_run_s": time.process_time() - cpu,
+    }
+
+
+def city_benchmark(side_m: int, runs: int) -> None:
+    """Share of the time that is not the model's, over a demo city; equal files first."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_city(folder, side_m)
+        reports = [in_own_process("city", folder, folder / f"run{k}") for k in range(runs)]
+        if len({r["digest"] for r in reports}) != 1:
+            raise SystemExit("runs differ: no figures")
+        shares = sorted(r["outside_model"] for r in reports)
+        print(f"{'run':>3} {'s':>7} {'tiles':>6} {'outside the model':>18}")
+        for k, r in enumerate(reports):
+            print(f"{k:3} {r['seconds']:7.1f} {r['tiles']:6} {r['outside_model']:18.1%}")
+        print(f"phases of the last run, working seconds: {reports[-1]['phases']}")
+        outside = statistics.median(shares)
+        print(
+            json.dumps(
+                {
+                    "side_m": side_m,
+                    "load": os.getloadavg()[0],
+                    "outside_model": outside,
+                    "runs": reports,
+                    "ratios": {"outside model / all": outside},
+                }
+            )
+        )
 
 
 def peak_memory_gb() -> float:
     """Peak resident memory of this process since it was started (not of the one that started it)."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024 / 1e9
+
+
+RUNNERS = {
+    "bare read": run_read,
+    "uvmap": run_ours,
+    "omnicloudmask": run_omnicloudmask,
+    "terratorch": run_terratorch,
+    "geoai": run_geoai,
+    "city": run_city,
+}
 
 
 def in_own_process(name: str, path: Path, folder: Path) -> dict[str, Any]:
@@ -228,6 +320,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=8192, help="side of the raster in px")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--peers", action="store_true", help="run the installed peers too")
+    parser.add_argument("--city", action="store_true", help="the engine's own share with the tiny model")
+    parser.add_argument("--side-m", type=int, default=2000, help="side of the demo city")
     parser.add_argument("--child", choices=sorted(RUNNERS), help=argparse.SUPPRESS)
     parser.add_argument("--raster", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -238,6 +332,9 @@ def main() -> None:
         report["peak_gb"] = peak_memory_gb()
         report["cpu_s"] = time.process_time() - cpu_before_start
         print(json.dumps(report))
+        return
+    if args.city:
+        city_benchmark(args.side_m, args.runs)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

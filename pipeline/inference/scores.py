@@ -90,7 +90,7 @@ def predict_scores(
         aoi: Where to predict, in the grid's CRS; everywhere where None.
         block_px: Side of what is read at once; memory grows with its square.
         readers: Threads that read and decode.
-        progress: Called after each block; ``work/progress.jsonl`` is written in any case.
+        progress: Called after each block; ``work/progress.jsonl`` holds the states of this run in any case.
 
     Raises:
         PipelineError: bad imagery, a model that does not fit, a full disk, or a work folder in use.
@@ -103,6 +103,7 @@ def predict_scores(
     area = AreaOfInterest(aoi, grid)
     blocks = list(plan.blocks())
     with Ledger(work) as ledger, rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
+        (work / "progress.jsonl").unlink(missing_ok=True)
         record = JsonLinesProgress(work / "progress.jsonl")
 
         def tell(state: Progress) -> None:

@@ -409,3 +409,16 @@ def test_real_map_tiles(shared):
         assert source.grid.resolution_m == pytest.approx(1.194328566955879)
     assert valid.any()
     assert 20 < pixels[:, valid].mean() < 235
+
+
+@pytest.mark.shared
+def test_real_mosaic_with_an_internal_mask(shared):
+    path = shared / "data/beijing-uv/train/mosaic_rgb_jpeg95.tif"
+    with open_imagery([path]) as source, rasterio.open(path) as dataset:
+        assert (source.grid.height_px, source.grid.width_px) == dataset.shape
+        window = Window(500, 300, 700, 900)
+        place = rasterio.windows.Window(300, 500, 900, 700)
+        pixels, valid = source.read(window)
+        np.testing.assert_array_equal(valid, dataset.dataset_mask(window=place) > 0)
+        np.testing.assert_array_equal(pixels, dataset.read(window=place) * valid)
+        assert source.stamp(window) != source.stamp(window.shifted(0, 700))
