@@ -16,6 +16,7 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
+from pipeline.attributes.equal_area import CHINA_ALBERS
 from pipeline.errors import PipelineError
 
 MIN_OVERLAP = 0.3
@@ -152,13 +153,12 @@ def diff_villages(
         One row per linked pair, new village and gone village: ``event``, ``uv_id_old``, ``uv_id_new`` (string, null
         where there is none), ``id_kept`` (boolean), ``area_old_m2``, ``area_new_m2``, ``overlap_m2``, ``iou``
         (Float64), ``geometry`` (the new outline, the old one where it is gone), in the CRS of ``new``; areas are
-        those of that CRS. Rows are in order of event, then id.
+        those of the national equal-area CRS. Rows are in order of event, then id.
     """
     _checked_ids(old)
     _checked_ids(new)
-    local = old.to_crs(new.crs)
-    a, b = local.geometry.to_numpy(), new.geometry.to_numpy()
-    matching = match_villages(gpd.GeoSeries(local.geometry), gpd.GeoSeries(new.geometry), min_overlap=min_overlap)
+    before, after = old.geometry.to_crs(CHINA_ALBERS), new.geometry.to_crs(CHINA_ALBERS)
+    matching = match_villages(before, after, min_overlap=min_overlap)
     links = matching.links
     left = np.concatenate((links["old"], np.full(len(matching.new), -1), matching.gone)).astype(np.int64)
     right = np.concatenate((links["new"], matching.new, np.full(len(matching.gone), -1))).astype(np.int64)
@@ -166,18 +166,19 @@ def diff_villages(
     event = [*links["event"], *["new"] * len(matching.new), *["gone"] * len(matching.gone)]
     id_old = [None if k < 0 else str(old["uv_id"].iloc[k]) for k in left]
     id_new = [None if k < 0 else str(new["uv_id"].iloc[k]) for k in right]
+    shown_old, shown_new = old.geometry.to_crs(new.crs).to_numpy(), new.geometry.to_numpy()
     table = gpd.GeoDataFrame(
         {
             "event": pd.Categorical(event, categories=EVENTS, ordered=True),
             "uv_id_old": pd.array(id_old, dtype="string"),
             "uv_id_new": pd.array(id_new, dtype="string"),
             "id_kept": pd.array([x is not None and x == y for x, y in zip(id_old, id_new, strict=True)], "boolean"),
-            "area_old_m2": _areas(a, left),
-            "area_new_m2": _areas(b, right),
+            "area_old_m2": _areas(before.to_numpy(), left),
+            "area_new_m2": _areas(after.to_numpy(), right),
             "overlap_m2": pd.array(np.concatenate((links["overlap_m2"], none)), dtype="Float64"),
             "iou": pd.array(np.concatenate((links["iou"], none)), dtype="Float64"),
         },
-        geometry=[b[r] if r >= 0 else a[k] for k, r in zip(left, right, strict=True)],
+        geometry=[shown_new[r] if r >= 0 else shown_old[k] for k, r in zip(left, right, strict=True)],
         crs=new.crs,
     )
     table = table.sort_values(["event", "uv_id_old", "uv_id_new"], kind="stable").reset_index(drop=True)
@@ -186,9 +187,9 @@ def diff_villages(
 
 
 def diff_figures(old: gpd.GeoDataFrame, new: gpd.GeoDataFrame, events: gpd.GeoDataFrame) -> dict[str, float | int]:
-    """Counts of events and the balance of areas (m2 in the CRS of ``new``)."""
-    a = shapely.union_all(old.to_crs(new.crs).geometry.to_numpy())
-    b = shapely.union_all(new.geometry.to_numpy())
+    """Counts of events and the balance of areas (m2 in the national equal-area CRS)."""
+    a = shapely.union_all(old.geometry.to_crs(CHINA_ALBERS).to_numpy())
+    b = shapely.union_all(new.geometry.to_crs(CHINA_ALBERS).to_numpy())
     both = shapely.area(shapely.intersection(a, b))
     counts = {name: int((events["event"] == name).sum()) for name in EVENTS}
     one_old = set(events.loc[events["event"].isin(["split", "reorganised"]), "uv_id_old"].dropna())

@@ -93,7 +93,9 @@ def diff_page(
     shown = events[events["event"] != "unchanged"].drop(columns="geometry").head(MAX_ROWS)
     rows = tuple(tuple(None if pd.isna(cell) else cell for cell in row) for row in shown.itertuples(index=False))
     tables = (
-        ReportTable("Figures", ("figure", "value"), tuple(figures.items()), "Areas in m2 of the map's CRS."),
+        ReportTable(
+            "Figures", ("figure", "value"), tuple(figures.items()), "Areas in m2, equal-area CRS of the nation."
+        ),
         ReportTable(
             "Events",
             tuple(shown.columns),

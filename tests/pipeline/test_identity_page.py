@@ -35,8 +35,8 @@ def test_command(tmp_path):
     figures = json.loads(result.stdout)
     assert (figures["unchanged"], figures["changed"], figures["new"], figures["gone"]) == (1, 1, 1, 1)
     assert figures["ids_kept"] == 2
-    assert figures["area_gained_m2"] == pytest.approx(10_000 + 2_000)
-    assert figures["area_lost_m2"] == pytest.approx(10_000)
+    assert figures["area_gained_m2"] == pytest.approx(10_000 + 2_000, rel=1e-3)
+    assert figures["area_lost_m2"] == pytest.approx(10_000, rel=1e-3)
     events = pd.read_csv(tmp_path / "diff" / "events.csv")
     assert sorted(events["event"]) == ["changed", "gone", "new", "unchanged"]
     assert events.query("event == 'gone'")["uv_id_old"].item() == old["uv_id"].iloc[2]
