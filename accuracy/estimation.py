@@ -57,6 +57,7 @@ class EstimateTable:
                 "ci_low": _plain(row["ci_low"]),
                 "ci_high": _plain(row["ci_high"]),
                 "df": _plain(row["df"]),
+                "one_sided": bool(row["one_sided"]),
                 "n_points": int(row["n_points"]),
                 "flags": list(row["flags"]),
                 **({"reason": row["reason"]} if row["reason"] else {}),

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from accuracy.arrays import Ints
+from accuracy.arrays import Bools, Ints
 from accuracy.drawing import generator, growing_draw
 from accuracy.errors import DrawError
 from accuracy.map_strata import NOT_PREDICTED, STRATA, MapStrata, StrataReader
@@ -31,7 +31,8 @@ class DrawnPoints:
 
     Attributes:
         design: GeoDataFrame in the raster's CRS: ``point_id``, ``city``, ``region``, ``map_stratum``, ``map`` (0 or 1),
-            ``M_pix``, ``m_pts``, ``draw_order``, ``pi_point`` (inclusion probability within the city), ``geometry``.
+            ``M_pix``, ``m_pts``, ``draw_order``, ``pi_point`` (inclusion probability within the city), ``row_px``,
+            ``col_px``, ``edge`` (the map's outline passes through its 3 x 3 pixels), ``geometry``.
         stratum_px: Pixels of each stratum.
         not_predicted_px: Pixels without a score: no part of the population.
     """
@@ -80,7 +81,7 @@ def draw_points(
                 )
             n = min(allocation[name], int(sizes[k]))
             picks[k] = growing_draw(int(sizes[k]), n, generator(seed, "points", city, name))
-        rows, cols = _locate(reader, per_row, picks)
+        rows, cols, edges = _locate(reader, per_row, picks)
         transform, crs = reader.dataset.transform, reader.dataset.crs
     if not picks:
         raise DrawError(f"{score_path} has no predicted pixel: nothing can be drawn")
@@ -100,6 +101,7 @@ def draw_points(
                     "pi_point": len(pick) / float(sizes[k]),
                     "row_px": rows[k],
                     "col_px": cols[k],
+                    "edge": edges[k],
                 }
             )
         )
@@ -136,22 +138,30 @@ def _rows(reader: StrataReader) -> Ints:
     return np.concatenate(parts).astype(np.int64)
 
 
-def _locate(reader: StrataReader, per_row: Ints, picks: Mapping[int, Ints]) -> tuple[dict[int, Ints], dict[int, Ints]]:
-    """Rows and columns of the picked ranks of every stratum, in the order picked."""
+def _locate(
+    reader: StrataReader, per_row: Ints, picks: Mapping[int, Ints]
+) -> tuple[dict[int, Ints], dict[int, Ints], dict[int, Bools]]:
+    """Rows, columns and whether the outline is near, of the picked ranks of every stratum in the order picked."""
     starts = {k: np.concatenate([[0], np.cumsum(per_row[:, k])]) for k in picks}
     rows = {k: (np.searchsorted(starts[k], pick, side="right") - 1).astype(np.int64) for k, pick in picks.items()}
     cols = {k: np.zeros_like(pick) for k, pick in picks.items()}
+    edges = {k: np.zeros(len(pick), dtype=bool) for k, pick in picks.items()}
+    height = int(reader.dataset.height)
     step = reader.strip_rows
     everything = np.concatenate([np.zeros(0, dtype=np.int64), *rows.values()])
     for strip in np.unique(everything // step).tolist():
         first = strip * step
-        code = reader.read(first, min(step, reader.dataset.height - first))
+        top = max(0, first - 1)
+        code = reader.read(top, min(height, first + step + 1) - top)
         for k, pick in picks.items():
             for index in np.flatnonzero(rows[k] // step == strip).tolist():
                 row = int(rows[k][index])
-                inside = np.flatnonzero(code[row - first] == k)
-                cols[k][index] = inside[pick[index] - starts[k][row]]
-    return rows, cols
+                inside = np.flatnonzero(code[row - top] == k)
+                col = int(inside[pick[index] - starts[k][row]])
+                cols[k][index] = col
+                near = code[max(0, row - top - 1) : row - top + 2, max(0, col - 1) : col + 2]
+                edges[k][index] = bool((near == 0).any() and ((near == 1) | (near == 2)).any())
+    return rows, cols, edges
 
 
 def describe_draw(drawn: DrawnPoints) -> dict[str, Any]:

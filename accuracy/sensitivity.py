@@ -28,7 +28,8 @@ def sensitivity_table(
     """The whole under other choices, one row per choice and measure.
 
     Choices: unanswered points all as the map says (best case) and all against it (worst case); points on which
-    interpreters differed (column ``disagreed``) left out; points near an outline (column ``edge``) left out; a second
+    interpreters differed (column ``disagreed``) left out; points near the map's outline (column ``edge``) left out, or
+    their errors forgiven (a tolerance of one pixel); a second
     acceptable label (column ``ref_alt``) accepted where it agrees with the map. Choices without their column are
     absent. Leaving points out changes the population, so those rows flatter and are no estimates.
 
@@ -49,6 +50,10 @@ def sensitivity_table(
     ):
         if column in table.columns and _true(table[column]).any():
             choices.append((text, partial(_without, sample, _true(table[column]))))
+    if "edge" in table.columns and _true(table["edge"]).any():
+        choices.append(
+            ("errors at the map's outline (1 px) forgiven", partial(_forgiven, sample, _true(table["edge"])))
+        )
     if "ref_alt" in table.columns and table["ref_alt"].notna().any():
         choices.append(("a second label accepted", lambda: _alternative(sample)))
     rows = []
@@ -75,6 +80,17 @@ def _filled(sample: ReferenceSample, *, agree: bool) -> ReferenceSample:
     answers[sample.responded] = sample.reference
     answers = np.where(sample.responded, answers, mapped if agree else ~mapped)
     return _yes_no(sample, mapped, answers)
+
+
+def _forgiven(sample: ReferenceSample, forgiven: np.ndarray) -> ReferenceSample:
+    mapped = replace(
+        sample, table=sample.table.assign(_r=sample.table[sample.map_column]), reference_column="_r"
+    ).mapped
+    answers = np.zeros(len(sample.table), dtype=bool)
+    answers[sample.responded] = sample.reference
+    merged = np.where(forgiven, mapped, answers).astype(object)
+    merged[~sample.responded] = None
+    return _yes_no(sample, mapped, merged)
 
 
 def _alternative(sample: ReferenceSample) -> ReferenceSample:

@@ -94,6 +94,11 @@ def test_points_lie_in_their_stratum_whatever_the_strips(tmp_path, monkeypatch, 
         rows, cols = rasterio.transform.rowcol(raster.transform, design.geometry.x, design.geometry.y)
     assert list(rows) == list(design["row_px"]) and list(cols) == list(design["col_px"])
     assert not design["point_id"].duplicated().any()
+    padded = np.pad(code, 1, constant_values=3)
+    for r, c, edge in zip(design["row_px"], design["col_px"], design["edge"], strict=True):
+        near = padded[r : r + 3, c : c + 3]
+        assert edge == ((near == 0).any() and np.isin(near, (1, 2)).any())
+    assert 0 < design["edge"].sum() < len(design)
 
 
 def test_candidates_are_middling_scores_and_the_ring_about_mapped(tmp_path):

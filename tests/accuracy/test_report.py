@@ -108,3 +108,4 @@ def test_sensitivity_brackets_and_alternatives():
         assert worst[measure] < middle[measure] < best[measure]
     assert got["a second label accepted"]["F1"] == 1
     assert np.isfinite(got["points near an outline left out"]["F1"])
+    assert middle["F1"] < got["errors at the map's outline (1 px) forgiven"]["F1"] < 1
