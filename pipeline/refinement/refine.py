@@ -17,7 +17,7 @@ from pipeline.grid import Grid, Window
 from pipeline.polygons import SCORE_NODATA, ScoreSource, score_reader
 from pipeline.polygons.runs import Runs, runs_of_mask
 from pipeline.polygons.scores import ReadScores
-from pipeline.refinement.config import RefinementConfig
+from pipeline.refinement.config import RefinementConfig, RefinementError
 from pipeline.refinement.outlines import settle_outlines
 from pipeline.refinement.prompts import Prompt, make_prompt
 from pipeline.refinement.refiner import RefinedMask, Refiner
@@ -88,6 +88,10 @@ def refine_villages(
         The villages with ``boundary`` (``model`` or the refiner's name), ``boundary_reason`` (string),
         ``boundary_agreement`` (Float64, intersection over union with the outline before) and ``boundary_quality``
         (Float64, the refiner's own estimate, null where it gives none). Polygons are valid and do not overlap.
+
+    Raises:
+        RefinementError: The imagery has fewer than three bands.
+        PolygonError: The score raster does not lie on the grid.
     """
     config = config or RefinementConfig()
     shapes = villages.geometry.to_numpy()
@@ -159,6 +163,10 @@ def _prompts_of_windows(
     images, prompts, views = [], [], []
     for window, of_window in by_window.items():
         image, valid = imagery.read(window)
+        if image.shape[0] < 3:
+            raise RefinementError(
+                f"imagery has {image.shape[0]} band(s), refinement needs red, green and blue: map with refine: none"
+            )
         scores = read(window)
         owner = ground.villages(window)
         open_ground = valid & (scores != SCORE_NODATA) & ~ground.forbidden(window)

@@ -257,6 +257,17 @@ def test_blockwise_comparison_equals_the_whole(seed, block):
         assert figures[f"boundary_iou_{metres}m"] == pytest.approx(boundary_iou(one, two, distance_px=metres))
 
 
+def test_imagery_of_one_band_is_refused():
+    villages, scores, _, refiner = setting(rectangle(40, 40, 90, 90), rectangle(40, 40, 90, 90))
+
+    class Grey:
+        def read(self, window):
+            return np.zeros((1, 64, 64), dtype=np.uint8), np.ones((64, 64), dtype=bool)
+
+    with pytest.raises(RefinementError, match=r"1 band\(s\)"):
+        refine_villages(villages, scores=scores, imagery=Grey(), grid=GRID, refiner=refiner, config=CONFIG)
+
+
 def test_choice_and_notes(tmp_path):
     refiner, note = choose_refiner("sam")
     assert refiner is None and "no weights were given" in note
