@@ -172,6 +172,7 @@ def points(
         counts[place["city"]] = describe_draw(drawn)
         parts.append(drawn.design.to_crs("EPSG:4326").assign(N_city=place["N_city"], n_city=place["n_city"]))
     design = pd.concat(parts, ignore_index=True)
+    design["pi"] = design["n_city"] / design["N_city"] * design["pi_point"]
     files = [
         write_table(design, out / "points_design.parquet"),
         write_table(blind(design, seed=seed), out / "points_to_label.gpkg"),
@@ -225,6 +226,7 @@ def blocks(
         counts[place["city"]] = {"blocks": len(drawn)}
         parts.append(drawn.to_crs("EPSG:4326").assign(N_city=place["N_city"], n_city=place["n_city"]))
     design = pd.concat(parts, ignore_index=True)
+    design["pi"] = design["n_city"] / design["N_city"] * design["m_block"] / design["M_block"]
     places_only = design[["block_id", "city", "geometry"]].sort_values("block_id", ignore_index=True)
     files = [
         write_table(design, out / "blocks_design.parquet"),

@@ -248,6 +248,8 @@ def test_points_and_blocks_of_drawn_cities(tmp_path):
     design = gpd.read_parquet(tmp_path / "s" / "points_design.parquet")
     given = gpd.read_file(tmp_path / "s" / "points_to_label.gpkg")
     assert not {"map", "map_stratum", "M_pix", "draw_order"} & set(given.columns)
+    sizes = design["N_city"] / design["n_city"] * design["M_pix"] / design["m_pts"]
+    assert (1 / design["pi"]).to_numpy() == pytest.approx(sizes.to_numpy())
     labelled = design.assign(ref=design["map"])
     labelled.to_parquet(tmp_path / "labelled.parquet")
     assert estimates(tmp_path / "labelled.parquet")["two_stage"]["North"]["UA"]["estimate"] == 1
