@@ -14,7 +14,7 @@ from rasterio.transform import from_origin
 
 from accuracy.confusion import Confusion
 from accuracy.errors import ComparisonError
-from accuracy.wall_to_wall import compare_wall_to_wall, compare_with_mask
+from accuracy.wall_to_wall import compare_wall_to_wall, compare_with_mask, pixel_area_m2
 
 TRANSFORM = from_origin(500_000, 2_500_000, 10, 10)
 
@@ -56,7 +56,14 @@ def test_cells_measures_and_uncounted_pixels_by_hand(tmp_path):
     assert row["precision"] == 16 / 20
     assert row["recall"] == 16 / 24
     assert row["F1"] == pytest.approx(2 * row["IoU"] / (1 + row["IoU"]), abs=1e-15)
-    assert row["reference_uv_m2"] == 2400
+    assert row["reference_uv_m2"] == pytest.approx(2400 / 0.9996**2, rel=1e-5)  # UTM's scale on its meridian
+    with rasterio.open(
+        tmp_path / "m.tif", "w", driver="GTiff", height=9, width=9, count=1, dtype="uint8", crs="EPSG:3857",
+        transform=from_origin(12_900_000, 4_865_942, 10, 10),
+    ):  # fmt: skip
+        pass
+    with rasterio.open(tmp_path / "m.tif") as mercator:
+        assert pixel_area_m2(mercator) == pytest.approx(100 * np.cos(np.radians(40)) ** 2, rel=0.01)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
