@@ -12,6 +12,7 @@ from pipeline.extent import CityExtent
 from pipeline.job import CityJob
 from pipeline.polygon_mask import write_polygon_mask
 from pipeline.product import polygon_paths, scores_path
+from pipeline.refinement.measures import compare_outlines
 
 MEASURES = ("iou", "f1", "precision", "recall")
 ROLE_UNSEEN = "assess"
@@ -62,9 +63,31 @@ def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 
                 "note": "Districts with role train were learnt from; their figures flatter.",
             }
         )
+    if job.polygons.refine != "none" and len(polygons):
+        tables.append(_refinement_table(job, extent, polygons, reference))
     result = {"figures": figures, "tables": tables}
     add_assessment(job, extent, result)
     return result
+
+
+def _refinement_table(
+    job: CityJob, extent: CityExtent, polygons: gpd.GeoDataFrame, reference: gpd.GeoDataFrame
+) -> dict[str, Any]:
+    """Outlines before and after refinement against the reference, over the whole grid."""
+    from pipeline.city import run_stage
+
+    before = gpd.read_parquet(Path(run_stage("polygons", job)["folder"]) / "villages.parquet")
+    figures = {
+        name: compare_outlines(found.geometry, reference.geometry, grid=extent.grid)
+        for name, found in (("before", before), ("after", polygons))
+    }
+    measures = list(figures["before"])
+    return {
+        "title": "Boundaries before and after refinement",
+        "columns": ["outlines", *measures],
+        "rows": [(name, *(values[m] for m in measures)) for name, values in figures.items()],
+        "note": "Boundary F1: share of outlines within the tolerance of each other; boundary IoU: of bands along them.",
+    }
 
 
 def _areas(job: CityJob, extent: CityExtent) -> gpd.GeoDataFrame | None:

@@ -8,11 +8,13 @@ longer fits is not used.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, Self
 
 import geopandas as gpd
+import shapely
 from tqdm import tqdm
 
 from models.checkpoints import load_config
@@ -27,7 +29,7 @@ from pipeline.imagery import open_imagery, prepare_imagery
 from pipeline.inference import Progress, ScoreResult, predict_scores
 from pipeline.job import CityJob, job_of
 from pipeline.polygons import PolygonConfig, find_villages
-from pipeline.polygons.barriers import barrier_shapes
+from pipeline.polygons.barriers import barrier_shapes, exclusion_shapes
 from pipeline.polygons.config import BarrierConfig, ExclusionConfig
 from pipeline.refinement import (
     RefinementConfig,
@@ -155,6 +157,7 @@ def polygon_stage(job: CityJob, extent: CityExtent, graph: StageResult, scores: 
             scores.folder / "scores.tif", grid=extent.grid, config=polygon_config(job), vectors=vectors
         )
         found.villages.to_parquet(folder / "villages.parquet", compression="zstd", index=False)
+        found.removed.to_parquet(folder / "removed.parquet", compression="zstd", index=False)
         return found.counts
 
     return stage_result(job.work, "polygons", inputs, build)
@@ -197,18 +200,22 @@ def refinement_stage(
                     forbidden=_forbidden(job, extent, graph),
                 )
         refined.to_parquet(folder / "villages.parquet", compression="zstd", index=False)
+        shutil.copyfile(polygons.folder / "removed.parquet", folder / "removed.parquet")
         return {**polygons.summary, "note": note, **refinement_summary(refined)}
 
     return stage_result(job.work, "refinement", inputs, build)
 
 
 def _forbidden(job: CityJob, extent: CityExtent, graph: StageResult) -> gpd.GeoSeries:
-    """Ground that a refined outline may not reach into: the barriers that cut villages."""
+    """Ground that a refined outline may not reach into: what cuts villages, and what excludes them."""
     config = polygon_config(job)
-    if config.barriers is None:
-        return gpd.GeoSeries([], crs=extent.grid.crs)
     vectors = gpd.read_parquet(graph.folder / "features.parquet")
-    return gpd.GeoSeries(barrier_shapes(vectors, config.barriers), crs=extent.grid.crs)
+    shapes: list[shapely.Geometry] = []
+    if config.barriers is not None:
+        shapes += list(barrier_shapes(vectors, config.barriers))
+    if config.exclusions is not None:
+        shapes += list(exclusion_shapes(vectors, config.exclusions).geometry)
+    return gpd.GeoSeries(shapes, crs=extent.grid.crs)
 
 
 def polygon_config(job: CityJob) -> PolygonConfig:

@@ -12,13 +12,16 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import rasterio
+import shapely
 from numpy.typing import NDArray
 
-from models.checkpoints import load_checkpoint
+from models.checkpoints import load_checkpoint, load_config
 from pipeline.areas import read_polygons
-from pipeline.attributes import Lineage, add_attributes, write_data_dictionary
-from pipeline.density_grid import density_cells
+from pipeline.attributes import Lineage, add_attributes, read_fabric, write_data_dictionary
+from pipeline.attributes.form import building_form
+from pipeline.density_grid import density_cells, write_density_raster
 from pipeline.extent import CityExtent
 from pipeline.files import replacing_folder, sha256_of, write_json
 from pipeline.grid import Window
@@ -86,7 +89,7 @@ def build_product(
         scores=scores.folder / "scores.tif",
         vectors=vectors if len(job.sources.vectors) else None,
         height_rasters=job.sources.heights,
-        calibrate=_as_they_are,
+        calibrate=_as_they_are if load_config(job.checkpoint).temperature != 1.0 else None,
     )
     with replacing_folder(job.out) as folder:
         shutil.copyfile(scores.folder / "scores.tif", scores_path(folder, job.adcode))
@@ -95,6 +98,15 @@ def build_product(
         density.to_parquet(
             folder / f"{job.adcode}_density_100m.parquet", compression="zstd", index=False, write_covering_bbox=True
         )
+        if len(density):
+            write_density_raster(density, folder / f"{job.adcode}_density_100m.tif")
+        removed = gpd.read_parquet(polygons.folder / "removed.parquet")
+        if len(removed):
+            removed.to_parquet(folder / f"{job.adcode}_removed.parquet", compression="zstd", index=False)
+        if job.sources.vectors and len(table):
+            _building_form(table, vectors, extent, job.sources.heights).to_csv(
+                folder / "building_form.csv", float_format="%.6g", lineterminator="\n"
+            )
         write_data_dictionary(folder / "data_dictionary.csv")
         figures = product_figures(table)
         _write_page(folder, job, extent, table=table, figures=figures, lineage=lineage, note=polygons.summary["note"])
@@ -115,6 +127,15 @@ def build_product(
             counts={"scores": scores.summary, "polygons": polygons.summary, "graph": graph.summary},
         )
     return _summary(job, read_manifest(job.out), reused=False)
+
+
+def _building_form(
+    table: gpd.GeoDataFrame, vectors: gpd.GeoDataFrame, extent: CityExtent, heights: Sequence[Path]
+) -> pd.DataFrame:
+    """Low-rise and high-density measures of the villages and of the built-up land outside them."""
+    area = extent.aoi if extent.aoi is not None else shapely.box(*extent.grid.bounds_m)
+    fabric = read_fabric(vectors, height_rasters=heights)
+    return building_form(table.geometry, fabric, area=area).summary
 
 
 def product_figures(table: gpd.GeoDataFrame) -> dict[str, Any]:
@@ -248,7 +269,7 @@ def overview(imagery: ImageSource) -> NDArray[np.uint8]:
 
 
 def _as_they_are(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores are calibrated already: the predictor divides logits by the checkpoint's temperature."""
+    """Scores of a model with a fitted temperature are calibrated already: the predictor divides logits by it."""
     return scores
 
 

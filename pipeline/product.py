@@ -1,8 +1,14 @@
 """The product of a city: its files, their lineage and checksums, written in one step.
 
-Files, named by adcode: `{adcode}_scores.tif` (COG), `{adcode}_uv.parquet` (GeoParquet 1.1, Hilbert order, bbox
-covering), `{adcode}_uv.gpkg`, `{adcode}_density_100m.parquet` (share of urban village per cell of the national 100 m
-grid), `{adcode}_item.json` (STAC), `manifest.json`, `data_dictionary.csv`, `report.html`.
+Files, named by adcode:
+
+- `{adcode}_scores.tif`: COG of scores;
+- `{adcode}_uv.parquet` (GeoParquet 1.1, Hilbert order, bbox covering) and `{adcode}_uv.gpkg`: the villages;
+- `{adcode}_density_100m.parquet` and `.tif`: share of urban village per cell of the national 100 m grid;
+- `{adcode}_removed.parquet`: villages removed for excluding land use, with the reason, where there are any;
+- `building_form.csv`: buildings of the villages against the built-up land outside;
+- `{adcode}_item.json` (STAC), `manifest.json`, `data_dictionary.csv`, `report.html`.
+
 Same inputs give the same bytes: nothing here reads the clock.
 """
 

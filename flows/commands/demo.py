@@ -34,7 +34,7 @@ def demo(
     from pipeline.job import CityJob
     from pipeline.sources import find_sources
     from pipeline.training import train_model
-    from regions.campaign import GridSettings
+    from regions.campaign import GridSettings, PolygonSettings
     from regions.demo import DEMO_ADCODE
     from regions.registry import find_city
 
@@ -58,6 +58,7 @@ def demo(
         campaign="demo",
         version="1.0.0",
         grid=GridSettings(stride_px=STRIDE_PX, block_px=1024),
+        polygons=PolygonSettings(refine="built-in"),
     )
     say("training on the districts with role `train`")
     trained = train_model([job], out=out / "model", max_seconds=train_seconds, seed=seed, progress=progress)
