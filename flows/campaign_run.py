@@ -26,6 +26,26 @@ from regions.errors import RegionsError
 from regions.registry import City, find_city
 
 
+def run_named(
+    campaign: str, cities: Iterable[str | int] | None, *, all_must_exist: bool = False, **given: Any
+) -> State[Any]:
+    """`run_campaign` from a flow's parameters; a mistake in them fails the run with one line.
+
+    Args:
+        campaign: Name or path of the campaign.
+        cities: Adcodes or names; None for all of the campaign.
+        all_must_exist: Whether a city without data fails the run.
+        given: What `configured` takes.
+    """
+    try:
+        settings = configured(campaign, **given)
+        selected = chosen(settings, cities)
+    except RegionsError as error:
+        get_run_logger().error("%s", one_line(error))
+        return Failed(message=one_line(error))
+    return run_campaign(settings, selected, all_must_exist=all_must_exist)
+
+
 def configured(
     campaign: str,
     *,

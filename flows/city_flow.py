@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.campaign_run import chosen, configured, run_campaign
+from flows.campaign_run import run_named
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=1)  # Any: its class is invariant in the type of its futures
 
@@ -31,7 +31,12 @@ def uv_map_city(
     Returns:
         Completed, or Failed with the reason.
     """
-    settings = configured(
-        campaign, data_root=data_root, out_root=out_root, checkpoint=checkpoint, failure_tolerance=0.0
+    return run_named(
+        campaign,
+        [city],
+        all_must_exist=True,
+        data_root=data_root,
+        out_root=out_root,
+        checkpoint=checkpoint,
+        failure_tolerance=0.0,
     )
-    return run_campaign(settings, chosen(settings, [city]), all_must_exist=True)

@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from flows.campaign_run import chosen, configured, run_campaign
+from flows.campaign_run import run_named
 from flows.stages import MAX_WIDTH
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=MAX_WIDTH)  # Any: its class is invariant in the type of its futures
@@ -37,12 +37,12 @@ def uv_map(  # noqa: PLR0917 - parameters of a deployment are given by name
     Returns:
         Completed, or Failed where more cities failed than tolerated; the message counts them.
     """
-    settings = configured(
+    return run_named(
         campaign,
+        cities,
         data_root=data_root,
         out_root=out_root,
         checkpoint=checkpoint,
         max_parallel_cities=max_parallel_cities,
         failure_tolerance=failure_tolerance,
     )
-    return run_campaign(settings, chosen(settings, cities))

@@ -174,7 +174,7 @@ def _start(
     entry.state = "running"
     try:
         request = _request(step[0], city, campaign, entry)
-    except (PipelineError, RegionsError) as error:
+    except (PipelineError, RegionsError, OSError) as error:
         entry.state, entry.reason = "failed", one_line(error)
         return 0
     future = city_stage.submit(city.adcode, step[0], request)
@@ -194,13 +194,17 @@ def _request(step: str, city: City, campaign: Campaign, entry: CityEntry) -> dic
 
 def _take(done: _Done, entry: CityEntry) -> bool:
     """Enter a finished task into the record; whether the city goes on."""
-    done.future.wait()
-    state = done.future.state
-    if state.is_completed():
-        result: dict[str, Any] = done.future.result()
-        entry.stages[done.step] = StageEntry(seconds=result["seconds"], summary=result["summary"])
-        return True
-    entry.state, entry.reason = "failed", f"{done.step}: {reason_of(state)}"
+    try:
+        done.future.wait()
+        state = done.future.state
+        if state.is_completed():
+            result: dict[str, Any] = done.future.result()
+            entry.stages[done.step] = StageEntry(seconds=result["seconds"], summary=result["summary"])
+            return True
+        reason = reason_of(state)
+    except Exception as error:  # noqa: BLE001 - Prefect could not keep account of this task: the others go on
+        reason = one_line(error)
+    entry.state, entry.reason = "failed", f"{done.step}: {reason}"
     return False
 
 

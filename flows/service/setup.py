@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import WorkerStatus
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType, WorkerStatus
 from prefect.exceptions import ObjectNotFound
 
 from flows.errors import ServiceError
@@ -126,13 +127,10 @@ def runs_in_progress(services: Services) -> list[str]:
     """Ids of the flow runs that are pending or running; none where the server is down."""
     if services.port is None or not healthy(services):
         return []
-    response = httpx.post(
-        f"{services.api_url}/flow_runs/filter",
-        json={"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}},
-        timeout=30.0,
-        trust_env=False,
-    )
-    return [run["id"] for run in response.raise_for_status().json()]
+    unfinished = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
+    with api(services) as client:
+        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=unfinished)))
+    return [str(run.id) for run in runs]
 
 
 def service_environment(services: Services) -> dict[str, str]:
@@ -148,6 +146,9 @@ def service_environment(services: Services) -> dict[str, str]:
         # leases survive a restart of the server
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true",
+        # a busy machine makes SQLite's one writer slow: wait longer before a request fails, and ask again more often
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+        "PREFECT_CLIENT_MAX_RETRIES": "10",
         "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
         "PREFECT_WORKER_QUERY_SECONDS": "5",
     }

@@ -1,0 +1,349 @@
+"""Deployments against a real local server and a real worker, started by `uvmap up` in a home of their own.
+
+Most runs use stand-ins for the stages: a scene whose content is a JSON object tells a `run_stage` put into the
+stages' processes (by a `sitecustomize` on their path) what to do. Everything else is real: server, worker, flow
+process, stage processes, limits, record. The last run maps a demo city with the real stages.
+
+It is one test on purpose: one server, whatever the number of test processes; the runs go on side by side. It works
+on a copy of the code, so that an edit while it runs does not count as one (a resumed run redoes what older code did).
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from flows.record import RunRecord, read_record
+from flows.stages import STAGE_NAMES
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+ROOT = Path(__file__).resolve().parents[2]
+STAND_IN = """
+    import sys
+
+    if "flows.process" in " ".join(sys.orig_argv):
+        import dataclasses, types
+
+        def run_stage(name, job, *, progress=False):
+            import json, os, signal, time
+            from pathlib import Path
+            from pipeline.errors import PipelineError
+
+            scene = job.sources.imagery[0]
+            try:
+                orders = json.loads(scene.read_bytes())
+            except ValueError:
+                del sys.modules["pipeline.city"]
+                import pipeline.city
+                return pipeline.city.run_stage(name, job, progress=progress)
+            job.work.mkdir(parents=True, exist_ok=True)
+            calls = job.work / "calls.txt"
+            with calls.open("a") as file:
+                file.write(name + "\\n")
+            print(f"stand-in for {name}", flush=True)
+            if orders.get("killed_once") == name and calls.read_text().split().count(name) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if orders.get("fail") == name:
+                raise PipelineError(f"{scene}: truncated; fetch it again")
+            while name in orders.get("wait", {}) and not Path(orders["wait"][name]).exists():
+                time.sleep(0.1)
+            if name == "product":
+                job.out.mkdir(parents=True, exist_ok=True)
+                (job.out / "manifest.json").write_text("{}")
+            return {"stage": name}
+
+        def plan_city(job, *, throughput):
+            return throughput
+
+        @dataclasses.dataclass
+        class Plan:
+            tiles: int = 36
+
+        for name, content in {
+            "pipeline.city": {"run_stage": run_stage},
+            "pipeline.plan": {"plan_city": plan_city, "measure_throughput": lambda *_, **__: Plan()},
+        }.items():
+            sys.modules[name] = types.ModuleType(name)
+            vars(sys.modules[name]).update(content)
+"""
+USER_PROFILES = """
+active = "mine"
+
+[profiles.mine]
+PREFECT_LOGGING_LEVEL = "DEBUG"
+"""
+
+
+@dataclass(frozen=True)
+class Station:
+    """A home with services, and a user's environment that points to them."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def command(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", *args],
+            env=self.env,
+            cwd=self.folder / "code",
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def uvmap(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.command("flows.cli", *args, check=check)
+
+    def services(self) -> dict[str, Any]:
+        services: dict[str, Any] = json.loads((self.folder / "home" / "services.json").read_text())
+        return services
+
+    @property
+    def api(self) -> str:
+        return f"http://127.0.0.1:{self.services()['port']}/api"
+
+    def deployment_run(self, name: str, **parameters: Any) -> str:
+        """What `prefect deployment run` does; returns the run's id."""
+        deployment = self.ask("GET", f"deployments/name/{name}")
+        return str(
+            self.ask("POST", f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})["id"]
+        )
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """One request; as Prefect's own clients do, again where a busy SQLite answers 503."""
+        for attempt in range(10):
+            answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=90)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1 + attempt)
+        return answer.raise_for_status().json()
+
+    def state(self, run: str) -> tuple[str, str]:
+        state = self.ask("GET", f"flow_runs/{run}")["state"]
+        return state["type"], state["message"] or ""
+
+    def finished(self, run: str) -> tuple[str, str]:
+        until(lambda: self.state(run)[0] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}, seconds=400)
+        return self.state(run)
+
+
+def until(condition: Callable[[], bool], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def station(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prefect")
+    for room in ("regions", "models", "pipeline", "accuracy", "flows"):
+        shutil.copytree(ROOT / room, folder / "code" / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "prefect.yaml", folder / "code")
+    (folder / "path").mkdir()
+    (folder / "path" / "sitecustomize.py").write_text(textwrap.dedent(STAND_IN))
+    (folder / "user").mkdir()
+    (folder / "user" / "profiles.toml").write_text(USER_PROFILES)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "UVMAP"))}
+    path = os.pathsep.join([str(folder / "path"), str(folder / "code"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = {
+        **kept,
+        "PYTHONPATH": path,
+        "UVMAP_HOME": str(folder / "home"),
+        "PREFECT_HOME": str(folder / "user"),
+        "DO_NOT_TRACK": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    station = Station(folder, env)
+    station.uvmap("up", "--cpus", "4")
+    yield station
+    station.uvmap("down", "--force", check=False)
+
+
+def put_city(root: Path, adcode: str, **orders: Any) -> None:
+    scene = root / adcode / "imagery" / "scene.tif"
+    scene.parent.mkdir(parents=True)
+    scene.write_text(json.dumps(orders))
+
+
+def places(folder: Path) -> dict[str, str]:
+    (folder / "model").mkdir(parents=True, exist_ok=True)
+    return {"data_root": str(folder / "data"), "out_root": str(folder / "out"), "checkpoint": str(folder / "model")}
+
+
+def record_of(folder: Path, run: str) -> RunRecord:
+    return read_record(folder / "out" / f"run-{run}.json")
+
+
+def calls(folder: Path, adcode: str) -> list[str]:
+    return (folder / "out" / ".work" / adcode / "calls.txt").read_text().split()
+
+
+def test_the_day_of_an_operator(station, tmp_path):
+    up_again_changes_nothing_and_other_profiles_stay(station)
+
+    runs = {name: tmp_path / name for name in ("china", "failing", "single", "nowhere", "killed")}
+    for name, folder in runs.items():
+        put_city(folder / "data", "440100", **({"killed_once": "graph"} if name == "single" else {}))
+    put_city(runs["failing"] / "data", "110000", fail="graph")
+    failing = station.deployment_run("uv-map/china", **places(runs["failing"]), cities=[110000, "Guangzhou", "天津"])
+    single = station.deployment_run("uv-map-city/regenerate", **places(runs["single"]), city=440100)
+    nowhere = station.deployment_run("uv-map-city/regenerate", **places(runs["nowhere"]), city="深圳市")
+    put_city(runs["killed"] / "data", "440300", wait={"polygons": str(tmp_path / "go")})
+    killed = station.deployment_run("uv-map/china", **places(runs["killed"]), cities=["440100", "440300"])
+
+    china_maps_what_is_there_and_names_the_missing_and_the_failed(station, runs["china"])
+    too_many_failures_fail_the_run_but_not_the_other_city(station, runs["failing"], failing)
+    assert station.finished(single) == ("COMPLETED", "1 done, 0 failed, 0 missing of 1 cities")
+    assert calls(runs["single"], "440100") == [STAGE_NAMES[0], *STAGE_NAMES]  # what was killed from outside is retried
+    kind, message = station.finished(nowhere)
+    assert kind == "FAILED"
+    assert "no data folder for 440300" in message
+    assert "\n" not in message
+    killed_run_is_resumed_without_redoing_what_is_done(station, runs["killed"], killed, tmp_path / "go")
+    demo_is_generated_and_mapped_by_the_real_stages(station, tmp_path / "demo")
+    down_stops_both_and_gives_the_profile_back(station)
+
+
+def up_again_changes_nothing_and_other_profiles_stay(station):
+    before = station.services()
+    again = json.loads(station.uvmap("up", "--json").stdout)
+    assert {k: again[k] for k in before} == before
+    assert again["cpus"] == 4
+    assert again["hint"] is None  # the user's profile points to no server, so `uvmap` was made active
+    profiles = (station.folder / "user" / "profiles.toml").read_text()
+    assert 'active = "uvmap"' in profiles
+    assert 'PREFECT_LOGGING_LEVEL = "DEBUG"' in profiles
+    listed = station.ask("POST", "deployments/filter", {})
+    assert sorted(d["name"] for d in listed) == ["china", "demo", "regenerate"]
+    server = psutil.Process(before["server"]["pid"])
+    assert {c.laddr.ip for c in server.net_connections() if c.status == "LISTEN"} == {"127.0.0.1"}
+
+
+def china_maps_what_is_there_and_names_the_missing_and_the_failed(station, folder):
+    put_city(folder / "data", "440300")
+    put_city(folder / "data", "110000", fail="scores")
+    parameters = {**places(folder), "failure_tolerance": 0.34}
+    options = [f"--param={key}={value}" for key, value in parameters.items()]
+    station.command("prefect", "deployment", "run", "uv-map/china", "--watch", *options)
+    (path,) = (folder / "out").glob("run-*.json")
+    record = read_record(path)
+    assert station.state(record.run)[0] == "COMPLETED"
+    assert record.state == "completed"
+    assert record.counts() == {"done": 2, "running": 0, "waiting": 0, "failed": 1, "missing": 339}
+    assert record.cities["110000"].reason.startswith("scores: ")
+    assert record.cities["110000"].reason.endswith("110000/imagery/scene.tif: truncated; fetch it again")
+    assert tuple(record.cities["440300"].stages) == STAGE_NAMES
+    assert "no data folder for 120000" in record.cities["120000"].reason
+    assert calls(folder, "110000") == ["graph", "scores"]  # not retried: the file would not mend itself
+    artifacts = {
+        a["key"]: a["data"] for a in station.ask("POST", "artifacts/filter", {}) if a["flow_run_id"] == record.run
+    }
+    assert "2 done, 1 failed, 339 missing of 342 cities" in artifacts["uv-map-cities"]
+    assert "120000 Tianjin 天津市" in artifacts["uv-map-cities"]
+    assert "| 440100 | 36 |" in artifacts["uv-map-plan"]
+    assert artifacts["uv-map-progress"] == 100.0
+    tasks = station.ask("POST", "task_runs/filter", {"flow_runs": {"id": {"any_": [record.run]}}})
+    assert {"110000-graph", "440100-product"} <= {t["name"] for t in tasks}
+    told = json.loads(station.uvmap("status", record.run[:8], "--json").stdout)
+    assert told["counts"]["missing"] == 339
+
+
+def too_many_failures_fail_the_run_but_not_the_other_city(station, folder, run):
+    kind, message = station.finished(run)
+    assert kind == "FAILED"
+    assert message == "1 done, 1 failed, 1 missing of 3 cities: more than the tolerated share 0.05 of 2 with data"
+    assert record_of(folder, run).cities["440100"].state == "done"
+
+
+def killed_run_is_resumed_without_redoing_what_is_done(station, folder, run, go):
+    path = folder / "out" / f"run-{run}.json"
+    until(lambda: path.exists() and "scores" in record_of(folder, run).cities["440300"].stages, seconds=200)
+    until(lambda: calls(folder, "440300")[-1] == "polygons", seconds=60)
+    refused = station.uvmap("resume", run, check=False)
+    assert refused.returncode == 1
+    assert "is being worked on by process" in refused.stderr
+    refused = station.uvmap("down", check=False)
+    assert refused.returncode == 1
+    assert run in refused.stderr
+
+    flow = psutil.Process(record_of(folder, run).owner.pid)
+    (stage,) = [c for c in flow.children(recursive=True) if "flows.process" in c.cmdline()]
+    os.kill(station.services()["worker"]["pid"], signal.SIGKILL)
+    flow.kill()
+    psutil.wait_procs([stage], timeout=20)
+    assert not stage.is_running()  # the stage does not outlive its flow
+    assert "dead (its process" in station.uvmap("status", run).stdout
+    assert station.state(run)[0] == "RUNNING"  # nobody told the server
+
+    go.touch()
+    station.uvmap("up")
+    assert "is scheduled again" in station.uvmap("resume", run[:10]).stdout
+    assert station.finished(run) == ("COMPLETED", "2 done, 0 failed, 0 missing of 2 cities")
+    assert record_of(folder, run).attempt == 2
+    assert calls(folder, "440100") == list(STAGE_NAMES)  # once each (as long as nobody edits the code meanwhile)
+    left = station.ask(
+        "POST",
+        "task_runs/filter",
+        {"flow_runs": {"id": {"any_": [run]}}, "task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}},
+    )
+    assert left == []
+    complete = station.uvmap("resume", run, check=False)
+    assert (complete.returncode, "is complete" in complete.stderr) == (1, True)
+
+
+def demo_is_generated_and_mapped_by_the_real_stages(station, folder):
+    save_random_model(folder / "model")
+    options = [f"--param={key}={value}" for key, value in places(folder).items()]
+    station.command("prefect", "deployment", "run", "uv-map/demo", "--watch", "--param=cities=[990101]", *options)
+    (path,) = (folder / "out").glob("run-*.json")
+    record = read_record(path)
+    assert record.counts()["done"] == 1, record.cities["990101"].reason
+    assert tuple(record.cities["990101"].stages) == ("demo-data", *STAGE_NAMES)
+    product = folder / "out" / "990101"
+    assert (product / "manifest.json").exists()
+    assert list(product.glob("*.parquet"))
+    assert list(product.glob("*.tif"))
+
+
+def down_stops_both_and_gives_the_profile_back(station):
+    before = station.services()
+    station.uvmap("down")
+    for name in ("server", "worker"):
+        assert not psutil.pid_exists(before[name]["pid"])
+    assert 'active = "mine"' in (station.folder / "user" / "profiles.toml").read_text()
+    assert "stopped" in station.uvmap("status").stdout
+    station.uvmap("down")  # again: nothing to do is no error
+
+
+def save_random_model(path: Path) -> None:
+    import torch
+
+    from models.checkpoints import CheckpointConfig, ModelCard, save_checkpoint
+    from models.segmentation.config import SegmentationConfig
+    from models.segmentation.model import GeoLinkSegmenter
+
+    torch.manual_seed(0)
+    config = SegmentationConfig.of_size("tiny")
+    save_checkpoint(
+        path,
+        weights=GeoLinkSegmenter(config).state_dict(),
+        config=CheckpointConfig(kind="segmentation", model=config.model_dump(mode="json"), resolution_m=1.0),
+        card=ModelCard(title="Random weights for a test of the wiring"),
+    )
