@@ -1,6 +1,6 @@
 """What pretraining is worth on the demo city: fine-tuning with few labels, from a pretrained encoder and from scratch.
 
-Run ``python benchmarks/pretraining_gain.py [--work out/pretraining_gain] [--labels 8] [--steps 60] [--seeds 3]``.
+Run ``python benchmarks/pretraining_gain.py [--work out/pretraining_gain] [--labels 24] [--steps 100] [--seeds 3]``.
 The demo city is made (or taken from ``--data``), its training districts are cut into tiles with their tile graphs.
 An encoder is pretrained on all of these tiles without their labels. Then, per seed, a few labelled tiles are drawn
 (half of them with a fifth or more of urban village) and the same segmentation model is trained on them twice, with
@@ -32,6 +32,8 @@ from pipeline.training import labelled_tiles
 from regions.campaign import GridSettings
 from regions.demo import DEMO_ADCODE, generate_demo_city
 from regions.registry import find_city
+
+BATCH = 8
 
 
 def samples_of(data: Path, work: Path) -> tuple[SampleSet, SampleSet]:
@@ -67,12 +69,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("out/pretraining_gain"))
     parser.add_argument("--data", type=Path, help="folder of a demo city; None makes one")
-    parser.add_argument("--labels", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--pretrained", type=Path, help="checkpoint of an earlier run; None pretrains")
+    parser.add_argument("--labels", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of both arms")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12, help="of pretraining")
+    parser.add_argument("--epochs", type=int, default=20, help="of pretraining")
     parser.add_argument("--contrastive", type=float, default=0.01)
     parser.add_argument("--consistency", type=float, default=0.01)
+    parser.add_argument("--image-only", action="store_true", help="fine-tune and measure without the map")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -85,26 +90,32 @@ def main() -> None:
     if not (pairs / MANIFEST_NAME).exists():
         with PairWriter(pairs, source="demo city, training districts, no labels") as writer:
             writer.add(train.images, train.graphs, train.tag_sets)
-    found = pretrain(
-        PairSet(pairs, cached_shards=16),
-        encoder,
-        out=args.work / "pretrained",
-        training=TrainingConfig(
-            batch_size=16, epochs=args.epochs, learning_rate=2e-3, warmup=0.1, final_share=0.0, accelerator="cpu"
-        ),
-        weights=LossWeights(contrastive=args.contrastive, consistency=args.consistency),
-    )
-    print("pretraining:", {k: f"{found.before[k]:.3f} -> {found.after[k]:.3f}" for k in found.before})
+    start, losses = args.pretrained, {}
+    if start is None:
+        found = pretrain(
+            PairSet(pairs, cached_shards=16),
+            encoder,
+            out=args.work / "pretrained",
+            training=TrainingConfig(
+                batch_size=16, epochs=args.epochs, learning_rate=2e-3, warmup=0.1, final_share=0.0, accelerator="cpu"
+            ),
+            weights=LossWeights(contrastive=args.contrastive, consistency=args.consistency),
+        )
+        start, losses = found.checkpoint, {"before": found.before, "after": found.after, "steps": found.steps}
+        print("pretraining:", {k: f"{found.before[k]:.3f} -> {found.after[k]:.3f}" for k in found.before})
     # the detail stem is not pretrained: without it, what is learnt before is what the decoder sees
     config = SegmentationConfig.of_size("tiny", encoder=encoder, detail_channels=0)
+    epochs = max(1, round(args.steps * BATCH / args.labels))
     training = TrainingConfig(
-        batch_size=args.labels, epochs=args.steps, learning_rate=2e-3, validate_every=args.steps, accelerator="cpu"
+        batch_size=BATCH, epochs=epochs, learning_rate=args.rate, validate_every=epochs, accelerator="cpu"
     )
+    if args.image_only:
+        train, validation = train.without_map(), validation.without_map()
     rows = []
     for seed in range(args.seeds):
         labelled = few(train, args.labels, seed)
         iou = {}
-        for arm, start in (("scratch", None), ("pretrained", found.checkpoint)):
+        for arm, encoder_start in (("scratch", None), ("pretrained", start)):
             result = train_segmenter(
                 labelled,
                 validation,
@@ -112,7 +123,7 @@ def main() -> None:
                 out=args.work / f"{arm}-{seed}",
                 training=training,
                 augmentation=AugmentationConfig(),
-                pretrained=start,
+                pretrained=encoder_start,
                 seed=seed,
                 resume=False,
             )
@@ -125,9 +136,14 @@ def main() -> None:
     print(f"{'seed':>6s} {'scratch':>9s} {'pretrained':>11s} {'gain':>7s}")
     for seed, (row, gain) in enumerate(zip(rows, gains, strict=True)):
         print(f"{seed:6d} {row['scratch']:9.3f} {row['pretrained']:11.3f} {gain:7.3f}")
-    facts = {"labels": args.labels, "steps": args.steps, "pretraining_steps": found.steps}
-    losses = {"before": found.before, "after": found.after}
-    print(json.dumps({**facts, "iou": rows, "gains": gains, "mean_gain": float(np.mean(gains)), "losses": losses}))
+    facts = {
+        "labels": args.labels,
+        "image_only": args.image_only,
+        "steps": args.steps,
+        "rate": args.rate,
+        "pretraining": losses,
+    }
+    print(json.dumps({**facts, "iou": rows, "gains": gains, "mean_gain": float(np.mean(gains))}))
 
 
 if __name__ == "__main__":
