@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
     from pipeline.vectors import Features
 
-PART = 50_000
+PART = 25_000
 """Features measured at a time: bounds the memory of the build."""
 
-RANGE = 50_000
+RANGE = 25_000
 """Features whose relations are sought at a time, likewise."""
 
 

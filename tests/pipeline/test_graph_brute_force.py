@@ -155,6 +155,27 @@ def test_relations_and_neighbours_equal_pairwise_reference(geometry):
         assert value[2] == pytest.approx(np.log1p(wanted[key][2]) / 10, abs=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=8, max_size=24), st.booleans(), st.data())
+def test_neighbours_on_a_lattice_full_of_equal_distances(cells, points, data):
+    """Ties everywhere: at the last candidate, at the last neighbour, and between coincident points."""
+    if points:
+        geometry = [shapely.Point(20 * x, 20 * y) for x, y in cells]
+        geometry += [geometry[0]] * data.draw(st.integers(0, 6))
+    else:
+        side = data.draw(st.sampled_from([8.0, 12.0, 20.0]))
+        geometry = [shapely.box(20 * x, 20 * y, 20 * x + side, 20 * y + side) for x, y in cells]
+    graph = CityGraph.build(table_of(geometry))
+    number = number_of(graph, graph.nodes.tag_set)
+    rank = {k: r for r, k in enumerate(number)}
+    owner = np.repeat(np.arange(len(number)), np.diff(graph.pairs.start))
+    near = graph.pairs.code == 0
+    got = {
+        frozenset((number[a], number[b])) for a, b in zip(owner[near], graph.pairs.other[near].tolist(), strict=True)
+    }
+    assert got == near_by_hand(geometry, rank)
+
+
 @settings(max_examples=120, deadline=None)
 @given(LAYERS, st.lists(PLACE, min_size=1, max_size=4))
 def test_tiles_see_what_intersects_them(geometry, corners):
