@@ -5,7 +5,8 @@ The demo city is made (or taken from ``--data``), its training districts are cut
 An encoder is pretrained on all of these tiles without their labels. Then, per seed, a few labelled tiles are drawn
 (half of them with a fifth or more of urban village) and the same segmentation model is trained on them twice, with
 equal steps, order and augmentation: once from random weights, once from the pretrained encoder. Both are measured on
-the validation district, which neither saw. It is checked that both arms train one model.
+the validation district, which neither saw. Before that, linear probes of frozen encodings compare the two encoders
+without changing them. It is checked that both arms train one model.
 Prints a table and, as its last line, one JSON object; ``gains`` are differences of IoU per seed.
 """
 
@@ -16,15 +17,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.checkpoints import load_checkpoint
+from models.checkpoints import ModelCard, load_checkpoint, save_checkpoint
 from models.geolink.config import GeoLinkConfig
-from models.geolink.pretraining import LossWeights
+from models.geolink.pretraining import GeoLinkPretraining, LossWeights
 from models.pretraining.pairs import MANIFEST_NAME, PairSet, PairWriter
 from models.pretraining.trainer import pretrain
 from models.segmentation.augmentation import AugmentationConfig
 from models.segmentation.config import SegmentationConfig
+from models.segmentation.encoder_start import encoder_config_of
 from models.segmentation.samples import SampleSet
 from models.segmentation.trainer import train_segmenter
+from models.tasks.encodings import encode_tiles, pooled
+from models.tasks.scenes import linear_probe, scene_figures
 from models.training import TrainingConfig
 from pipeline.job import CityJob
 from pipeline.sources import find_sources
@@ -65,6 +69,36 @@ def few(samples: SampleSet, count: int, seed: int) -> SampleSet:
     return samples.select(np.sort(np.concatenate(chosen)))
 
 
+def probe(train: SampleSet, validation: SampleSet, checkpoint: Path, work: Path, *, labels: int) -> dict[str, float]:
+    """Mean F1 of linear probes on frozen encodings of tiles, over ten draws of labelled tiles, per start and input.
+
+    The class of a tile is whether a fifth of it is urban village; tiles between that and a hundredth are left out.
+    """
+    read = load_checkpoint(checkpoint)
+    torch.manual_seed(0)
+    untrained = GeoLinkPretraining(encoder_config_of(checkpoint)).state_dict()
+    save_checkpoint(work / "random", weights=untrained, config=read.config, card=ModelCard(title="random weights"))
+    share = [(s.labels == 1).mean((1, 2)) for s in (train, validation)]
+    clear = [(x >= 0.2) | (x < 0.01) for x in share]
+    truth = [(x[k] >= 0.2).astype(np.int64) for x, k in zip(share, clear, strict=True)]
+    figures = {}
+    for arm, folder in (("random", work / "random"), ("pretrained", checkpoint)):
+        for given in ("image", "image and map"):
+            x, y = (
+                pooled(encode_tiles(folder, s.images, s.graphs if given != "image" else None, s.tag_sets))[k]
+                for s, k in zip((train, validation), clear, strict=True)
+            )
+            found = []
+            for seed in range(10):
+                rng = np.random.default_rng(seed)
+                some = [rng.choice(np.flatnonzero(truth[0] == c), labels // 2, replace=False) for c in (1, 0)]
+                rows = np.concatenate(some)
+                guess = linear_probe(x[rows], truth[0][rows], y, penalty=0.1)
+                found.append(scene_figures(guess, truth[1], classes=2)["f1"])
+            figures[f"{arm}, {given}"] = float(np.mean(found))
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("out/pretraining_gain"))
@@ -103,6 +137,9 @@ def main() -> None:
         )
         start, losses = found.checkpoint, {"before": found.before, "after": found.after, "steps": found.steps}
         print("pretraining:", {k: f"{found.before[k]:.3f} -> {found.after[k]:.3f}" for k in found.before})
+    probes = probe(train, validation, start, args.work, labels=args.labels)
+    for name, f1 in probes.items():
+        print(f"linear probe of frozen encodings, {name:26s} F1 {f1:.3f}", flush=True)
     # the detail stem is not pretrained: without it, what is learnt before is what the decoder sees
     config = SegmentationConfig.of_size("tiny", encoder=encoder, detail_channels=0)
     epochs = max(1, round(args.steps * BATCH / args.labels))
@@ -130,6 +167,9 @@ def main() -> None:
             iou[arm] = result.figures["iou"]
         rows.append(iou)
         print(seed, iou, flush=True)
+    if not rows:
+        print(json.dumps({"labels": args.labels, "probe_f1": probes}))
+        return
     shapes = [load_checkpoint(args.work / f"{arm}-0" / "checkpoint").config.model for arm in ("scratch", "pretrained")]
     assert shapes[0] == shapes[1], "both arms must train one model"
     gains = [row["pretrained"] - row["scratch"] for row in rows]
