@@ -5,6 +5,7 @@ from typing import Any
 
 import geopandas as gpd
 
+from accuracy.reliability import score_reliability
 from accuracy.wall_to_wall import AreaComparison, compare_wall_to_wall
 from pipeline.areas import read_polygons
 from pipeline.city_product import add_assessment
@@ -65,7 +66,9 @@ def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 
         )
     if job.polygons.refine != "none" and len(polygons):
         tables.append(_refinement_table(job, extent, polygons, reference))
-    result = {"figures": figures, "tables": tables}
+    reliability = score_reliability(scores, reference, areas=_groups(areas)[0][1])
+    figures["expected_calibration_error"] = reliability.expected_calibration_error()
+    result = {"figures": figures, "tables": tables, "reliability": reliability.bins()}
     add_assessment(job, extent, result)
     return result
 

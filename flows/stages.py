@@ -24,13 +24,11 @@ from flows.errors import StageFailedError
 from flows.process import MODEL_STAGES, is_transient, one_line, run_isolated, stop_all
 from flows.record import CityEntry, RunRecord, StageEntry, Stopwatch, fingerprint_of
 from pipeline.errors import PipelineError
-from pipeline.job import job_of
+from pipeline.job import STAGE_NAMES, job_of
 from regions.campaign import Campaign
 from regions.errors import RegionsError
 from regions.registry import DEMO_PREFIX, City
 
-STAGE_NAMES = ("graph", "scores", "polygons", "refinement", "product")
-"""Those of `pipeline.city`, repeated because that module imports torch; a test holds them equal."""
 GPU_LIMIT = "uvmap-gpu"
 CPU_LIMIT = "uvmap-cpu"
 MAX_WIDTH = 16

@@ -23,11 +23,11 @@ from pipeline.city_product import build_product
 from pipeline.errors import PipelineError
 from pipeline.extent import CityExtent, city_extent
 from pipeline.files import sha256_of
-from pipeline.graph import CityGraph
+from pipeline.graph import CityGraph, graph_key
 from pipeline.grid import Tiling
 from pipeline.imagery import open_imagery, prepare_imagery
 from pipeline.inference import Progress, ScoreResult, predict_scores
-from pipeline.job import CityJob, job_of
+from pipeline.job import STAGE_NAMES, CityJob, job_of
 from pipeline.polygons import PolygonConfig, find_villages
 from pipeline.polygons.barriers import barrier_shapes, exclusion_shapes
 from pipeline.polygons.config import BarrierConfig, ExclusionConfig
@@ -43,7 +43,6 @@ from pipeline.vectors import read_features
 
 __all__ = ["STAGE_NAMES", "CityJob", "UnknownStageError", "job_of", "map_city", "run_stage"]
 
-STAGE_NAMES: tuple[str, ...] = ("graph", "scores", "polygons", "refinement", "product")
 GRAPH_VERSION = 1
 POLYGONS_VERSION = 1
 REFINEMENT_VERSION = 1
@@ -98,6 +97,7 @@ def graph_stage(job: CityJob, extent: CityExtent) -> StageResult:
     reach = extent.grid.window_bounds_m(extent.grid.window.padded(tiling_px))
     inputs = {
         "version": GRAPH_VERSION,
+        "graph": graph_key(""),
         "vectors": [sha256_of(p) for p in sources.vectors],
         "crs": extent.grid.crs,
         "bounds_m": reach,
@@ -109,7 +109,7 @@ def graph_stage(job: CityJob, extent: CityExtent) -> StageResult:
             sources.vectors, crs=extent.grid.crs, bounds_m=reach, default_tags=sources.notes.default_tags or None
         )
         features.table.to_parquet(folder / "features.parquet", compression="zstd", index=False)
-        CityGraph.build(features).save(folder / "graph")
+        CityGraph.build(folder / "features.parquet", folder=folder / "graph")
         return {"features": len(features.table), "counts": features.counts}
 
     return stage_result(job.work, "graph", inputs, build)

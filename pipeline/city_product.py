@@ -39,7 +39,7 @@ from pipeline.product import (
     write_report,
     write_stac_item,
 )
-from pipeline.report import MAX_SIDE_PX, ReportTable
+from pipeline.report import MAX_SIDE_PX, ReportChart, ReportTable, reliability_figure
 from pipeline.stage_store import StageResult
 
 PRODUCT_VERSION = 1
@@ -201,6 +201,15 @@ def write_city_report(
     if assessment is not None:
         tables = [*(ReportTable(t["title"], tuple(t["columns"]), tuple(map(tuple, t["rows"])), t["note"])
                     for t in assessment["tables"]), *tables]  # fmt: skip
+    charts = []
+    if assessment is not None and assessment.get("reliability"):
+        charts.append(
+            ReportChart(
+                "Reliability of the scores",
+                reliability_figure(assessment["reliability"]),
+                "On the dotted line a score is the share of such pixels that are urban village.",
+            )
+        )
     notes = [
         f"Scores are probabilities (0 to 1); grey: not predicted. Model {model_version}; release {job.version}.",
         refinement_note,
@@ -214,6 +223,7 @@ def write_city_report(
         image=image,
         outlines=outlines,
         tables=tables,
+        charts=charts,
         notes=notes,
     )
 
@@ -224,7 +234,8 @@ def add_assessment(job: CityJob, extent: CityExtent, assessment: dict[str, Any])
     Args:
         job: The city, mapped before.
         extent: Its extent.
-        assessment: ``figures`` (flat, JSON-able) and ``tables`` (title, columns, rows, note).
+        assessment: ``figures`` (flat, JSON-able), ``tables`` (title, columns, rows, note) and, where there are scores,
+            ``reliability`` (bins).
     """
     manifest = read_manifest(job.out)
     table = gpd.read_parquet(polygon_paths(job.out, job.adcode)[0])

@@ -10,6 +10,9 @@ from pipeline.sources import CitySources, find_sources
 from regions.campaign import Campaign, GridSettings, PolygonSettings
 from regions.registry import City, find_city
 
+STAGE_NAMES: tuple[str, ...] = ("graph", "scores", "polygons", "refinement", "product")
+"""The stages of a city, in order; `pipeline.city` runs them."""
+
 
 class CityJob(BaseModel):
     """Everything that a city's product depends on, as values and paths; survives a round trip through JSON.

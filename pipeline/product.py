@@ -37,7 +37,7 @@ from pystac.extensions.projection import ProjectionExtension
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json
 from pipeline.grid import Grid
-from pipeline.report import MAX_SIDE_PX, MapLayers, ReportTable, render_report
+from pipeline.report import MAX_SIDE_PX, MapLayers, ReportChart, ReportTable, render_report
 
 SCHEMA_VERSION = "1.0.0"
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "rasterio", "pyogrio", "shapely", "geopandas", "osmium")
@@ -178,12 +178,13 @@ def write_report(
     image: NDArray[np.uint8] | None,
     outlines: Sequence[tuple[str, gpd.GeoDataFrame, str]],
     tables: Sequence[ReportTable],
-    notes: Sequence[str],
+    charts: Sequence[ReportChart] = (),
+    notes: Sequence[str] = (),
 ) -> Path:
     """Write `report.html` from the product's own files and an overview of the imagery."""
     layers = MapLayers(grid, image, score_overview(scores_path(folder, adcode)), outlines)
     target = folder / "report.html"
-    text = render_report(title=title, subtitle=subtitle, layers=layers, tables=tables, notes=notes)
+    text = render_report(title=title, subtitle=subtitle, layers=layers, tables=tables, charts=charts, notes=notes)
     target.write_text(text, encoding="utf-8")
     return target
 

@@ -50,8 +50,23 @@ class MapLayers:
     outlines: Sequence[tuple[str, gpd.GeoDataFrame, str]] = field(default_factory=tuple)
 
 
+@dataclass(frozen=True)
+class ReportChart:
+    """A chart of the report: a heading, the figure, and what it shows."""
+
+    title: str
+    figure: go.Figure
+    note: str = ""
+
+
 def render_report(
-    *, title: str, subtitle: str, layers: MapLayers, tables: Sequence[ReportTable], notes: Sequence[str] = ()
+    *,
+    title: str,
+    subtitle: str,
+    layers: MapLayers,
+    tables: Sequence[ReportTable],
+    charts: Sequence[ReportChart] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """The page as HTML text, plotly's script inlined once."""
     chart = map_figure(layers).to_html(
@@ -65,7 +80,35 @@ def render_report(
         {"title": t.title, "columns": t.columns, "rows": [[_text(c) for c in row] for row in t.rows], "note": t.note}
         for t in tables
     ]
-    return template.render(title=title, subtitle=subtitle, chart=chart, tables=cells, notes=list(notes))
+    drawn = [
+        {
+            "title": c.title,
+            "note": c.note,
+            "html": c.figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"uvmap-chart-{k}"),
+        }
+        for k, c in enumerate(charts)
+    ]
+    return template.render(title=title, subtitle=subtitle, chart=chart, tables=cells, charts=drawn, notes=list(notes))
+
+
+def reliability_figure(bins: Sequence[dict[str, Any]]) -> go.Figure:
+    """Observed share of urban village against the score, by bins (``score_mean``, ``observed``, ``pixels``)."""
+    known = [b for b in bins if b["pixels"]]
+    figure = go.Figure()
+    figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", name="calibrated", line={"dash": "dot"}))
+    figure.add_trace(
+        go.Scatter(
+            x=[b["score_mean"] for b in known],
+            y=[b["observed"] for b in known],
+            text=[f"{b['pixels']} pixels" for b in known],
+            mode="lines+markers",
+            name="scores",
+        )
+    )
+    figure.update_xaxes(range=[0, 1], title="score")
+    figure.update_yaxes(range=[0, 1], title="observed share of urban village")
+    figure.update_layout(width=560, height=420, margin={"l": 60, "r": 10, "t": 20, "b": 50})
+    return figure
 
 
 def map_figure(layers: MapLayers) -> go.Figure:
@@ -185,5 +228,6 @@ _PAGE = """<!doctype html>
 {% for row in t.rows %}<tr>{% for c in row %}<td>{{ c }}</td>{% endfor %}</tr>{% endfor %}
 </table><p class="note">{{ t.note }}</p>
 {% endfor %}
+{% for c in charts %}<h2>{{ c.title }}</h2>{{ c.html | safe }}<p class="note">{{ c.note }}</p>{% endfor %}
 </body></html>
 """

@@ -1,6 +1,5 @@
 """Stages in processes of their own: outcomes, errors in one line, and death together with the parent."""
 
-import ast
 import json
 import os
 import subprocess
@@ -15,7 +14,6 @@ import pytest
 
 from flows import process
 from flows.errors import CityBusyError, StageFailedError
-from flows.stages import STAGE_NAMES
 from pipeline.errors import PipelineError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,9 +172,3 @@ def test_only_what_may_mend_itself_is_transient(error, transient):
     wrapped = PipelineError("read failed")
     wrapped.__cause__ = error
     assert process.is_transient(wrapped) is transient
-
-
-def test_stage_names_are_those_of_the_pipeline():
-    tree = ast.parse((ROOT / "pipeline" / "city.py").read_text())
-    (value,) = [n.value for n in tree.body if isinstance(n, ast.AnnAssign) and n.target.id == "STAGE_NAMES"]
-    assert ast.literal_eval(value) == STAGE_NAMES

@@ -1,0 +1,54 @@
+"""Reliability against a direct computation on the whole array."""
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+
+from accuracy.errors import ComparisonError
+from accuracy.reliability import Reliability, score_reliability
+
+
+def write(path, values, dtype="uint8"):
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype=dtype, count=1, height=values.shape[0], width=values.shape[1],
+        crs="EPSG:32649", transform=rasterio.Affine(1, 0, 500_000, 0, -1, 2_500_000), nodata=255, tiled=True,
+        blockxsize=64, blockysize=64,
+    ) as sink:  # fmt: skip
+        sink.write(values.astype(dtype), 1)
+
+
+def test_counts_are_those_of_the_whole_array(tmp_path):
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 256, (150, 200))
+    values[(values > 250) & (values < 255)] = 250
+    write(tmp_path / "s.tif", values)
+    village = shapely.box(500_020, 2_499_900, 500_090, 2_499_970)
+    area = shapely.box(500_000, 2_499_880, 500_150, 2_500_000)
+    frame = gpd.GeoDataFrame(geometry=[village], crs="EPSG:32649")
+    areas = gpd.GeoDataFrame(geometry=[area], crs="EPSG:32649")
+    found = score_reliability(tmp_path / "s.tif", frame.to_crs("EPSG:4326").to_crs("EPSG:32649"), areas=areas)
+    truth = np.zeros(values.shape, bool)
+    truth[30:100, 20:90] = True
+    known = (values != 255) & (np.arange(150)[:, None] < 120) & (np.arange(200) < 150)
+    np.testing.assert_array_equal(found.pixels, np.bincount(values[known], minlength=251)[:251])
+    np.testing.assert_array_equal(found.positives, np.bincount(values[known & truth], minlength=251)[:251])
+
+
+def test_calibrated_scores_have_no_error_and_wrong_ones_do():
+    pixels = np.full(251, 1000, np.int64)
+    exact = Reliability(pixels=pixels, positives=np.arange(251) * 4)
+    assert exact.expected_calibration_error() == pytest.approx(0, abs=1e-12)
+    never = Reliability(pixels=pixels, positives=np.zeros(251, np.int64))
+    assert never.expected_calibration_error() == pytest.approx(0.5)
+    assert sum(b["pixels"] for b in exact.bins()) == 251_000
+    blank = Reliability(pixels=np.zeros(251, np.int64), positives=np.zeros(251, np.int64))
+    assert blank.expected_calibration_error() is None
+    assert blank.bins()[0]["observed"] is None
+
+
+def test_other_rasters_are_refused(tmp_path):
+    write(tmp_path / "f.tif", np.zeros((70, 70)), dtype="float32")
+    with pytest.raises(ComparisonError, match="float32"):
+        score_reliability(tmp_path / "f.tif", gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32649"))
