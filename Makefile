@@ -27,10 +27,10 @@ demo: setup  ## build, train on, map and assess the demo city (about 6 minutes o
 	@$(BIN)/uvmap demo
 
 test: setup  ## all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q
 
 test-fast: setup  ## all tests but the slow ones
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not slow"
 
 check: lint types contracts  ## lint, types, import contracts
 

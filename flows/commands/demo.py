@@ -20,6 +20,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, model and product.")] = Path("out/demo"),
     side_m: Annotated[int, typer.Option(min=1000, max=50_000, help="Side of the city in metres.")] = 4000,
     seed: Annotated[int, typer.Option(help="Seed of the city and of training.")] = 1,
+    epochs: Annotated[int, typer.Option(help="Passes over the training tiles.")] = EPOCHS,
     train_seconds: Annotated[float, typer.Option(help="Time limit of training.")] = TRAIN_SECONDS,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
@@ -64,7 +65,7 @@ def demo(
     )
     say("training on the districts with role `train`")
     trained = train_model(
-        [job], out=out / "model", epochs=EPOCHS, max_seconds=train_seconds, seed=seed, progress=progress
+        [job], out=out / "model", epochs=epochs, max_seconds=train_seconds, seed=seed, progress=progress
     )
     now = timed("train", now)
     say("mapping the whole city")

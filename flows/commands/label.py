@@ -7,7 +7,10 @@ import typer
 
 from flows.console import JsonFlag, say, show, table
 
-app = typer.Typer(no_args_is_help=True, help="Pages for interpreters, and their answers back into the sample.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Pages for interpreters, and their answers back into the sample.\n\nExample: uvmap label page --help",
+)
 
 
 @app.command("page")

@@ -20,7 +20,10 @@ Threshold = Annotated[float, typer.Option(help="Probability from which a pixel i
 Candidate = Annotated[float, typer.Option(help="Probability from which an unmapped pixel is a candidate.")]
 BufferM = Annotated[float, typer.Option(help="Distance to a mapped pixel within which pixels are candidates.")]
 
-app = typer.Typer(no_args_is_help=True, help="Plan an assessment's size, and draw its cities, points and blocks.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Plan an assessment's size, and draw its cities, points and blocks.\n\nExample: uvmap sample cities --help",
+)
 
 
 @app.command("size")

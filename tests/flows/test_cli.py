@@ -5,30 +5,39 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from flows.cli import build_app, command_names
+from flows.cli import build_app, command_names, main
 
 runner = CliRunner()
 
 
-def run(*args):
-    return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *args], capture_output=True, text=True, timeout=240, check=False
-    )
+def leaves():
+    """Every command as a user types it, those in groups too."""
+    group = typer.main.get_command(build_app())
+    for name, command in group.commands.items():
+        parts = getattr(command, "commands", None)
+        yield from ((name,),) if parts is None else ((name, part) for part in parts)
 
 
-@pytest.mark.parametrize("name", command_names())
-def test_every_command_has_help_with_an_example(name):
-    result = runner.invoke(build_app(), [name, "--help"])
+LEAVES = list(leaves())
+
+
+def test_all_modules_are_there():
+    assert {path[0] for path in LEAVES} == set(command_names())
+
+
+@pytest.mark.parametrize("path", [*LEAVES, *{(p[0],) for p in LEAVES if len(p) > 1}], ids=" ".join)
+def test_every_command_has_help_with_an_example(path):
+    result = runner.invoke(build_app(), [*path, "--help"])
     assert result.exit_code == 0
-    assert f"uvmap {name}" in result.output.replace("\n", " ")
-    assert "Example" in result.output
+    assert "Example: uvmap " + path[0] in " ".join(result.output.split())
 
 
-@pytest.mark.parametrize("name", [c for c in command_names() if c not in {"up", "down"}])
-def test_every_command_speaks_json(name):
-    assert "--json" in runner.invoke(build_app(), [name, "--help"], env={"COLUMNS": "200"}).output
+@pytest.mark.parametrize("path", [p for p in LEAVES if p[0] not in {"up", "down"}], ids=" ".join)
+def test_every_command_speaks_json(path):
+    assert "--json" in runner.invoke(build_app(), [*path, "--help"], env={"COLUMNS": "200"}).output
 
 
 @pytest.mark.parametrize(("text", "adcode"), [("深圳", "440300"), ("Shenzhen", "440300"), ("5101", "510100")])
@@ -56,10 +65,22 @@ def test_national_list():
         (["map", "--checkpoint", "nowhere", "--imagery", "none.tif"], "none.tif"),
     ],
 )
-def test_a_mistake_is_one_line_without_traceback(args, said):
-    result = run(*args)
-    assert result.returncode == 1
-    lines = result.stderr.strip().splitlines()
+def test_a_mistake_is_one_line_without_traceback(args, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["uvmap", *args])
+    monkeypatch.delenv("UVMAP_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    lines = capsys.readouterr().err.strip().splitlines()
     assert said in lines[-1]
     assert lines[-1].startswith("error: ")
+
+
+def test_a_mistake_in_a_process_of_its_own():
+    result = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "plan", "Shenzen"], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.strip().splitlines()[-1].startswith("error: no city 'Shenzen'")
     assert "Traceback" not in result.stderr

@@ -13,6 +13,8 @@ from pipeline.plan import Throughput, plan_city
 from pipeline.product import ProductError, check_product, read_manifest
 from regions.campaign import GridSettings, PolygonSettings
 
+pytestmark = pytest.mark.xdist_group("city")
+
 
 @pytest.fixture
 def random_job(job, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 
-pytestmark = [pytest.mark.shared, pytest.mark.slow]
+pytestmark = [pytest.mark.shared, pytest.mark.slow, pytest.mark.xdist_group("real-data")]
 
 
 def uvmap(*args, cwd):
@@ -29,7 +29,7 @@ def beijing(shared, tmp_path_factory):
     figures = uvmap(
         "train", "--imagery", data / "mosaic_rgb_jpeg95.tif", "--reference", data / "mosaic_uv_mask.tif",
         "--resolution-m", "1", "--chips", shared / "data" / "uv-chips" / "val", "--chip-scale", "0.4",
-        "--stride-px", "224", "--max-seconds", "60", "--out", folder / "model", cwd=folder,
+        "--stride-px", "160", "--epochs", "8", "--max-seconds", "240", "--out", folder / "model", cwd=folder,
     )  # fmt: skip
     return folder, figures
 
