@@ -27,6 +27,7 @@ from pipeline.files import replacing_folder, sha256_of, write_json
 from pipeline.grid import Window
 from pipeline.identity import assign_ids
 from pipeline.imagery import ImageSource, open_imagery, prepare_imagery
+from pipeline.imagery.ingest import TAG as INGEST_TAG
 from pipeline.job import CityJob
 from pipeline.product import (
     ProductError,
@@ -109,7 +110,9 @@ def build_product(
             )
         write_data_dictionary(folder / "data_dictionary.csv")
         figures = product_figures(table)
-        _write_page(folder, job, extent, table=table, figures=figures, lineage=lineage, note=polygons.summary["note"])
+        imagery_record = _write_page(
+            folder, job, extent, table=table, figures=figures, lineage=lineage, note=polygons.summary["note"]
+        )
         write_stac_item(
             folder,
             adcode=job.adcode,
@@ -121,7 +124,7 @@ def build_product(
         write_manifest(
             folder,
             adcode=job.adcode,
-            inputs=_inputs(job, key, lineage),
+            inputs=_inputs(job, key, lineage) | {"imagery": imagery_record},
             parameters=_parameters(job, extent),
             figures=figures,
             counts={"scores": scores.summary, "polygons": polygons.summary, "graph": graph.summary},
@@ -160,12 +163,16 @@ def _write_page(
     figures: dict[str, Any],
     lineage: Lineage,
     note: str,
-) -> None:
+) -> dict[str, object]:
     paths = prepare_imagery(
         job.sources.imagery, grid=extent.grid, out=job.work / "imagery.tif", crs=job.sources.notes.imagery_crs
     )
     with open_imagery(paths, grid=extent.grid, crs=job.sources.notes.imagery_crs) as imagery:
         image = overview(imagery)
+        record = imagery.record()
+    if not set(paths) <= set(job.sources.imagery):  # resampled once: what was done stands in the file's tag
+        with rasterio.open(paths[0]) as ingested:
+            record["ingest"] = json.loads(ingested.tags()[INGEST_TAG])
     np.save(job.work / "overview.npy", image)
     write_city_report(
         folder,
@@ -178,6 +185,7 @@ def _write_page(
         image=image,
         assessment=None,
     )
+    return record
 
 
 def write_city_report(

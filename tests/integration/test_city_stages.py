@@ -80,6 +80,7 @@ def test_manifest_tells_the_lineage(random_job):
     assert {"scene_east.tif", "scene_west.tif", "demo.osm.pbf"} <= set(manifest["inputs"]["files"])
     assert manifest["inputs"]["lineage"]["image_date"].startswith("20")
     assert manifest["parameters"]["polygons"]["seed"] == 0.3
+    assert [scene["file"] for scene in manifest["inputs"]["imagery"]["scenes"]] == ["scene_east.tif", "scene_west.tif"]
     assert str(random_job.out.parent) not in json.dumps(manifest)
     assert str(random_job.out.parent) not in (random_job.out / "report.html").read_text(encoding="utf-8")
 
