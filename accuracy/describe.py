@@ -215,6 +215,10 @@ def _interval(
         kind = "korn_graubard"
     if kind == "korn_graubard":
         low, high = intervals.korn_graubard(value, se, facts.df, n, level)
+    elif kind == "likelihood":
+        low, high = intervals.likelihood(value, se, facts.df, n, level)
+    elif kind == "asin":
+        low, high = intervals.asin(value, se, facts.df, level)
     else:
         low, high = intervals.logit_t(value, se, facts.df, level)
     return float(low), float(high)

@@ -2,6 +2,8 @@
 
 logit_t          logit(p) +- t_df SE / (p (1 - p)), back-transformed: the default for weighted quantities
 wald_t           p +- t_df SE
+likelihood       every p whose deviance does not exceed t_df^2, at the design's effective sample size
+asin             Wald's interval of asin(sqrt(p)), back-transformed
 korn_graubard    Clopper-Pearson with the effective sample size p (1 - p) / SE^2 (t_{n-1} / t_df)^2, at most n
 wilson           Wilson 1927, method 3 of Newcombe 1998, for a count of one stratum
 clopper_pearson  exact, method 5 of Newcombe 1998, for a count of one stratum
@@ -14,11 +16,12 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
+from scipy.optimize import elementwise
 
 from accuracy.arrays import Floats
 from accuracy.errors import AccuracyError
 
-IntervalKind = Literal["logit_t", "wald_t", "wilson", "clopper_pearson", "korn_graubard"]
+IntervalKind = Literal["logit_t", "wald_t", "wilson", "clopper_pearson", "korn_graubard", "likelihood", "asin"]
 INTERVAL_KINDS: tuple[IntervalKind, ...] = get_args(IntervalKind)
 
 
@@ -46,6 +49,57 @@ def logit_t(p: ArrayLike, se: ArrayLike, df: ArrayLike, level: float = 0.95) -> 
     q = np.where(inner, p, 0.5)
     low, high = wald_t(special.logit(q), se / (q * (1 - q)), df, level)
     return np.where(inner, special.expit(low), p), np.where(inner, special.expit(high), p)
+
+
+def asin(p: ArrayLike, se: ArrayLike, df: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Wald's interval of the arc sine of sqrt(p), back-transformed (R ``svyciprop(method="asin")``); p at 0, 1.
+
+    The transformed bounds are kept in [0, pi/2], where R would fold them back into the interval.
+    """
+    p, se = np.asarray(p, dtype=np.float64), np.asarray(se, dtype=np.float64)
+    inner = (p > 0) & (p < 1)
+    q = np.where(inner, p, 0.5)
+    low, high = wald_t(np.arcsin(np.sqrt(q)), se / (2 * np.sqrt(q * (1 - q))), df, level)
+    bounds = [np.square(np.sin(np.clip(v, 0, np.pi / 2))) for v in (low, high)]
+    return np.where(inner, bounds[0], p), np.where(inner, bounds[1], p)
+
+
+def likelihood(p: ArrayLike, se: ArrayLike, df: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Likelihood interval with the deviance scaled by the design (R ``svyciprop(method="likelihood")``).
+
+    All q with 2 n_eff (p ln(p/q) + (1-p) ln((1-p)/(1-q))) <= t_df^2 n/(n-1), where n_eff = p (1-p) / SE^2 and
+    n/(n-1) is the dispersion of the weighted binomial fit (Rao & Scott 1984 scale the deviance in this way). R reads
+    the bounds off a spline through a profile and is therefore up to 2e-5 away from these roots. p itself at 0 and 1.
+
+    Args:
+        p: Estimates.
+        se: Standard errors.
+        df: Degrees of freedom; 0 to 1 for df < 1.
+        n: Points in the denominator.
+        level: Confidence level.
+    """
+    p, se, df, n = np.broadcast_arrays(*(np.asarray(v, dtype=np.float64) for v in (p, se, df, n)))
+    t = t_quantile(df, level)
+    inner = (p > 0) & (p < 1) & (se > 0) & np.isfinite(t)
+    q, spread = np.where(inner, p, 0.5), np.where(inner, se, 0.1)
+    limit = np.where(inner, t, 1.0) ** 2 * n / np.maximum(n - 1, 1)
+    limit = limit * np.square(spread) / (q * (1 - q)) / 2
+
+    def excess(x: Floats, q: Floats, limit: Floats) -> Floats:  # x: logit of the bound
+        deviance = q * (np.log(q) - special.log_expit(x)) + (1 - q) * (np.log1p(-q) - special.log_expit(-x))
+        return np.asarray(deviance - limit)
+
+    # beyond these logits one of the two terms alone exceeds the limit
+    middle, reach = special.logit(q), (limit + 1) / np.minimum(q, 1 - q) + 1
+    low = elementwise.find_root(excess, (-reach, middle), args=(q, limit)).x
+    high = elementwise.find_root(excess, (middle, reach), args=(q, limit)).x
+    none = ~np.isfinite(t) & (p > 0) & (p < 1) & (se > 0)
+    wald = wald_t(q, spread, df, level)  # where rounding hides the deviance: SE below about 1e-8
+    bounds = [
+        np.where(inner, np.where(np.isfinite(x), special.expit(x), w), p)
+        for x, w in zip((low, high), wald, strict=True)
+    ]
+    return np.where(none, 0.0, bounds[0]), np.where(none, 1.0, bounds[1])
 
 
 def wilson(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:

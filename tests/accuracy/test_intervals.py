@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from accuracy.describe import DomainFacts, FlagRules, describe
 from accuracy.errors import AccuracyError
-from accuracy.intervals import clopper_pearson, korn_graubard, logit_t, t_quantile, wald_t, wilson
+from accuracy.intervals import asin, clopper_pearson, korn_graubard, likelihood, logit_t, t_quantile, wald_t, wilson
 from accuracy.measures import MEASURES
 
 approx = pytest.approx
@@ -42,6 +42,26 @@ def test_logit_intervals_stay_inside_hold_the_estimate_and_mirror(p, se, df, lev
     assert (float(1 - mirror_high), float(1 - mirror_low)) == approx((float(low), float(high)), abs=1e-9)
     wide = wald_t(p, se, df, level)
     assert wide[0] < p < wide[1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(p=st.floats(0.001, 0.999), se=st.floats(1e-6, 0.4), df=st.floats(1, 200), n=st.integers(2, 500))
+def test_likelihood_and_asin_stay_inside_hold_the_estimate_and_mirror(p, se, df, n):
+    for make in (lambda p: likelihood(p, se, df, n), lambda p: asin(p, se, df)):
+        low, high = (float(v) for v in make(p))
+        assert 0 <= low <= p * (1 + 1e-12) and p * (1 - 1e-12) <= high <= 1
+        mirror_low, mirror_high = (float(v) for v in make(1 - p))
+        assert (1 - mirror_high, 1 - mirror_low) == approx((low, high), abs=1e-9)
+
+
+def test_likelihood_bounds_reach_the_deviance_they_claim():
+    p, se, df, n = np.array([0.05, 0.4, 0.9]), np.array([0.02, 0.06, 0.03]), np.array([5, np.inf, 23]), 80
+    for bound in likelihood(p, se, df, n):
+        deviance = 2 * p * (1 - p) / se**2 * (p * np.log(p / bound) + (1 - p) * np.log((1 - p) / (1 - bound)))
+        assert deviance == approx(t_quantile(df, 0.95) ** 2 * n / (n - 1), rel=1e-9)
+    # nothing to say: no degrees of freedom, no spread, or an estimate at the end
+    low, high = likelihood([0.5, 0.5, 0, 1], [0.1, 0, 0, 0], [0, 5, 5, 5], 9)
+    assert (list(low), list(high)) == ([0, 0.5, 0, 1], [1, 0.5, 0, 1])
 
 
 @settings(max_examples=60, deadline=None)
@@ -84,6 +104,14 @@ def test_count_intervals_only_where_the_measure_is_a_count():
     assert "korn_graubard_used" in weighted["flags"]
     ratio = row("clopper_pearson", cells, np.ones(100), "F1")
     assert "korn_graubard_used" in ratio["flags"]
+
+
+@pytest.mark.parametrize("kind", ["likelihood", "asin"])
+def test_estimates_take_the_chosen_interval(kind):
+    cells = [0] * 40 + [1] * 10 + [3] * 50
+    got = row(kind, cells, np.ones(100))
+    want = likelihood(0.8, 0.04, 6, 50) if kind == "likelihood" else asin(0.8, 0.04, 6)
+    assert (got["ci_low"], got["ci_high"]) == approx(tuple(float(v) for v in want))
 
 
 def test_levels_outside_are_refused():
