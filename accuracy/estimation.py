@@ -233,7 +233,7 @@ def linearised_estimates(
         part = slice(start, start + step)
         d = masks[part, :, None] * (y[None] - slope[part, None, :] * x[None]) / safe[part, None, :]
         flat = d.transpose(1, 0, 2).reshape(n, -1)
-        srs[part] = _srs_variance(flat, weight).reshape(-1, n_measures)
+        srs[part] = srs_variance(flat, weight).reshape(-1, n_measures)
         if calibration is not None:
             flat = calibration.residuals(flat, weight)
         v[part] = design_variance(
@@ -244,8 +244,18 @@ def linearised_estimates(
     return {"estimate": R, "variance": v, "srs_variance": srs}
 
 
-def _srs_variance(d: Floats, weight: Floats) -> Floats:
-    """Variance of sum w d under simple random sampling of n of N = sum w units (denominator of deff)."""
+def srs_variance(d: Floats, weight: Floats) -> Floats:
+    """Variance of sum w d under simple random sampling of n of N = sum w units (denominator of deff).
+
+    As R ``svymean(deff=TRUE)``: without replacement where N > n.
+
+    Args:
+        d: float64 (n, K), linearised values.
+        weight: float64 (n,), weights.
+
+    Returns:
+        float64 (K,); NaN for fewer than two units.
+    """
     n, size = len(weight), float(weight.sum())
     if n < 2:
         return np.full(d.shape[1], np.nan)

@@ -11,10 +11,11 @@ import pytest
 
 from accuracy.arrays import SampleArrays
 from accuracy.calibration import calibrate
+from accuracy.describe import DomainFacts
 from accuracy.design import SamplingDesign, codes
 from accuracy.error_matrix import error_matrix, error_matrix_se, per_class_estimates, stratified_from_counts
 from accuracy.errors import LonelyUnitError
-from accuracy.estimation import estimate, estimate_arrays
+from accuracy.estimation import estimate, estimate_arrays, srs_variance
 from accuracy.intervals import asin, korn_graubard, likelihood, logit_t, wald_t
 from accuracy.measures import confusion_indicators
 from accuracy.sample import ReferenceSample
@@ -414,20 +415,25 @@ def ratio(arrays, y, x, **kind):
     return r, total(arrays, (y - r * x) / X, **kind)[1]
 
 
-def check_api(data, arrays, want, **kind):
+def check_api(data, arrays, want, *, kind):
     one = np.ones(len(data))
+    facts = DomainFacts.of(arrays, arrays.weight, np.zeros((len(data), 4)), one > 0, kind)
+    assert facts.df == want["degf"][0]
+    mean, se = ratio(arrays, data["api00"], one, kind=kind)
+    simple = srs_variance(((data["api00"] - mean) / arrays.weight.sum()).to_numpy()[:, None], arrays.weight)
+    assert se**2 / simple[0] == approx(want["deff mean api00"][0], rel=REL)
     both = data["enroll"].notna() & data["api.stu"].notna()
     pairs = {
-        "mean api00": ratio(arrays, data["api00"], one, **kind),
-        "total enroll": total(arrays, data["enroll"].fillna(0), **kind),
-        "ratio api.stu/enroll": ratio(arrays, data["api.stu"].where(both, 0), data["enroll"].where(both, 0), **kind),
-        "prop sch.wide": ratio(arrays, data["sch.wide"] == "Yes", one, **kind),
+        "mean api00": (mean, se),
+        "total enroll": total(arrays, data["enroll"].fillna(0), kind=kind),
+        "ratio api.stu/enroll": ratio(arrays, data["api.stu"].where(both, 0), data["enroll"].where(both, 0), kind=kind),
+        "prop sch.wide": ratio(arrays, data["sch.wide"] == "Yes", one, kind=kind),
     }
     for stype in "EHM":
         here = (data["stype"] == stype).astype(float)
-        pairs[f"total stype stype{stype}"] = total(arrays, here, **kind)
-        pairs[f"mean stype stype{stype}"] = ratio(arrays, here, one, **kind)
-        pairs[f"domain mean api00 stype {stype}"] = ratio(arrays, data["api00"] * here, here, **kind)
+        pairs[f"total stype stype{stype}"] = total(arrays, here, kind=kind)
+        pairs[f"mean stype stype{stype}"] = ratio(arrays, here, one, kind=kind)
+        pairs[f"domain mean api00 stype {stype}"] = ratio(arrays, data["api00"] * here, here, kind=kind)
     for quantity, got in pairs.items():
         assert got[0] == approx(want[quantity][0], rel=REL), quantity
         assert got[1] == approx(want[quantity][1], rel=REL, abs=1e-6), quantity
