@@ -74,7 +74,7 @@ def train(
     )
     figures = {"checkpoint": str(result.checkpoint), **result.figures}
     text = "\n".join(f"{key:<20} {_short(value)}" for key, value in figures.items())
-    show(figures, text=f"{text}\nnext: uvmap map CITY --checkpoint {out}", as_json=json)
+    show(figures, text=f"{text}\nnext: uvmap map CITY --checkpoint {result.checkpoint}", as_json=json)
 
 
 def _short(value: Any) -> str:
