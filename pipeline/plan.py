@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import shapely
-from models.segmentation.predictor import SegmentationPredictor
 
 from models.geolink.graph import TileGraphs
+from models.segmentation.predictor import SegmentationPredictor
 from pipeline.extent import city_extent
 from pipeline.files import write_json
 from pipeline.grid import Tiling
