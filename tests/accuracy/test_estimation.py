@@ -238,6 +238,10 @@ def test_rao_wu_enumerated_equals_the_reference_and_linearisation(shared):
     dropped, factor = jackknife_multipliers(arrays)
     jack = replicate(arrays, cells, everyone, dropped, measures=("UA",), kind="jackknife", factor=factor)
     assert jack.se(about="mean")[0, 0] == approx(0.009846457204, rel=1e-9)
+    # R's balanced half-samples of these data (BRR) through the same replicates
+    half = 2.0 * np.array([[1, 0, 1, 0, 1, 0], [1, 0, 0, 1, 0, 1], [0, 1, 1, 0, 0, 1], [0, 1, 0, 1, 1, 0]])
+    balanced = replicate(arrays, cells, everyone, half, measures=("UA",))
+    assert balanced.se(about="mean")[0, 0] == approx(0.00941840066992, rel=1e-9)
 
 
 @pytest.mark.shared

@@ -162,10 +162,17 @@ def test_calibration_to_map_totals_equals_post_stratification(cases, points, kin
         assert mine["se"] == approx(row["se"], rel=1e-6, abs=1e-12)
 
 
-@pytest.mark.parametrize("rule", ["certainty", "adjust", "average", "fail"])
+def test_wald_interval_of_recall(points, survey):
+    want = survey[(survey["case"] == "uv28_2stage") & (survey["quantity"] == "PA ci95 t")].iloc[0]
+    row = estimate(sample_of(points), interval_kind="wald_t").get("PA")
+    assert (row["ci_low"], row["ci_high"]) == approx((want["lo"], want["hi"]), rel=REL)
+
+
+@pytest.mark.parametrize("rule", ["remove", "certainty", "adjust", "average", "fail"])
 def test_region_with_one_city(points, survey, rule):
     # the reference drops West's second city and keeps the weights
     want = expected(survey, f"uv27_lonely_{rule}")
+    rule = "certainty" if rule == "remove" else rule  # two names of R for a stratum that adds nothing
     kept = points[points["city"] != "C28"]
     kept = kept.assign(w=kept["N_city"] / kept["n_city"] * kept["M_pix"] / kept["m_pts"])
     sample = sample_of(kept, psu_selection="pps", weight="w")
@@ -446,10 +453,14 @@ def check_api(data, arrays, want, *, kind):
         ("apiclus2_2stage_fpc", 126), ("apiclus2_wr", 126),
     ],
 )  # fmt: skip
-def test_intervals_of_r_svyciprop(survey, case, n):
+def test_intervals_of_r_survey(survey, case, n):
     rows = survey[survey["case"] == case].set_index("quantity")
-    p, se = rows.loc["prop sch.wide", ["estimate", "se"]].astype(float)
     df = float(rows.loc["degf", "estimate"])
+    for kind, degrees in (("normal", np.inf), ("t", df)):
+        mean = rows.loc[f"ci95 {kind} mean api00", ["estimate", "se", "lo", "hi"]].astype(float)
+        low, high = wald_t(mean["estimate"], mean["se"], degrees)
+        assert (float(low), float(high)) == approx((mean["lo"], mean["hi"]), rel=REL)
+    p, se = rows.loc["prop sch.wide", ["estimate", "se"]].astype(float)
     made = {
         "logit": (logit_t(p, se, df), 1e-8),
         "beta": (korn_graubard(p, se, df, n, cap_at_n=False), 1e-8),
