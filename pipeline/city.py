@@ -27,6 +27,7 @@ from pipeline.graph import CityGraph, graph_key
 from pipeline.grid import Tiling
 from pipeline.imagery import open_imagery, prepare_imagery
 from pipeline.inference import Progress, ScoreResult, predict_scores
+from pipeline.inference.uncertainty import SymmetryEnsemble
 from pipeline.job import STAGE_NAMES, CityJob, job_of
 from pipeline.polygons import PolygonConfig, find_villages
 from pipeline.polygons.barriers import barrier_shapes, exclusion_shapes
@@ -123,13 +124,14 @@ def score_stage(job: CityJob, extent: CityExtent, graph: StageResult, *, progres
     paths = prepare_imagery(sources.imagery, grid=extent.grid, out=ingested, crs=sources.notes.imagery_crs)
     model = SegmentationPredictor.load(job.checkpoint, city_graph.tag_sets, batch_size=job.batch_size)
     tiling = Tiling(model.tile_px, min(job.grid.stride_px, model.tile_px))
+    asked = model if job.grid.symmetries == 1 else SymmetryEnsemble(model, symmetries=range(job.grid.symmetries))
     with (
         open_imagery(paths, grid=extent.grid, crs=sources.notes.imagery_crs) as imagery,
         _ScoreBar(job.adcode, shown=progress) as bar,
     ):
         result = predict_scores(
             imagery,
-            model,
+            asked,
             city_graph if model.uses_graphs else None,
             grid=extent.grid,
             tiling=tiling,

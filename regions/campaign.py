@@ -36,11 +36,14 @@ class GridSettings(_Strict):
         resolution_m: Pixel size; the imagery's own where null.
         stride_px: Distance between the model's tiles; below the tile size they overlap and are blended.
         block_px: Unit of reading, writing and resuming.
+        symmetries: Test-time augmentation: every tile is asked about in this many of the 8 ways to turn and mirror
+            it; above 1 the score raster has a second band, their disagreement.
     """
 
     resolution_m: float | None = Field(default=None, gt=0)
     stride_px: int = Field(default=168, gt=0)
     block_px: int = Field(default=2048, gt=0)
+    symmetries: int = Field(default=1, ge=1, le=8)
 
 
 class PolygonSettings(_Strict):

@@ -46,7 +46,7 @@ def estimate(
         str, typer.Option(help="A single unit in a stratum: fail, certainty, adjust or average.")
     ] = "fail",
     interval: Annotated[
-        str, typer.Option(help="logit_t, wald_t, korn_graubard, wilson or clopper_pearson.")
+        str, typer.Option(help="logit_t, wald_t, korn_graubard, wilson, clopper_pearson, likelihood or asin.")
     ] = "logit_t",
     level: Annotated[float, typer.Option(help="Confidence level.")] = 0.95,
     replicates: Annotated[

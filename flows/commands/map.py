@@ -25,6 +25,9 @@ def map_(
     default_tag: opt.DefaultTag = None,
     stride_px: opt.StridePx = 168,
     block_px: opt.BlockPx = 2048,
+    symmetries: Annotated[
+        int, typer.Option(min=1, max=8, help="Above 1: ask turned and mirrored, band 2 says how they differ.")
+    ] = 1,
     seed: Annotated[float, typer.Option(help="Probability that starts a village.")] = 0.6,
     grow: Annotated[float, typer.Option(help="Probability down to which it grows.")] = 0.45,
     min_area_m2: Annotated[float, typer.Option(help="Minimum mapping unit.")] = 2000.0,
@@ -67,6 +70,7 @@ def map_(
         stride_px=stride_px,
         block_px=block_px,
         polygons=polygons,
+        symmetries=symmetries,
     ).model_copy(update={"previous": previous})
     summary = map_city(job, progress=not json)
     if sources.reference:

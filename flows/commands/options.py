@@ -99,6 +99,7 @@ def job_from(
     block_px: int,
     polygons: PolygonSettings | None = None,
     batch_size: int = 8,
+    symmetries: int = 1,
 ) -> CityJob:
     """The job of files named on the command line."""
     return CityJob(
@@ -108,7 +109,7 @@ def job_from(
         out=out / sources.adcode,
         work=out / ".work" / sources.adcode,
         checkpoint=checkpoint,
-        grid=GridSettings(resolution_m=resolution_m, stride_px=stride_px, block_px=block_px),
+        grid=GridSettings(resolution_m=resolution_m, stride_px=stride_px, block_px=block_px, symmetries=symmetries),
         polygons=polygons or PolygonSettings(),
         batch_size=batch_size,
     )

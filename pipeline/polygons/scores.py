@@ -90,9 +90,10 @@ class _ScoreReader:
                 )
             return
         dataset = self._dataset()
-        if dataset.count != 1 or dataset.dtypes[0] != "uint8":
+        if dataset.count > 2 or dataset.dtypes[0] != "uint8":
             raise PolygonError(
-                f"{self._path}: scores must be one uint8 band, found {dataset.count} x {dataset.dtypes[0]}"
+                f"{self._path}: scores must be uint8, one band or two (score, disagreement), "
+                f"found {dataset.count} x {dataset.dtypes[0]}"
             )
         if (dataset.height, dataset.width) != (grid.height_px, grid.width_px) or not np.allclose(
             tuple(dataset.transform)[:6], grid.transform, rtol=0, atol=1e-6 * grid.resolution_m

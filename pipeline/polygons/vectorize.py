@@ -68,7 +68,7 @@ def find_villages(
     """Threshold, close, cut, trace, filter, remove and simplify.
 
     Args:
-        scores: Path of a single-band uint8 raster on ``grid``, or an array (H, W): 0..250 for probability 0..1,
+        scores: Path of a uint8 raster on ``grid`` (scores in band 1), or an array (H, W): 0..250 for probability 0..1,
             255 = not predicted, which is never village.
         grid: The city's grid.
         config: Thresholds and sizes.

@@ -4,7 +4,9 @@ import json
 import shutil
 
 import geopandas as gpd
+import numpy as np
 import pytest
+import rasterio
 
 from pipeline.areas import read_polygons
 from pipeline.city import STAGE_NAMES, UnknownStageError, map_city, run_stage
@@ -83,6 +85,17 @@ def test_manifest_tells_the_lineage(random_job):
     assert [scene["file"] for scene in manifest["inputs"]["imagery"]["scenes"]] == ["scene_east.tif", "scene_west.tif"]
     assert str(random_job.out.parent) not in json.dumps(manifest)
     assert str(random_job.out.parent) not in (random_job.out / "report.html").read_text(encoding="utf-8")
+
+
+def test_disagreement_is_a_second_band(random_job):
+    job = random_job.model_copy(update={"grid": GridSettings(stride_px=224, symmetries=2)})
+    map_city(job)
+    with rasterio.open(job.out / f"{job.adcode}_scores.tif") as raster:
+        assert raster.count == 2
+        scores, disagreement = raster.read()
+    np.testing.assert_array_equal(scores == 255, disagreement == 255)
+    assert disagreement[disagreement != 255].max() > 0
+    assert check_product(job.out) == []
 
 
 def test_unknown_stage(random_job):
