@@ -155,7 +155,8 @@ def test_a_few_steps_lower_every_loss_and_every_parameter_learns(model):
     first, last = np.mean(history[:3], 0), np.mean(history[-3:], 0)
     assert (last < first).all(), (first, last)
     idle = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
-    assert idle == {"readout.type_attention.bias"}  # a softmax does not see what all its logits share
+    # a softmax does not see what all its logits share: the gradient of this bias is zero, or rounding noise around it
+    assert idle - {"readout.type_attention.bias"} == set()
 
 
 def test_bf16_autocast_runs(model):
