@@ -17,7 +17,7 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 
-from models.checkpoints import load_checkpoint, load_config
+from models.checkpoints import load_checkpoint
 from pipeline.areas import read_polygons
 from pipeline.attributes import Lineage, add_attributes, read_fabric, write_data_dictionary
 from pipeline.attributes.form import building_form
@@ -75,8 +75,9 @@ def build_product(
     villages = gpd.read_parquet(polygons.folder / "villages.parquet").to_crs(extent.grid.crs)
     named = assign_ids(villages, previous, adcode=job.adcode)
     image_date = job.sources.notes.image_date or _date_of_scenes(job.sources.imagery)
+    checkpoint = load_checkpoint(job.checkpoint)
     lineage = Lineage(
-        model_version=load_checkpoint(job.checkpoint).digest[:16],
+        model_version=checkpoint.digest[:16],
         release=job.version,
         image_date=image_date,
         image_source=job.sources.notes.image_source,
@@ -90,7 +91,7 @@ def build_product(
         scores=scores.folder / "scores.tif",
         vectors=vectors if len(job.sources.vectors) else None,
         height_rasters=job.sources.heights,
-        calibrate=_as_they_are if load_config(job.checkpoint).temperature != 1.0 else None,
+        calibrate=_as_they_are if checkpoint.config.temperature != 1.0 else None,
     )
     with replacing_folder(job.out) as folder:
         shutil.copyfile(scores.folder / "scores.tif", scores_path(folder, job.adcode))

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.errors import PipelineError
+from pipeline.files import sha256_of
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -67,12 +68,6 @@ def digest_of(facts: Any) -> str:
     """SHA-256 of a JSON value in canonical form (keys sorted, no blanks)."""
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Ledger:
@@ -165,7 +160,7 @@ class Ledger:
         """Keep a result whose file lies somewhere else, such as the finished product."""
         absolute = file.resolve()
         return self._enter(
-            Entry(name, key, "", str(absolute), file_sha256(absolute), absolute.stat().st_size, dict(note or {}))
+            Entry(name, key, "", str(absolute), sha256_of(absolute), absolute.stat().st_size, dict(note or {}))
         )
 
     def restamp(self, entry: Entry, stamp: str) -> Entry:
@@ -188,7 +183,7 @@ class Ledger:
     def _is_whole(self, entry: Entry) -> bool:
         path = self.path(entry)
         try:
-            return path.stat().st_size == entry.size and file_sha256(path) == entry.sha256
+            return path.stat().st_size == entry.size and sha256_of(path) == entry.sha256
         except OSError:
             return False
 
