@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 
 import numpy as np
@@ -21,7 +22,7 @@ class AreaOfInterest:
     """A polygon in the grid's CRS, and which pixels have their centre in it.
 
     Pixels are rasterised in cells anchored to the origin of the CRS, never per block: rounding at the outline could
-    otherwise differ between two ways of cutting.
+    otherwise differ between two ways of cutting. Block readers ask from several threads at once.
     """
 
     def __init__(self, geometry: BaseGeometry | None, grid: Grid) -> None:
@@ -35,14 +36,19 @@ class AreaOfInterest:
                     f"the area of interest {_box(geometry.bounds)} does not meet the grid {_box(grid.bounds_m)} "
                     f"({grid.crs}): reproject it to the grid's CRS, or give the grid of this place"
                 )
+            geometry = shapely.from_wkb(shapely.to_wkb(geometry))  # preparing marks the object: never the caller's
             shapely.prepare(geometry)
+            self._geometry = geometry
+        self._prepared = threading.Lock()  # the index of a prepared geometry is built by its first use: GEOS, unlocked
         self._cell = lru_cache(maxsize=64)(self._rasterised)
 
     def touches(self, bounds_m: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which boxes (K, 4) left, bottom, right, top meet the area: bool (K,)."""
         if self._geometry is None:
             return np.ones(len(bounds_m), np.bool_)
-        hits: NDArray[np.bool_] = shapely.intersects(self._geometry, shapely.box(*bounds_m.T))
+        boxes = shapely.box(*bounds_m.T)
+        with self._prepared:
+            hits: NDArray[np.bool_] = shapely.intersects(self._geometry, boxes)
         return hits
 
     def mask(self, window: Window) -> NDArray[np.bool_]:
@@ -69,10 +75,12 @@ class AreaOfInterest:
         side = CELL_PX * self._grid.resolution_m
         left, top = j * side, -i * side
         box = shapely.box(left, top - side, left + side, top)
-        if self._geometry is None or self._geometry.contains(box):
+        if self._geometry is None:
             return True
-        if not self._geometry.intersects(box):
-            return False
+        with self._prepared:
+            inside, meets = self._geometry.contains(box), self._geometry.intersects(box)
+        if inside or not meets:
+            return bool(inside)
         r = self._grid.resolution_m
         burned = rasterize(
             [self._geometry], out_shape=(CELL_PX, CELL_PX), transform=Affine(r, 0.0, left, 0.0, -r, top), dtype="uint8"
