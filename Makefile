@@ -26,11 +26,14 @@ setup: .venv/.ready  ## make .venv from the lock (idempotent)
 demo: setup  ## build, train on, map and assess the demo city (about 6 minutes on two cores)
 	@$(BIN)/uvmap demo
 
+# a worker that dies ends the run and is named: with a replacement pytest-xdist waits for ever for its last tests
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart=0 -q
+
 test: setup  ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+	$(PYTEST)
 
 test-fast: setup  ## all tests but the slow ones
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 check: lint types contracts  ## lint, types, import contracts
 
