@@ -18,7 +18,6 @@ import shapely
 from tqdm import tqdm
 
 from models.checkpoints import load_config
-from models.segmentation.predictor import SegmentationPredictor
 from pipeline.city_product import build_product
 from pipeline.errors import PipelineError
 from pipeline.extent import CityExtent, city_extent
@@ -27,7 +26,6 @@ from pipeline.graph import CityGraph, graph_key
 from pipeline.grid import Tiling
 from pipeline.imagery import open_imagery, prepare_imagery
 from pipeline.inference import Progress, ScoreResult, predict_scores
-from pipeline.inference.uncertainty import SymmetryEnsemble
 from pipeline.job import STAGE_NAMES, CityJob, job_of
 from pipeline.polygons import PolygonConfig, find_villages
 from pipeline.polygons.barriers import barrier_shapes, exclusion_shapes
@@ -122,6 +120,10 @@ def score_stage(job: CityJob, extent: CityExtent, graph: StageResult, *, progres
     sources = job.sources
     ingested = job.work / "imagery.tif"
     paths = prepare_imagery(sources.imagery, grid=extent.grid, out=ingested, crs=sources.notes.imagery_crs)
+    # half of all imports by time, which only this stage needs: in a nation's run every stage is a process
+    from models.segmentation.predictor import SegmentationPredictor  # noqa: PLC0415
+    from pipeline.inference.uncertainty import SymmetryEnsemble  # noqa: PLC0415
+
     model = SegmentationPredictor.load(job.checkpoint, city_graph.tag_sets, batch_size=job.batch_size)
     tiling = Tiling(model.tile_px, min(job.grid.stride_px, model.tile_px))
     asked = model if job.grid.symmetries == 1 else SymmetryEnsemble(model, symmetries=range(job.grid.symmetries))
