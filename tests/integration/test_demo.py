@@ -11,12 +11,12 @@ from rio_cogeo import cog_validate
 
 from pipeline.product import check_product
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo"), pytest.mark.timeout(1800)]
 
 
 def uvmap(*args, cwd):
     result = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *args], cwd=cwd, capture_output=True, text=True, timeout=540, check=False
+        [sys.executable, "-m", "flows.cli", *args], cwd=cwd, capture_output=True, text=True, timeout=1700, check=False
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return result
@@ -30,9 +30,9 @@ def demo(tmp_path_factory):
         "--side-m",
         "2000",
         "--epochs",
-        "10",
+        "20",
         "--train-seconds",
-        "300",
+        "1500",  # far more than it takes: the epochs end it, so that a busy machine learns as much as a quiet one
         "--out",
         str(folder / "demo"),
         cwd=folder,
@@ -43,9 +43,9 @@ def demo(tmp_path_factory):
 def test_last_line_and_figures(demo):
     _, summary, result = demo
     assert {"iou_unseen", "iou_no_osm", "seconds", "product"} <= set(summary)
-    # ten passes over a small city teach little, but more than calling everything or nothing a village would score
-    assert summary["iou_unseen"] > 0.3
-    assert 0 <= summary["iou_no_osm"] <= 1
+    # twenty passes over a small city (IoU 0.65); calling everything a village scores 0.1
+    assert summary["iou_unseen"] > 0.4
+    assert summary["iou_no_osm"] > 0.3
     assert "IoU" in result.stdout
     assert "%" in result.stderr  # progress bars
 
@@ -66,7 +66,7 @@ def test_product_is_whole(demo):
         assert scores.scales[0] == pytest.approx(1 / 250)
     page = (product / "report.html").read_text(encoding="utf-8")
     assert "Accuracy against complete reference" in page
-    assert json.loads((product / "manifest.json").read_text())["figures"]["accuracy"]["iou_unseen_polygons"] > 0.3
+    assert json.loads((product / "manifest.json").read_text())["figures"]["accuracy"]["iou_unseen_polygons"] > 0.4
 
 
 def test_mapping_again_gives_the_same_bytes_and_does_nothing_twice(demo):

@@ -12,13 +12,13 @@ import rasterio
 from pipeline.areas import rasterize, read_polygons
 from pipeline.grid import Grid
 
-pytestmark = [pytest.mark.shared, pytest.mark.slow, pytest.mark.xdist_group("real-data")]
+pytestmark = [pytest.mark.shared, pytest.mark.slow, pytest.mark.xdist_group("real-data"), pytest.mark.timeout(1500)]
 
 
 def uvmap(*args, cwd):
     result = subprocess.run(
         [sys.executable, "-m", "flows.cli", *map(str, args), "--json"],
-        cwd=cwd, capture_output=True, text=True, timeout=580, check=False,
+        cwd=cwd, capture_output=True, text=True, timeout=1400, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout)
