@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from accuracy.agreement import Agreement
+from accuracy.autocorrelation import AutocorrelationReport
 from accuracy.block_objects import BlockRules, block_estimates
 from accuracy.describe import FLAG_TEXT, FlagRules
 from accuracy.design import SamplingDesign
@@ -38,6 +39,7 @@ class Context:
         unit_area_m2: Area of one unit of the sizes (a pixel), to show areas; None for shares only.
         agreements: Interpreters' agreement.
         leakage: The check against the training manifest, None if it was not made.
+        autocorrelation: How alike errors are within cities, None if it was not asked.
     """
 
     product: str = ""
@@ -47,6 +49,7 @@ class Context:
     unit_area_m2: float | None = None
     agreements: tuple[Agreement, ...] = ()
     leakage: LeakageReport | None = None
+    autocorrelation: AutocorrelationReport | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

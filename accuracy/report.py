@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from accuracy.assessment import SCHEMA_VERSION, Assessment
+from accuracy.autocorrelation import AutocorrelationReport
 from accuracy.describe import FLAG_TEXT
 from accuracy.estimation import WHOLE
 from accuracy.measures import MEASURES
@@ -35,6 +36,11 @@ ESTIMATES_TEXT = (
 CITIES_TEXT = (
     "<p>Each city on its own, the cities taken as fixed. The spread between cities is not the sampling error of the"
     " whole.</p>"
+)
+LIKENESS_TEXT = (
+    "<p>Errors of one city, and of neighbouring points, are alike. The standard errors above hold that already; these"
+    " figures are for the planning of the next draw. A design effect of 2 means that half as many independent points"
+    " would say as much.</p>"
 )
 STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;max-width:1100px;margin:0 auto;padding:16px;color:#1c2430}"
@@ -66,6 +72,7 @@ def write_report(
         "error_matrix_share": a.matrix_share.rename_axis("map").reset_index(),
         "sensitivity": a.sensitivity,
         "blocks": a.blocks,
+        "autocorrelation": None if a.context.autocorrelation is None else a.context.autocorrelation.strata,
     }
     return _write(folder, json_of(a, title), html_of(a, title), tables)
 
@@ -124,6 +131,7 @@ def json_of(a: Assessment, title: str) -> dict[str, Any]:
         "blocks": None if a.blocks is None else _records(a.blocks),
         "agreement": [p.as_dict() for p in a.context.agreements],
         "leakage": None if a.context.leakage is None else a.context.leakage.as_dict(),
+        "autocorrelation": None if a.context.autocorrelation is None else _alike(a.context.autocorrelation),
         "notes": list(a.notes),
         "warnings": list(a.warnings),
         "limits": list(a.limits),
@@ -166,6 +174,8 @@ def html_of(a: Assessment, title: str) -> str:
             "<h2>Objects and boundaries</h2><p>From the sample of digitised blocks, weighted.</p>",
             _blocks(a.blocks),
         ]
+    if a.context.autocorrelation is not None:
+        body += ["<h2>How alike errors are</h2>", _likeness(a.context.autocorrelation)]
     leakage = "It was not checked." if a.context.leakage is None else a.context.leakage.statement()
     body += [f"<h2>Independence from training</h2><p>{escape(leakage)}</p>"]
     body += ["<h2>What the figures do not cover</h2><ul>", *[f"<li>{escape(x)}</li>" for x in a.limits], "</ul>"]
@@ -267,6 +277,39 @@ def _blocks(frame: pd.DataFrame) -> str:
             ]
         )
     return _html_table(["", "measure", "estimate"], rows)
+
+
+def _alike(report: AutocorrelationReport) -> dict[str, Any]:
+    return {
+        "strata": _records(report.strata),
+        "measures": _records(report.measures),
+        "notes": list(report.notes),
+    }
+
+
+def _likeness(report: AutocorrelationReport) -> str:
+    names = {
+        "stratum": "stratum",
+        "n_points": "points",
+        "n_cities": "cities",
+        "error_rate": "errors",
+        "rho": "correlation in a city",
+        "deff": "design effect",
+        "joins": "neighbours",
+        "both_wrong": "both wrong",
+        "both_wrong_expected": "by chance",
+        "p_value": "p",
+    }
+    shown = [c for c in names if c in report.strata.columns]
+    strata = [[_cell(v) for v in row] for row in report.strata[shown].itertuples(index=False, name=None)]
+    effects = report.measures[["measure", "deff", "deff_cities"]]
+    measures = [[_cell(v) for v in row] for row in effects.itertuples(index=False, name=None)]
+    return (
+        LIKENESS_TEXT
+        + _html_table([names[c] for c in shown], strata)
+        + _html_table(["measure", "against as many random points", "against the same cities fixed"], measures)
+        + "".join(f"<p>{escape(n)}</p>" for n in report.notes)
+    )
 
 
 def _matrix(frame: pd.DataFrame, what: str, *, se: pd.DataFrame | None = None, whole: bool = False) -> str:

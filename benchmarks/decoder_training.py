@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from decoder import OfficialUPerNet, gflop
+from demo_tiles import demo_job, seen_and_unseen
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -30,61 +31,11 @@ from models.segmentation.augmentation import AugmentationConfig
 from models.segmentation.batches import Batch, BatchMaker, normalised
 from models.segmentation.decoder import LightUPerNet
 from models.segmentation.metrics import FigureKeeper
-from models.segmentation.samples import SampleSet, share_tag_sets
 from models.segmentation.trainer import DiceCrossEntropy
-from pipeline.areas import read_polygons
-from pipeline.grid import Tiling
-from pipeline.job import CityJob
-from pipeline.open_city import open_city
-from pipeline.samples import cut_samples
-from pipeline.sources import find_sources
-from regions.campaign import GridSettings
-from regions.demo import DEMO_ADCODE, generate_demo_city
-from regions.registry import find_city
 
 SIDE_PX = 112
 BATCH = 8
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def samples_of(work: Path) -> tuple[SampleSet, SampleSet]:
-    """Tiles of the training districts, and those of all other districts."""
-    data = work / "city"
-    if not (data / "imagery").exists():
-        generate_demo_city(data, seed=1, side_m=3000)
-    job = CityJob(
-        adcode=DEMO_ADCODE,
-        sources=find_sources(data, DEMO_ADCODE),
-        crs=find_city(DEMO_ADCODE).crs,
-        out=work / "out",
-        work=work / "stages",
-        checkpoint=work / "none",
-        grid=GridSettings(),
-    )
-    with open_city(job) as city:
-        grid = city.extent.grid
-        reference = read_polygons(job.sources.reference, crs=grid.crs)
-        districts = read_polygons([job.sources.districts], crs=grid.crs) if job.sources.districts else None
-        if districts is None:
-            raise SystemExit("the demo city has districts")
-        areas = [
-            districts[districts["role"] == "train"].union_all(),
-            districts[districts["role"] != "train"].union_all(),
-        ]
-        train, unseen = (
-            cut_samples(
-                city.imagery,
-                reference,
-                grid=grid,
-                tiling=Tiling(SIDE_PX, SIDE_PX),
-                area=area,
-                city_map=city.city_map,
-                source=city.name,
-            )
-            for area in areas
-        )
-    first, second = share_tag_sets([train, unseen])
-    return first, second
 
 
 class Arm(nn.Module):
@@ -145,7 +96,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    seen, unseen = samples_of(args.work)
+    job = demo_job(args.work, seed=1, side_m=3000)
+    seen, unseen = seen_and_unseen(job, tile_px=SIDE_PX, stride_px=SIDE_PX)
     config = GeoLinkConfig.tiny(stem="patch", image_px=SIDE_PX, depth=4, output_layers=(0, 1, 2, 3))
     widths = config.feature_channels
     tags = HashedTagEncoder(width=config.semantic_width)

@@ -67,6 +67,7 @@ def assess(
         return
     from accuracy.assessment import Context
     from accuracy.assessment import assess as run
+    from accuracy.autocorrelation import autocorrelation_report
     from accuracy.choices import choice
     from accuracy.design import PSU_SELECTIONS, SamplingDesign
     from accuracy.errors import DesignError
@@ -97,12 +98,14 @@ def assess(
     totals = None
     if map_totals is not None:
         totals = read_map_totals(read_table(map_totals), [*([stratum] if stratum else []), map_column])
+    rule = choice(lonely_psu, LONELY_RULES, "--lonely-psu")
     context = Context(
         product=product,
         map_date=map_date,
         unit_area_m2=None if pixel_m is None else pixel_m**2,
         agreements=_agreements(labels),
         leakage=_leakage(table, training, min_distance_m, ssu),
+        autocorrelation=autocorrelation_report(sample, seed=seed, lonely_psu=rule) if psu else None,
     )
     block_parts = _blocks(blocks, digitised, polygons, resolution_m, psu_selection)
     say(f"estimate {len(table)} units")
@@ -111,7 +114,7 @@ def assess(
         by=tuple(by or ()),
         calibrate_to=totals,
         context=context,
-        lonely_psu=choice(lonely_psu, LONELY_RULES, "--lonely-psu"),
+        lonely_psu=rule,
         replicates=replicates,
         seed=seed,
         **block_parts,

@@ -308,7 +308,14 @@ def test_the_chain_draw_label_assess(tmp_path):
     )  # fmt: skip
     data = json.loads(result.stdout)
     assert 0.6 < data["estimates"]["UA"]["estimate"] < 0.95
-    assert "forgiven" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "forgiven" in page and "How alike errors are" in page
+    alike = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["autocorrelation"]
+    strata = {row["stratum"]: row for row in alike["strata"]}
+    assert set(strata) == {"mapped", "candidate", "rest", "all"}
+    # answers were drawn point by point: nothing is alike but by chance
+    assert all(abs(strata[name]["rho"]) < 0.2 for name in ("mapped", "candidate"))
+    assert strata["all"]["joins"] > 600
     with rasterio.open(tmp_path / "out" / "990001" / "990001_scores.tif") as raster:
         crs = raster.crs
     assert crs == "EPSG:32649"
