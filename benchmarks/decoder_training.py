@@ -52,7 +52,9 @@ class Arm(nn.Module):
         return out
 
 
-def train(arm: Arm, maker: BatchMaker, semantics: Tensor, *, steps: int, rate: float, seed: int, name: str) -> float:
+def train(
+    arm: Arm, maker: BatchMaker, semantics: Tensor, *, steps: int, rate: float, seed: int, bf16: bool, name: str
+) -> float:
     """Train and give the seconds per step."""
     loss = DiceCrossEntropy(2)
     optimiser = torch.optim.AdamW(arm.parameters(), lr=rate, weight_decay=0.05)
@@ -67,7 +69,9 @@ def train(arm: Arm, maker: BatchMaker, semantics: Tensor, *, steps: int, rate: f
     for _ in tqdm(range(steps), desc=name, unit="step"):
         batch = maker(rng.choice(len(maker.samples), BATCH, replace=False), rng)
         optimiser.zero_grad()
-        total = sum(loss(arm(batch, semantics), batch[1]).values(), torch.zeros(()))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = arm(batch, semantics)
+        total = sum(loss(logits.float(), batch[1]).values(), torch.zeros(()))
         total.backward()
         nn.utils.clip_grad_norm_(arm.parameters(), 1.0)
         optimiser.step()
@@ -93,6 +97,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--only", help="train only heads whose name holds this")
+    parser.add_argument("--bf16", action="store_true", help="train all arms under bf16 autocast: half the time")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -111,10 +117,11 @@ def main() -> None:
             widths, channels=32, classes=2, dropout=0.0, detail_channels=16
         ),
     }
+    heads = {name: make for name, make in heads.items() if args.only is None or args.only in name}
     images = torch.zeros(1, 3, SIDE_PX, SIDE_PX)
     maps = [torch.zeros(1, w, SIDE_PX // 16, SIDE_PX // 16) for w in widths]
     operations = {name: gflop(make().eval(), maps, images) for name, make in heads.items()}
-    official = operations["official UPerNet-512"]
+    official = gflop(OfficialUPerNet(widths, classes=2).eval(), maps, images)
     found: dict[str, list[float]] = {name: [] for name in heads}
     seconds: dict[str, float] = {}
     for seed in range(args.seeds):
@@ -125,7 +132,9 @@ def main() -> None:
             pairs = zip(arm.encoder.state_dict().values(), encoder.state_dict().values(), strict=True)
             assert all(torch.equal(a, b) for a, b in pairs), "all arms must start from one encoder"
         for name, arm in arms.items():
-            seconds[name] = train(arm, learn, semantics, steps=args.steps, rate=args.rate, seed=seed, name=name)
+            seconds[name] = train(
+                arm, learn, semantics, steps=args.steps, rate=args.rate, seed=seed, bf16=args.bf16, name=name
+            )
             found[name].append(iou(arm, judge, semantics))
             print(f"seed {seed}, {name}: IoU {found[name][-1]:.3f}", flush=True)
     print(f"{'head':30s} {'GFLOP/tile':>11s} {'of official':>12s} {'s/step':>8s} {'IoU unseen':>11s}")
@@ -138,7 +147,7 @@ def main() -> None:
         name: {"gflop": operations[name], "ratio": operations[name] / official, "iou": v, "s_per_step": seconds[name]}
         for name, v in found.items()
     }
-    print(json.dumps({"steps": args.steps, "tile_px": SIDE_PX, "heads": rows}))
+    print(json.dumps({"steps": args.steps, "rate": args.rate, "bf16": args.bf16, "tile_px": SIDE_PX, "heads": rows}))
 
 
 if __name__ == "__main__":
