@@ -27,7 +27,7 @@ demo: setup  ## build, train on, map and assess the demo city (about 6 minutes o
 	@$(BIN)/uvmap demo
 
 # a worker that dies ends the run and is named: with a replacement pytest-xdist waits for ever for its last tests
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart=0 -q
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart=0 --durations=15 -q
 
 test: setup  ## all tests
 	$(PYTEST)
