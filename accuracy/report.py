@@ -83,7 +83,6 @@ def write_wall_to_wall_report(comparison: WallToWallComparison, folder: Path, *,
     frame = comparison.to_frame()
     data = {"schema_version": SCHEMA_VERSION, "kind": "wall_to_wall", "title": title, **comparison.as_dict()}
     shown = frame[["area", "IoU", "F1", "precision", "recall", "tp", "fp", "fn", "tn", "not_predicted_px"]]
-    rows = [[_cell(v) for v in row] for row in shown.itertuples(index=False, name=None)]
     plot = [
         ForestRow(
             label=str(r["area"]), value=r["IoU"], low=None, high=None, strong=r["area"] == "total", text=_cell(r["IoU"])
@@ -98,7 +97,7 @@ def write_wall_to_wall_report(comparison: WallToWallComparison, folder: Path, *,
     body = [
         f"<h1>{escape(title)}</h1>",
         CENSUS_TEXT,
-        _html_table(list(shown.columns), rows),
+        _frame_table(shown),
         forest_plot(plot, title="IoU per area"),
         left_out if missing else "",
     ]
@@ -300,14 +299,12 @@ def _likeness(report: AutocorrelationReport) -> str:
         "both_wrong_expected": "by chance",
         "p_value": "p",
     }
+    effects = {"deff": "against as many random points", "deff_cities": "against the same cities fixed"}
     shown = [c for c in names if c in report.strata.columns]
-    strata = [[_cell(v) for v in row] for row in report.strata[shown].itertuples(index=False, name=None)]
-    effects = report.measures[["measure", "deff", "deff_cities"]]
-    measures = [[_cell(v) for v in row] for row in effects.itertuples(index=False, name=None)]
     return (
         LIKENESS_TEXT
-        + _html_table([names[c] for c in shown], strata)
-        + _html_table(["measure", "against as many random points", "against the same cities fixed"], measures)
+        + _frame_table(report.strata[shown].rename(columns=names))
+        + _frame_table(report.measures[["measure", *effects]].rename(columns=effects))
         + "".join(f"<p>{escape(n)}</p>" for n in report.notes)
     )
 
@@ -324,6 +321,11 @@ def _matrix(frame: pd.DataFrame, what: str, *, se: pd.DataFrame | None = None, w
         rows.append([str(name), *cells, form.format(values[i].sum())])
     rows.append(["sum", *[form.format(v) for v in values.sum(axis=0)], form.format(values.sum())])
     return _html_table([what, *frame.columns, "sum"], rows)
+
+
+def _frame_table(frame: pd.DataFrame) -> str:
+    rows = [[_cell(v) for v in row] for row in frame.itertuples(index=False, name=None)]
+    return _html_table(list(frame.columns), rows)
 
 
 def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, raw: bool = False) -> str:

@@ -126,7 +126,7 @@ def make_raster(path: Path, side_px: int) -> None:
 def draw(path: Path) -> tuple[float, int]:
     """Seconds and peak MiB of a draw of 5,000 points in a process of its own."""
     code = (
-        "import sys, time, resource; from accuracy.point_draw import draw_points; t = time.perf_counter();"
+        "import sys, time; from accuracy.point_draw import draw_points; t = time.perf_counter();"
         "d = draw_points(sys.argv[1], city='c', region='r', seed=1,"
         " allocation={'mapped': 1500, 'candidate': 1000, 'rest': 2500}); assert len(d.design) == 5000;"
         # ru_maxrss would begin with that of the process that starts this one

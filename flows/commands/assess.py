@@ -99,6 +99,7 @@ def assess(
     if map_totals is not None:
         totals = read_map_totals(read_table(map_totals), [*([stratum] if stratum else []), map_column])
     rule = choice(lonely_psu, LONELY_RULES, "--lonely-psu")
+    say(f"estimate {len(table)} units")
     context = Context(
         product=product,
         map_date=map_date,
@@ -108,7 +109,6 @@ def assess(
         autocorrelation=autocorrelation_report(sample, seed=seed, lonely_psu=rule) if psu else None,
     )
     block_parts = _blocks(blocks, digitised, polygons, resolution_m, psu_selection)
-    say(f"estimate {len(table)} units")
     result = run(
         sample,
         by=tuple(by or ()),

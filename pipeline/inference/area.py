@@ -27,7 +27,6 @@ class AreaOfInterest:
 
     def __init__(self, geometry: BaseGeometry | None, grid: Grid) -> None:
         self._grid = grid
-        self._geometry = geometry
         if geometry is not None:
             if geometry.is_empty or geometry.area == 0.0:
                 raise AreaError("the area of interest is empty: give a polygon")
@@ -38,7 +37,7 @@ class AreaOfInterest:
                 )
             geometry = shapely.from_wkb(shapely.to_wkb(geometry))  # preparing marks the object: never the caller's
             shapely.prepare(geometry)
-            self._geometry = geometry
+        self._geometry = geometry
         self._prepared = threading.Lock()  # the index of a prepared geometry is built by its first use: GEOS, unlocked
         self._cell = lru_cache(maxsize=64)(self._rasterised)
 
