@@ -139,10 +139,9 @@ def test_points_at_one_place_have_no_join_with_themselves():
 
 
 @pytest.mark.shared
-def test_28_cities_with_the_design_effect_of_r_survey(shared):
-    folder = shared / "reference" / "accuracy"
-    survey = pd.read_csv(folder / "f_survey_reference.csv").set_index(["case", "quantity"])
-    got = autocorrelation_report(sample_of(pd.read_csv(folder / "f_uv28_points.csv")))
+def test_28_cities_with_the_design_effect_of_r_survey(points, survey):
+    survey = survey.set_index(["case", "quantity"])
+    got = autocorrelation_report(sample_of(points))
     oa = got.measures.set_index("measure").loc["OA"]
     assert oa["deff"] == approx(float(survey.loc[("uv28_2stage", "deff OA"), "estimate"]), rel=1e-8)
     se = [float(survey.loc[(case, "OA"), "se"]) for case in ("uv28_2stage", "uv28_cities_fixed")]

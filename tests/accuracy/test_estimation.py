@@ -245,12 +245,10 @@ def test_rao_wu_enumerated_equals_the_reference_and_linearisation(shared):
 
 
 @pytest.mark.shared
-def test_jackknife_and_bootstrap_of_the_28_cities(shared):
-    table = pd.read_csv(shared / "reference" / "accuracy" / "f_uv28_points.csv")
-    survey = pd.read_csv(shared / "reference" / "accuracy" / "f_survey_reference.csv")
-    sample = sample_of(table)
+def test_jackknife_and_bootstrap_of_the_28_cities(points, survey):
+    sample = sample_of(points)
     arrays, cells = sample.arrays, confusion_indicators(sample.mapped, sample.reference)
-    names, everyone = ("UA", "PA", "F1", "IoU"), np.ones((1, len(table)), dtype=bool)
+    names, everyone = ("UA", "PA", "F1", "IoU"), np.ones((1, len(points)), dtype=bool)
     dropped, factor = jackknife_multipliers(arrays)
     jack = replicate(arrays, cells, everyone, dropped, measures=names, kind="jackknife", factor=factor)
     want = survey[survey["case"] == "uv28_wr_JKn"].set_index("quantity")
