@@ -26,13 +26,13 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from accuracy.design import SamplingDesign
-from accuracy.estimation import estimate
-from accuracy.measures import confusion_indicators
-from accuracy.replication import rao_wu_multipliers
-from accuracy.sample import ReferenceSample
-from accuracy.table_estimates import replicated_estimates
-from accuracy.variance import VARIANCE_KINDS
+from accuracy.estimation.estimation import estimate
+from accuracy.estimation.measures import confusion_indicators
+from accuracy.estimation.replication import rao_wu_multipliers
+from accuracy.estimation.table_estimates import replicated_estimates
+from accuracy.estimation.variance import VARIANCE_KINDS
+from accuracy.survey.design import SamplingDesign
+from accuracy.survey.sample import ReferenceSample
 
 REGIONS = {"North": (42, 6), "East": (60, 8), "South": (55, 7), "Central": (31, 5), "West": (2, 2)}
 DOMAINS = (None, "region", "city", "size")
@@ -126,7 +126,7 @@ def make_raster(path: Path, side_px: int) -> None:
 def draw(path: Path) -> tuple[float, int]:
     """Seconds and peak MiB of a draw of 5,000 points in a process of its own."""
     code = (
-        "import sys, time; from accuracy.point_draw import draw_points; t = time.perf_counter();"
+        "import sys, time; from accuracy.survey.point_draw import draw_points; t = time.perf_counter();"
         "d = draw_points(sys.argv[1], city='c', region='r', seed=1,"
         " allocation={'mapped': 1500, 'candidate': 1000, 'rest': 2500}); assert len(d.design) == 5000;"
         # ru_maxrss would begin with that of the process that starts this one

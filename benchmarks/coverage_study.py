@@ -25,13 +25,13 @@ import rasterio
 from rasterio.transform import from_origin
 from scipy import ndimage
 
-from accuracy.confusion import Confusion
-from accuracy.design import SamplingDesign
-from accuracy.drawing import draw_cities
-from accuracy.estimation import estimate
-from accuracy.map_strata import STRATA, MapStrata
-from accuracy.point_draw import draw_points
-from accuracy.sample import ReferenceSample
+from accuracy.comparison.confusion import Confusion
+from accuracy.estimation.estimation import estimate
+from accuracy.survey.design import SamplingDesign
+from accuracy.survey.drawing import draw_cities
+from accuracy.survey.map_strata import STRATA, MapStrata
+from accuracy.survey.point_draw import draw_points
+from accuracy.survey.sample import ReferenceSample
 from regions.demo import demo_truth_and_map
 
 REGIONS = ("Central", "East", "North", "Northeast", "Northwest", "South", "Southwest")

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from models.segmentation.samples import SampleSet, share_tag_sets
-from pipeline.areas import read_polygons
-from pipeline.grid import Tiling
-from pipeline.job import CityJob
-from pipeline.open_city import open_city
-from pipeline.samples import cut_samples
-from pipeline.sources import find_sources
+from pipeline.city.ground import open_city
+from pipeline.city.job import CityJob
+from pipeline.city.sources import find_sources
+from pipeline.learning.samples import cut_samples
+from pipeline.reference.areas import read_polygons
 from regions.campaign import GridSettings
 from regions.demo import DEMO_ADCODE, generate_demo_city
+from regions.raster.grid import Tiling
 from regions.registry import find_city
 
 

@@ -91,9 +91,9 @@ class NullModel:
 
 def whole_array_reference(path: Path) -> NDArray[np.uint8]:
     """Every tile scored by itself, summed in float64 on the whole array, divided by the sum of the weights."""
-    from pipeline.grid import Tiling  # noqa: PLC0415
     from pipeline.imagery import grid_of_imagery  # noqa: PLC0415
     from pipeline.inference.weights import LEVELS, UNITS, window_weights  # noqa: PLC0415
+    from regions.raster.grid import Tiling  # noqa: PLC0415
 
     with rasterio.open(path) as dataset:
         image = dataset.read()
@@ -119,9 +119,9 @@ def run_ours(path: Path, folder: Path) -> dict[str, Any]:
     """One run of the engine."""
     import torch  # noqa: PLC0415
 
-    from pipeline.grid import Tiling  # noqa: PLC0415
     from pipeline.imagery import open_imagery  # noqa: PLC0415
     from pipeline.inference import predict_scores  # noqa: PLC0415
+    from regions.raster.grid import Tiling  # noqa: PLC0415
 
     torch.set_num_threads(1)  # the other core reads, blends and writes
     model = NullModel()
@@ -232,9 +232,9 @@ def run_city(path: Path, folder: Path) -> dict[str, Any]:
     from models.segmentation.model import GeoLinkSegmenter  # noqa: PLC0415
     from models.segmentation.predictor import SegmentationPredictor  # noqa: PLC0415
     from pipeline.graph import CityGraph  # noqa: PLC0415
-    from pipeline.grid import Tiling  # noqa: PLC0415
     from pipeline.imagery import open_imagery  # noqa: PLC0415
     from pipeline.inference import predict_scores  # noqa: PLC0415
+    from regions.raster.grid import Tiling  # noqa: PLC0415
 
     torch.manual_seed(SEED)
     graph = CityGraph.load(path / "graph")

@@ -21,11 +21,11 @@ import rasterio.features
 import shapely
 from scipy import ndimage
 
-from pipeline.grid import Grid, Window
 from pipeline.polygons import PolygonConfig, find_villages, polygonize_mask
 from pipeline.polygons.rings import polygons_of_rings, trace_rings
 from pipeline.polygons.runs import join_runs, label_runs, runs_of_mask
 from pipeline.refinement import BandRefiner, RefinementConfig, boundary_f1, boundary_iou, refine_villages
+from regions.raster.grid import Grid, Window
 
 REPEATS = 5
 

@@ -32,7 +32,7 @@ from models.segmentation.trainer import train_segmenter
 from models.tasks.encodings import encode_tiles, pooled
 from models.tasks.scenes import linear_probe, scene_figures
 from models.training import TrainingConfig
-from pipeline.pairs import write_pairs
+from pipeline.learning.pairs import write_pairs
 
 BATCH = 8
 LABELLED_CITY = 1

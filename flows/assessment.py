@@ -5,14 +5,14 @@ from typing import Any
 
 import geopandas as gpd
 
-from accuracy.reliability import score_reliability
-from accuracy.wall_to_wall import AreaComparison, compare_wall_to_wall
-from pipeline.areas import read_polygons
-from pipeline.city_product import add_assessment
-from pipeline.extent import CityExtent
-from pipeline.job import CityJob
-from pipeline.polygon_mask import write_polygon_mask
-from pipeline.product import polygon_paths, scores_path
+from accuracy.comparison.reliability import score_reliability
+from accuracy.comparison.wall_to_wall import AreaComparison, compare_wall_to_wall
+from pipeline.city.extent import CityExtent
+from pipeline.city.job import CityJob
+from pipeline.product.build import add_assessment
+from pipeline.product.files import polygon_paths, scores_path
+from pipeline.product.mask import write_polygon_mask
+from pipeline.reference.areas import read_polygons
 from pipeline.refinement.measures import compare_outlines
 
 MEASURES = ("iou", "f1", "precision", "recall")
@@ -77,7 +77,7 @@ def _refinement_table(
     job: CityJob, extent: CityExtent, polygons: gpd.GeoDataFrame, reference: gpd.GeoDataFrame
 ) -> dict[str, Any]:
     """Outlines before and after refinement against the reference, over the whole grid."""
-    from pipeline.city import run_stage
+    from pipeline.city.stages import run_stage
 
     before = gpd.read_parquet(Path(run_stage("polygons", job)["folder"]) / "villages.parquet")
     figures = {

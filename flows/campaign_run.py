@@ -18,9 +18,9 @@ from flows.errors import RunError
 from flows.process import one_line
 from flows.record import CityEntry, Owner, RunRecord, fingerprint_of, now, read_record, record_path
 from flows.stages import CPU_LIMIT, GPU_LIMIT, MAX_WIDTH, drive, needs_demo_data, plan_cities
+from pipeline.city.job import job_of
+from pipeline.city.sources import MissingSourcesError
 from pipeline.errors import PipelineError
-from pipeline.job import job_of
-from pipeline.sources import MissingSourcesError
 from regions.campaign import Campaign, load_campaign
 from regions.errors import RegionsError
 from regions.registry import City, find_city

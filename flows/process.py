@@ -30,8 +30,8 @@ from accuracy.errors import AccuracyError
 from flows.errors import CityBusyError, FlowsError, StageFailedError
 from flows.home import uvmap_home
 from models.errors import ModelsError
+from pipeline.city.job import CityJob
 from pipeline.errors import PipelineError
-from pipeline.job import CityJob
 from regions.errors import RegionsError
 
 TYPED_ERRORS = (PipelineError, RegionsError, ModelsError, AccuracyError)
@@ -181,11 +181,11 @@ def _run_stage(*, stage: str, job: dict[str, Any]) -> dict[str, Any]:
     with contextlib.ExitStack() as held:
         if stage in MODEL_STAGES:
             held.enter_context(_accelerator())
-        from pipeline import city  # imports torch: only now that the accelerator is chosen
+        from pipeline.city import stages  # imports torch: only now that the accelerator is chosen
 
         parsed = CityJob.model_validate(job)
         held.enter_context(_city_lock(parsed.out))
-        return city.run_stage(stage, parsed, progress=False)
+        return stages.run_stage(stage, parsed, progress=False)
 
 
 def _make_demo_data(*, folder: str, adcode: str, side_m: int) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _make_demo_data(*, folder: str, adcode: str, side_m: int) -> dict[str, Any]:
 
 def _plan(*, jobs: list[dict[str, Any]]) -> dict[str, Any]:
     with _accelerator():
-        from pipeline import plan  # imports torch: only now that the accelerator is chosen
+        from pipeline.city import plan  # imports torch: only now that the accelerator is chosen
 
         parsed = [CityJob.model_validate(raw) for raw in jobs]
         try:

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.errors import RunError
 from flows.home import CHECKOUT, run_index
+from pipeline.city.job import CityJob
 from pipeline.files import digest_of, replacing
-from pipeline.job import CityJob
 
 NOT_THE_MODEL = frozenset({"throughput.json"})
 """Files in a checkpoint's folder on which no product depends."""
@@ -47,7 +47,7 @@ class CityEntry(_Model):
         reason: Why it failed or is missing, one line.
         stages: Finished stages by name.
         fingerprint: Digest of what the result depends on, as far as sizes and dates of files tell.
-        plan: Estimated work, as `pipeline.plan` gives it.
+        plan: Estimated work, as `pipeline.city.plan` gives it.
     """
 
     name: str

@@ -23,8 +23,8 @@ from prefect.tasks import Task
 from flows.errors import StageFailedError
 from flows.process import MODEL_STAGES, is_transient, one_line, run_isolated, stop_all
 from flows.record import CityEntry, RunRecord, StageEntry, Stopwatch, fingerprint_of
+from pipeline.city.job import STAGE_NAMES, job_of
 from pipeline.errors import PipelineError
-from pipeline.job import STAGE_NAMES, job_of
 from regions.campaign import Campaign
 from regions.errors import RegionsError
 from regions.registry import DEMO_PREFIX, City

@@ -65,17 +65,17 @@ def assess(
         data, text = _wall_to_wall(what, reference, areas, role, threshold=threshold, out=out, title=title)
         show(data, text=text, as_json=as_json)
         return
-    from accuracy.assessment import Context
-    from accuracy.assessment import assess as run
-    from accuracy.autocorrelation import autocorrelation_report
     from accuracy.choices import choice
-    from accuracy.design import PSU_SELECTIONS, SamplingDesign
     from accuracy.errors import DesignError
-    from accuracy.report import write_report
-    from accuracy.sample import ReferenceSample
-    from accuracy.table_estimates import read_map_totals
+    from accuracy.estimation.autocorrelation import autocorrelation_report
+    from accuracy.estimation.table_estimates import read_map_totals
+    from accuracy.estimation.variance import LONELY_RULES
+    from accuracy.reporting.assessment import Context
+    from accuracy.reporting.assessment import assess as run
+    from accuracy.reporting.report import write_report
+    from accuracy.survey.design import PSU_SELECTIONS, SamplingDesign
+    from accuracy.survey.sample import ReferenceSample
     from accuracy.tables import read_table
-    from accuracy.variance import LONELY_RULES
 
     if psu_selection is None:
         raise DesignError(
@@ -139,10 +139,10 @@ def _wall_to_wall(
     out: Path,
     title: str,
 ) -> tuple[dict[str, Any], str]:
+    from accuracy.comparison.wall_to_wall import compare_wall_to_wall, compare_with_mask
     from accuracy.errors import ComparisonError
-    from accuracy.report import write_wall_to_wall_report
+    from accuracy.reporting.report import write_wall_to_wall_report
     from accuracy.tables import read_table
-    from accuracy.wall_to_wall import compare_wall_to_wall, compare_with_mask
 
     raster = what
     if what.is_dir():
@@ -177,8 +177,8 @@ def _wall_to_wall(
 def _agreements(labels: list[Path] | None) -> tuple[Any, ...]:
     if not labels:
         return ()
-    from accuracy.agreement import agreements
-    from accuracy.labels import read_labels
+    from accuracy.survey.agreement import agreements
+    from accuracy.survey.labels import read_labels
 
     return tuple(agreements([read_labels(path) for path in labels]))
 
@@ -186,7 +186,7 @@ def _agreements(labels: list[Path] | None) -> tuple[Any, ...]:
 def _leakage(table: Any, training: Path | None, min_distance_m: float, ssu: str) -> Any:
     if training is None:
         return None
-    from accuracy.leakage import leakage_report
+    from accuracy.survey.leakage import leakage_report
     from accuracy.tables import read_table
 
     return leakage_report(table, read_table(training), min_distance_m=min_distance_m, id_column=ssu)
@@ -204,9 +204,9 @@ def _blocks(
     import geopandas as gpd
     import pandas as pd
 
-    from accuracy.block_objects import BlockRules, compare_blocks
-    from accuracy.design import PSU_SELECTIONS, SamplingDesign
+    from accuracy.comparison.block_objects import BlockRules, compare_blocks
     from accuracy.errors import ComparisonError
+    from accuracy.survey.design import PSU_SELECTIONS, SamplingDesign
     from accuracy.tables import read_table
 
     if digitised is None or not polygons:
@@ -235,7 +235,7 @@ def _blocks(
 
 
 def _headline(result: Any) -> dict[str, Any]:
-    from accuracy.report import plain_cell
+    from accuracy.reporting.report import plain_cell
 
     rows = result.headline[result.headline["value"] == "all"].to_dict("records")
     return {
@@ -246,8 +246,8 @@ def _headline(result: Any) -> dict[str, Any]:
 
 
 def _headline_text(result: Any) -> str:
-    from accuracy.measures import MEASURES
-    from accuracy.wording import in_words
+    from accuracy.estimation.measures import MEASURES
+    from accuracy.reporting.wording import in_words
 
     cells = _headline(result)["estimates"]
     return "\n".join(f"{MEASURES[name].label:<34} {in_words(cell)}" for name, cell in cells.items())

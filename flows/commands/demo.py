@@ -32,11 +32,11 @@ def demo(
     """
     start = time.perf_counter()
     from flows.assessment import assess_wall_to_wall
-    from pipeline.city import map_city
-    from pipeline.extent import city_extent
-    from pipeline.job import CityJob
-    from pipeline.sources import find_sources
-    from pipeline.training import train_model
+    from pipeline.city.extent import city_extent
+    from pipeline.city.job import CityJob
+    from pipeline.city.sources import find_sources
+    from pipeline.city.stages import map_city
+    from pipeline.learning.training import train_model
     from regions.campaign import GridSettings, PolygonSettings
     from regions.demo import DEMO_ADCODE
     from regions.registry import find_city

@@ -21,7 +21,7 @@ def diff(
 
     Example: uvmap diff out/china-v1/440300 out/china-v2/440300 --out out/diff-440300
     """
-    from pipeline.identity_page import read_villages, write_diff
+    from pipeline.product.identity_page import read_villages, write_diff
 
     before, after = read_villages(old), read_villages(new)
     figures = write_diff(before, after, out, title=f"{old.name} to {new.name}")

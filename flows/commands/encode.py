@@ -26,7 +26,7 @@ def encode(
 
     Example: uvmap encode 440300 --checkpoint out/pretrained/checkpoint --out out/440300_features.tif
     """
-    from pipeline.encodings import encode_city
+    from pipeline.learning.encodings import encode_city
 
     sources = opt.sources_from(city, data_root=data_root, imagery=imagery, vectors=vectors, imagery_crs=imagery_crs)
     job = opt.job_from(

@@ -64,13 +64,13 @@ def estimate(
     --second-stage-stratum map_stratum --psu-selection probability --json
     """
     from accuracy.choices import choice
-    from accuracy.design import PSU_SELECTIONS, SamplingDesign
-    from accuracy.design_checks import require_frame
-    from accuracy.intervals import INTERVAL_KINDS
-    from accuracy.sample import ReferenceSample
-    from accuracy.table_estimates import estimate_table, read_map_totals, replicated_estimates
+    from accuracy.estimation.intervals import INTERVAL_KINDS
+    from accuracy.estimation.table_estimates import estimate_table, read_map_totals, replicated_estimates
+    from accuracy.estimation.variance import LONELY_RULES
+    from accuracy.survey.design import PSU_SELECTIONS, SamplingDesign
+    from accuracy.survey.design_checks import require_frame
+    from accuracy.survey.sample import ReferenceSample
     from accuracy.tables import read_table
-    from accuracy.variance import LONELY_RULES
 
     design = SamplingDesign(
         psu_selection=choice(psu_selection, PSU_SELECTIONS, "--psu-selection"),
@@ -121,8 +121,8 @@ def estimate(
 
 
 def _text(data: dict[str, Any], level: float) -> str:
-    from accuracy.describe import FLAG_TEXT
-    from accuracy.wording import in_words
+    from accuracy.reporting.describe import FLAG_TEXT
+    from accuracy.reporting.wording import in_words
     from flows.console import table
 
     blocks, seen = [], set()

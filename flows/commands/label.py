@@ -34,7 +34,7 @@ def page(
     import geopandas as gpd
 
     from accuracy.errors import LabelError
-    from accuracy.labelling_page import write_labelling_pages
+    from accuracy.survey.labelling_page import write_labelling_pages
     from accuracy.tables import read_table
 
     frame = read_table(points)
@@ -78,9 +78,9 @@ def merge(
 
     Example: uvmap label merge sample/points_design.parquet labels/*.csv --map-date 2024-06-30 --out labelled.parquet
     """
-    from accuracy.agreement import agreements
     from accuracy.choices import choice
-    from accuracy.labels import DATE_POLICIES, DISAGREEMENTS, merge_labels, read_labels
+    from accuracy.survey.agreement import agreements
+    from accuracy.survey.labels import DATE_POLICIES, DISAGREEMENTS, merge_labels, read_labels
     from accuracy.tables import read_table, write_table
 
     options = {

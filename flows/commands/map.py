@@ -46,7 +46,7 @@ def map_(
 
     Example: uvmap map 440300 --checkpoint out/model --data-root data/china
     """
-    from pipeline.city import map_city
+    from pipeline.city.stages import map_city
 
     sources = opt.sources_from(
         city,
@@ -75,7 +75,7 @@ def map_(
     summary = map_city(job, progress=not json)
     if sources.reference:
         from flows.assessment import assess_wall_to_wall
-        from pipeline.extent import city_extent
+        from pipeline.city.extent import city_extent
 
         summary["accuracy"] = assess_wall_to_wall(job, city_extent(job))["figures"]
     flat = {k: v for k, v in summary.items() if not isinstance(v, dict | list)} | summary.get("accuracy", {})

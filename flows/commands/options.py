@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from pipeline.city.job import CityJob
+from pipeline.city.sources import CitySources, SourceNotes, find_sources
 from pipeline.errors import PipelineError
-from pipeline.job import CityJob
-from pipeline.sources import CitySources, SourceNotes, find_sources
 from regions.campaign import GridSettings, PolygonSettings
 from regions.crs import utm_code
 from regions.registry import find_city

@@ -8,9 +8,9 @@ import typer
 
 from flows.commands import options as opt
 from flows.console import JsonFlag, show, table
+from pipeline.city.job import CityJob, job_of
+from pipeline.city.sources import MissingSourcesError
 from pipeline.errors import PipelineError
-from pipeline.job import CityJob, job_of
-from pipeline.sources import MissingSourcesError
 from regions.campaign import load_campaign
 from regions.registry import find_cities
 
@@ -34,7 +34,7 @@ def plan(
 
     Example: uvmap plan --campaign china
     """
-    from pipeline.plan import measure_throughput, plan_city
+    from pipeline.city.plan import measure_throughput, plan_city
 
     rows: list[dict[str, Any]] = []
     jobs: list[CityJob] = []

@@ -35,8 +35,8 @@ def pretrain(
     """
     from models.pretraining.trainer import PRETRAINING
     from models.pretraining.trainer import pretrain as run_pretraining
-    from pipeline.pairs import write_pairs
-    from pipeline.training import segmentation_config
+    from pipeline.learning.pairs import write_pairs
+    from pipeline.learning.training import segmentation_config
 
     wanted: list[tuple[str | None, list[Path] | None]] = [(c, None) for c in cities or []] or [(None, imagery)]
     jobs = [

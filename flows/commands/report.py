@@ -17,7 +17,7 @@ def report(
 
     Example: uvmap report out/china/440300
     """
-    from pipeline.product import check_product, read_manifest
+    from pipeline.product.files import check_product, read_manifest
 
     manifest = read_manifest(product)
     faults = check_product(product)

@@ -47,7 +47,7 @@ def size(
     --stratum candidate:0.05:0:0.063 --stratum rest:0.94:0:0.0008
     """
     from accuracy.choices import choice
-    from accuracy.planning import (
+    from accuracy.survey.planning import (
         ALLOCATIONS,
         allocate,
         expected_measure,
@@ -105,8 +105,8 @@ def cities(
     """
     import pandas as pd
 
-    from accuracy.drawing import draw_cities
     from accuracy.errors import DrawError
+    from accuracy.survey.drawing import draw_cities
     from accuracy.tables import write_table
     from regions.registry import load_registry
 
@@ -155,8 +155,8 @@ def points(
     """
     import pandas as pd
 
-    from accuracy.map_strata import MapStrata
-    from accuracy.point_draw import blind, describe_draw, draw_points
+    from accuracy.survey.map_strata import MapStrata
+    from accuracy.survey.point_draw import blind, describe_draw, draw_points
     from accuracy.tables import write_table
 
     strata = MapStrata(threshold=threshold, candidate_threshold=candidate_threshold, buffer_m=buffer_m)
@@ -208,8 +208,8 @@ def blocks(
     """
     import pandas as pd
 
-    from accuracy.block_draw import draw_blocks
-    from accuracy.map_strata import MapStrata
+    from accuracy.survey.block_draw import draw_blocks
+    from accuracy.survey.map_strata import MapStrata
     from accuracy.tables import write_table
 
     strata = MapStrata(threshold=threshold, candidate_threshold=candidate_threshold, buffer_m=buffer_m)
@@ -243,7 +243,7 @@ DEFAULT_STRATA = ("mapped:0.01:1:0.85", "candidate:0.05:0:0.06336", "rest:0.94:0
 
 def _stratum(text: str) -> Any:
     from accuracy.errors import PlanningError
-    from accuracy.planning import ExpectedStratum
+    from accuracy.survey.planning import ExpectedStratum
 
     words = text.split(":")
     try:

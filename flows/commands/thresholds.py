@@ -29,12 +29,12 @@ def thresholds(
     Example: uvmap thresholds out/china/440300 --reference data/china/440300/labels/uv.gpkg
     --districts data/china/440300/labels/districts.gpkg
     """
-    from pipeline.areas import read_polygons
     from pipeline.polygons import PolygonConfig
     from pipeline.polygons.scores import grid_of_scores
     from pipeline.polygons.threshold_page import validation_areas, write_curve_page
     from pipeline.polygons.thresholds import choose_thresholds
-    from pipeline.product import read_manifest, scores_path
+    from pipeline.product.files import read_manifest, scores_path
+    from pipeline.reference.areas import read_polygons
 
     path = scores_path(product, read_manifest(product)["adcode"]) if product.is_dir() else product
     grid = grid_of_scores(path)

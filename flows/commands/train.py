@@ -37,7 +37,7 @@ def train(
 
     Example: uvmap train 440300 440100 --data-root data/china --out out/model
     """
-    from pipeline.training import train_model
+    from pipeline.learning.training import train_model
 
     wanted: list[tuple[str | None, list[Path] | None]] = [(c, None) for c in cities or []]
     if not wanted and (imagery or chips is None):

@@ -10,8 +10,8 @@ from pipeline.attributes.dictionary import (
     typed,
     write_data_dictionary,
 )
-from pipeline.attributes.equal_area import CHINA_ALBERS, equal_areas_m2, geodesic_lengths_m
 from pipeline.attributes.form import FormTable, building_form
+from regions.raster.equal_area import CHINA_ALBERS, equal_areas_m2, geodesic_lengths_m
 
 __all__ = [
     "ATTRIBUTES",

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from pipeline.attributes.buildings import read_fabric, village_fabric
 from pipeline.attributes.dictionary import typed
-from pipeline.attributes.equal_area import equal_areas_m2, geodesic_lengths_m
 from pipeline.attributes.score_statistics import score_histograms, score_statistics
-from pipeline.grid import Grid
 from pipeline.polygons import ScoreSource
+from regions.raster.equal_area import equal_areas_m2, geodesic_lengths_m
+from regions.raster.grid import Grid
 
 LOW_SCORE = 0.5
 """Villages whose mean score is lower are flagged."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 
-from pipeline.grid import Grid
 from pipeline.polygons import SCORE_MAX, SCORE_NODATA, ScoreSource, score_reader
+from regions.raster.grid import Grid
 
 
 def score_histograms(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.grid import Grid, Window
 from pipeline.imagery.errors import ImageryError
 from pipeline.imagery.source import content_digest
+from regions.raster.grid import Grid, Window
 
 
 class ArrayImagery:

@@ -8,9 +8,9 @@ from pathlib import Path
 from rasterio.crs import CRS
 from rasterio.warp import calculate_default_transform
 
-from pipeline.grid import Grid
 from pipeline.imagery.errors import ImageryError, OffGridError
 from pipeline.imagery.scene import Scene, inspect, same_crs, short_crs
+from regions.raster.grid import Grid
 
 
 def grid_of_imagery(paths: Sequence[Path | str], *, resolution_m: float | None = None, crs: str | None = None) -> Grid:

@@ -23,11 +23,11 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
-from pipeline.grid import Grid, Window
 from pipeline.imagery.errors import ImageryError, OffGridError, UntiledRasterError
 from pipeline.imagery.scene import Scene, inspect, opened
 from pipeline.imagery.source import ImageSource, check_overlap, open_imagery, scene_stretch
 from pipeline.imagery.stretch import Stretch
+from regions.raster.grid import Grid, Window
 
 KERNEL = Resampling.bilinear
 INGEST_VERSION = 1

@@ -16,8 +16,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import transform_bounds
 
-from pipeline.grid import Grid, Window
 from pipeline.imagery.errors import BandCountError, MissingCrsError, PixelTypeError, UnreadableImageryError
+from regions.raster.grid import Grid, Window
 
 SUPPORTED_DTYPES = ("uint8", "uint16")
 ON_GRID_TOLERANCE_PX = 0.05

@@ -19,7 +19,6 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
-from pipeline.grid import Grid, Window
 from pipeline.imagery.errors import (
     ImageryError,
     NoOverlapError,
@@ -31,6 +30,7 @@ from pipeline.imagery.grids import grid_of_scenes
 from pipeline.imagery.scene import Scene, encoded_blocks, inspect, open_dataset, opened
 from pipeline.imagery.stamp import file_stamp, is_remote
 from pipeline.imagery.stretch import SAMPLE_PX, Stretch
+from regions.raster.grid import Grid, Window
 
 MAX_OPEN_PER_THREAD = 32
 

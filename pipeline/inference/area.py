@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.grid import Grid, Window
 from pipeline.inference.errors import AreaError
+from regions.raster.grid import Grid, Window
 
 CELL_PX = 1024
 

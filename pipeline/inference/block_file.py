@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.grid import Window
 from pipeline.inference.blocks import BlockId, BlockPlan
 from pipeline.inference.weights import MASKED, NOT_PREDICTED, score_of_sum
+from regions.raster.grid import Window
 
 CORE_PARTS = ("exclusive", "top", "left")
 OVERHANG_PARTS = ("right", "bottom")

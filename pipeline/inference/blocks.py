@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.grid import Grid, Tiling, Window
+from regions.raster.grid import Grid, Tiling, Window
 
 
 @dataclass(frozen=True, order=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.geolink.graph import TileGraphs
-from pipeline.grid import Grid, Window
+from regions.raster.grid import Grid, Window
 
 
 class TileModel(Protocol):

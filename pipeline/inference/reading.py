@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.grid import Window
 from pipeline.imagery.source import content_digest
 from pipeline.inference.area import AreaOfInterest
 from pipeline.inference.blocks import BlockId, BlockPlan, union_window
 from pipeline.inference.protocols import GraphSource, Imagery
 from pipeline.ledger import Entry, Ledger, digest_of
+from regions.raster.grid import Window
 
 STAGE = "scores"
 STAGE_VERSION = 1

@@ -10,7 +10,6 @@ from pathlib import Path
 import rasterio
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.grid import Grid, Tiling
 from pipeline.inference.area import AreaOfInterest
 from pipeline.inference.assembly import ASSEMBLY_VERSION, assemble, tags_of
 from pipeline.inference.blocks import BlockPlan
@@ -20,6 +19,7 @@ from pipeline.inference.progress import JsonLinesProgress, Progress
 from pipeline.inference.protocols import GraphSource, Imagery, TileModel, output_count
 from pipeline.inference.reading import STAGE_VERSION
 from pipeline.ledger import Ledger, digest_of
+from regions.raster.grid import Grid, Tiling
 
 DEFAULT_BLOCK_PX = 2048
 GDAL_CACHE_MB = 256

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.grid import Tiling
 from pipeline.inference.errors import ModelOutputError
 from pipeline.inference.weights import UNITS, tile_weights
+from regions.raster.grid import Tiling
 
 TOLERANCE = 1e-3
 """Probabilities may leave [0, 1] by this much through rounding; they are clipped. More is an error."""

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.grid import Tiling
+from regions.raster.grid import Tiling
 
 LEVELS = 250
 """The score of probability 1."""

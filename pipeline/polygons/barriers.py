@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 
-from pipeline.grid import Grid, Window
 from pipeline.polygons.config import BarrierConfig, ExclusionConfig, PolygonError
+from regions.raster.grid import Grid, Window
 
 LINE_TYPES = (int(shapely.GeometryType.LINESTRING), int(shapely.GeometryType.MULTILINESTRING))
 POLYGON_TYPES = (int(shapely.GeometryType.POLYGON), int(shapely.GeometryType.MULTIPOLYGON))

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.grid import Window
 from pipeline.polygons.config import PolygonError
+from regions.raster.grid import Window
 
 
 @dataclass(frozen=True)

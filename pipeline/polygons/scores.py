@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterWindow
 
-from pipeline.grid import Grid, Window
 from pipeline.polygons.config import SCORE_NODATA, PolygonError
+from regions.raster.grid import Grid, Window
 
 ScoreSource = Path | str | NDArray[np.uint8]
 CACHE_BYTES = 64 * 2**20

@@ -6,10 +6,10 @@ import geopandas as gpd
 import plotly.graph_objects as go
 import shapely
 
-from pipeline.areas import read_polygons
-from pipeline.grid import Grid
 from pipeline.polygons import PolygonError
 from pipeline.polygons.thresholds import ThresholdChoice
+from pipeline.reference.areas import read_polygons
+from regions.raster.grid import Grid
 
 
 def validation_areas(districts: Path | None, *, grid: Grid, role: str) -> tuple[gpd.GeoSeries, gpd.GeoSeries | None]:

@@ -18,10 +18,10 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from scipy import ndimage
 
-from pipeline.grid import Grid, Window
 from pipeline.polygons.config import SCORE_NODATA, PolygonConfig, PolygonError, score_at_least
 from pipeline.polygons.morphology import close_gaps
 from pipeline.polygons.scores import ReadScores, ScoreSource, score_reader
+from regions.raster.grid import Grid, Window
 
 LEVELS = tuple(round(0.05 * k, 2) for k in range(2, 19))
 """0.10 to 0.90 by 0.05."""

@@ -18,7 +18,6 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.grid import Grid, Window
 from pipeline.polygons.barriers import BarrierMask, barrier_shapes, check_vectors, exclusion_shapes
 from pipeline.polygons.config import SCORE_NODATA, PolygonConfig, score_at_least
 from pipeline.polygons.exclusion import remove_excluded
@@ -27,6 +26,7 @@ from pipeline.polygons.rings import Rings, polygons_of_rings, trace_rings
 from pipeline.polygons.runs import Runs, join_runs, label_runs, runs_of_mask
 from pipeline.polygons.scores import ReadScores, ScoreSource, score_reader
 from pipeline.polygons.simplification import simplify_polygons
+from regions.raster.grid import Grid, Window
 
 
 @dataclass(frozen=True)

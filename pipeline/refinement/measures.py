@@ -13,7 +13,7 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from scipy.ndimage import distance_transform_edt
 
-from pipeline.grid import Grid, Window
+from regions.raster.grid import Grid, Window
 
 
 def boundary_f1(mask: NDArray[np.bool_], reference: NDArray[np.bool_], *, tolerance_px: float) -> float:

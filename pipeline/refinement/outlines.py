@@ -11,12 +11,12 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.grid import Grid
 from pipeline.polygons import simplify_polygons
 from pipeline.polygons.rings import polygons_of_rings, trace_rings
 from pipeline.polygons.runs import join_runs, label_runs
 from pipeline.polygons.vectorize import to_metres
 from pipeline.refinement.config import RefinementConfig
+from regions.raster.grid import Grid
 
 if TYPE_CHECKING:
     from pipeline.refinement.refine import Evidence

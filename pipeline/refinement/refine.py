@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 
-from pipeline.grid import Grid, Window
 from pipeline.polygons import SCORE_NODATA, ScoreSource, score_reader
 from pipeline.polygons.runs import Runs, runs_of_mask
 from pipeline.polygons.scores import ReadScores
@@ -22,6 +21,7 @@ from pipeline.refinement.outlines import settle_outlines
 from pipeline.refinement.prompts import Prompt, make_prompt
 from pipeline.refinement.refiner import RefinedMask, Refiner
 from pipeline.refinement.windows import View, views_of_village
+from regions.raster.grid import Grid, Window
 
 
 class ImageReader(Protocol):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.grid import Grid, Window
+from regions.raster.grid import Grid, Window
 
 
 @dataclass(frozen=True, order=True)

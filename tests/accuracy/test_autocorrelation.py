@@ -10,10 +10,15 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accuracy.autocorrelation import autocorrelation_report, intra_city_correlation, join_counts, neighbour_pairs
-from accuracy.design import SamplingDesign
 from accuracy.errors import DesignError
-from accuracy.sample import ReferenceSample
+from accuracy.estimation.autocorrelation import (
+    autocorrelation_report,
+    intra_city_correlation,
+    join_counts,
+    neighbour_pairs,
+)
+from accuracy.survey.design import SamplingDesign
+from accuracy.survey.sample import ReferenceSample
 
 approx = pytest.approx
 

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from accuracy.design import SamplingDesign
-from accuracy.difference import difference
 from accuracy.errors import SampleTableError
-from accuracy.estimation import estimate
-from accuracy.sample import ReferenceSample
+from accuracy.estimation.difference import difference
+from accuracy.estimation.estimation import estimate
+from accuracy.survey.design import SamplingDesign
+from accuracy.survey.sample import ReferenceSample
 
 
 def sample(seed=0, cities=5, m=40):

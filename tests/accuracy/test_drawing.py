@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-import accuracy.map_strata
-from accuracy.block_draw import BLOCK_STRATA, block_frame, draw_blocks
-from accuracy.drawing import draw_cities, generator, growing_draw
+import accuracy.survey.map_strata
 from accuracy.errors import DrawError
-from accuracy.map_strata import MapStrata
-from accuracy.point_draw import BLIND_COLUMNS, blind, draw_points
+from accuracy.survey.block_draw import BLOCK_STRATA, block_frame, draw_blocks
+from accuracy.survey.drawing import draw_cities, generator, growing_draw
+from accuracy.survey.map_strata import MapStrata
+from accuracy.survey.point_draw import BLIND_COLUMNS, blind, draw_points
 from accuracy.tables import read_table, write_table
 
 ALLOCATION = {"mapped": 20, "candidate": 15, "rest": 30}
@@ -79,7 +79,7 @@ def test_cities_four_per_region_grow_and_do_not_depend_on_other_regions():
 def test_points_lie_in_their_stratum_whatever_the_strips(tmp_path, monkeypatch, strip_px):
     path = make_scores(tmp_path / "s.tif")
     whole = draw_points(path, city="440300", region="South", allocation=ALLOCATION, seed=3)
-    monkeypatch.setattr(accuracy.map_strata, "STRIP_PX", strip_px)
+    monkeypatch.setattr(accuracy.survey.map_strata, "STRIP_PX", strip_px)
     got = draw_points(path, city="440300", region="South", allocation=ALLOCATION, seed=3)
     assert got.design.equals(whole.design)
     assert got.stratum_px == whole.stratum_px
@@ -214,7 +214,7 @@ def test_five_thousand_points_of_nine_hundred_million_pixels_in_bounded_memory(t
             height = min(512, side - row)
             dst.write(strip[:height], 1, window=rasterio.windows.Window(0, row, side, height))
     code = (
-        "import sys; from accuracy.point_draw import draw_points\n"
+        "import sys; from accuracy.survey.point_draw import draw_points\n"
         "d = draw_points(sys.argv[1], city='c', region='r', seed=1,"
         " allocation={'mapped': 1500, 'candidate': 1000, 'rest': 2500})\n"
         "assert len(d.design) == 5000, len(d.design)\n"

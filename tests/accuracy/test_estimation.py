@@ -6,22 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accuracy.calibration import Calibration
-from accuracy.design import SamplingDesign
-from accuracy.error_matrix import error_matrix, stratified_from_counts
 from accuracy.errors import DesignError, LonelyUnitError, SampleTableError
-from accuracy.estimation import estimate
-from accuracy.measures import confusion_indicators
-from accuracy.replication import (
+from accuracy.estimation.calibration import Calibration
+from accuracy.estimation.error_matrix import error_matrix, stratified_from_counts
+from accuracy.estimation.estimation import estimate
+from accuracy.estimation.measures import confusion_indicators
+from accuracy.estimation.replication import (
     jackknife_multipliers,
     rao_wu_all_replicates,
     rao_wu_multipliers,
     replicate,
 )
-from accuracy.sample import ReferenceSample
-from accuracy.table_estimates import estimate_table, read_map_totals, replicated_estimates
-from accuracy.variance import design_variance
-from accuracy.wording import in_words
+from accuracy.estimation.table_estimates import estimate_table, read_map_totals, replicated_estimates
+from accuracy.estimation.variance import design_variance
+from accuracy.reporting.wording import in_words
+from accuracy.survey.design import SamplingDesign
+from accuracy.survey.sample import ReferenceSample
 
 approx = pytest.approx
 
@@ -142,7 +142,7 @@ def test_map_equal_to_reference_is_a_bound_not_a_certainty():
 
 
 def test_zero_of_hundred_gives_the_rule_of_three():
-    from accuracy.intervals import zero_count_bound
+    from accuracy.estimation.intervals import zero_count_bound
 
     assert zero_count_bound(np.array([100, 300, 1000])) == approx([0.0295, 0.0099, 0.0030], abs=5e-5)
 

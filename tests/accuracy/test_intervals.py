@@ -7,10 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accuracy.describe import DomainFacts, FlagRules, describe
 from accuracy.errors import AccuracyError
-from accuracy.intervals import asin, clopper_pearson, korn_graubard, likelihood, logit_t, t_quantile, wald_t, wilson
-from accuracy.measures import MEASURES
+from accuracy.estimation.intervals import (
+    asin,
+    clopper_pearson,
+    korn_graubard,
+    likelihood,
+    logit_t,
+    t_quantile,
+    wald_t,
+    wilson,
+)
+from accuracy.estimation.measures import MEASURES
+from accuracy.reporting.describe import DomainFacts, FlagRules, describe
 
 approx = pytest.approx
 

@@ -13,8 +13,8 @@ import shapely
 from rasterio.transform import from_origin
 
 from accuracy.errors import LabelError
-from accuracy.labelling_page import write_labelling_pages
-from accuracy.labels import merge_labels, read_labels
+from accuracy.survey.labelling_page import write_labelling_pages
+from accuracy.survey.labels import merge_labels, read_labels
 
 IDS = ["c-1", "c-2", "城-3", 'c"<4>']
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from accuracy.agreement import agreements
 from accuracy.errors import LabelError
-from accuracy.labels import merge_labels, read_labels
+from accuracy.survey.agreement import agreements
+from accuracy.survey.labels import merge_labels, read_labels
 from accuracy.tables import write_table
 
 
@@ -44,7 +44,7 @@ def test_agreement_figures_by_hand():
     rng = np.random.default_rng(0)
     first = rng.random(400) < 0.1
     second = np.where(rng.random(400) < 0.95, first, ~first)
-    from accuracy.labels import LabelTable
+    from accuracy.survey.labels import LabelTable
 
     tables = [
         LabelTable(

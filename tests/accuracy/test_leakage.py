@@ -7,7 +7,7 @@ import pytest
 import shapely
 
 from accuracy.errors import LeakageInputError
-from accuracy.leakage import leakage_report
+from accuracy.survey.leakage import leakage_report
 
 
 def sample(n=8):

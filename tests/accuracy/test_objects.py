@@ -9,11 +9,11 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accuracy.block_objects import BlockRules, block_estimates, compare_blocks
-from accuracy.boundaries import boundary_distances, compare_boundaries, iou_without_edge
-from accuracy.design import SamplingDesign
+from accuracy.comparison.block_objects import BlockRules, block_estimates, compare_blocks
+from accuracy.comparison.boundaries import boundary_distances, compare_boundaries, iou_without_edge
+from accuracy.comparison.objects import match_objects, overlaps, splits_and_merges
 from accuracy.errors import ComparisonError
-from accuracy.objects import match_objects, overlaps, splits_and_merges
+from accuracy.survey.design import SamplingDesign
 
 approx = pytest.approx
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accuracy.errors import PlanningError
-from accuracy.planning import (
+from accuracy.survey.planning import (
     ExpectedStratum,
     allocate,
     allocate_real,

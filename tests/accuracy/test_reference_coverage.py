@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from accuracy.arrays import SampleArrays
-from accuracy.calibration import calibrate
-from accuracy.estimation import linearised_estimates
-from accuracy.intervals import logit_t, wald_t
+from accuracy.estimation.calibration import calibrate
+from accuracy.estimation.estimation import linearised_estimates
+from accuracy.estimation.intervals import logit_t, wald_t
 
 MEASURES = ("UA", "PA", "F1", "IoU")
 IN_FRAME, DRAWN = np.array([42, 60, 55, 31, 2]), np.array([6, 8, 7, 5, 2])

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from accuracy.design import SamplingDesign
-from accuracy.error_matrix import error_matrix, error_matrix_se, per_class_estimates, stratified_from_counts
-from accuracy.sample import ReferenceSample
+from accuracy.estimation.error_matrix import error_matrix, error_matrix_se, per_class_estimates, stratified_from_counts
+from accuracy.survey.design import SamplingDesign
+from accuracy.survey.sample import ReferenceSample
 
 pytestmark = pytest.mark.shared
 approx = pytest.approx

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from accuracy.arrays import SampleArrays
-from accuracy.describe import DomainFacts
-from accuracy.design import SamplingDesign, codes
-from accuracy.estimation import srs_variance
-from accuracy.intervals import asin, korn_graubard, likelihood, logit_t, wald_t
-from accuracy.variance import design_variance
+from accuracy.estimation.estimation import srs_variance
+from accuracy.estimation.intervals import asin, korn_graubard, likelihood, logit_t, wald_t
+from accuracy.estimation.variance import design_variance
+from accuracy.reporting.describe import DomainFacts
+from accuracy.survey.design import SamplingDesign, codes
 
 pytestmark = pytest.mark.shared
 approx = pytest.approx

@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 
 from accuracy.arrays import SampleArrays
-from accuracy.calibration import calibrate
-from accuracy.design import SamplingDesign
 from accuracy.errors import LonelyUnitError
-from accuracy.estimation import estimate, estimate_arrays
-from accuracy.measures import confusion_indicators
-from accuracy.sample import ReferenceSample
+from accuracy.estimation.calibration import calibrate
+from accuracy.estimation.estimation import estimate, estimate_arrays
+from accuracy.estimation.measures import confusion_indicators
+from accuracy.survey.design import SamplingDesign
+from accuracy.survey.sample import ReferenceSample
 
 pytestmark = pytest.mark.shared
 approx = pytest.approx
@@ -160,7 +160,7 @@ def test_region_with_one_city(points, expected, rule):
     ("case", "kind"), [("uv28_blocks_2stage", "two_stage"), ("uv28_blocks_wr", "with_replacement")]
 )
 def test_blocks(cases, expected, case, kind):
-    from accuracy.block_measures import estimate_blocks
+    from accuracy.comparison.block_measures import estimate_blocks
 
     blocks = pd.read_csv(cases / "f_uv28_blocks.csv").sample(frac=1, random_state=5)
     design = SamplingDesign(

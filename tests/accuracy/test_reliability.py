@@ -6,8 +6,8 @@ import pytest
 import rasterio
 import shapely
 
+from accuracy.comparison.reliability import Reliability, score_reliability
 from accuracy.errors import ComparisonError
-from accuracy.reliability import Reliability, score_reliability
 
 
 def write(path, values, dtype="uint8"):

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from accuracy.agreement import Agreement
-from accuracy.assessment import Context, assess
-from accuracy.design import SamplingDesign
-from accuracy.leakage import leakage_report
-from accuracy.report import write_report
-from accuracy.sample import ReferenceSample
-from accuracy.sensitivity import sensitivity_table
+from accuracy.estimation.sensitivity import sensitivity_table
+from accuracy.reporting.assessment import Context, assess
+from accuracy.reporting.report import write_report
+from accuracy.survey.agreement import Agreement
+from accuracy.survey.design import SamplingDesign
+from accuracy.survey.leakage import leakage_report
+from accuracy.survey.sample import ReferenceSample
 
 approx = pytest.approx
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
-from accuracy.confusion import Confusion
+from accuracy.comparison.confusion import Confusion
+from accuracy.comparison.wall_to_wall import compare_wall_to_wall, compare_with_mask, pixel_area_m2
 from accuracy.errors import ComparisonError
-from accuracy.wall_to_wall import compare_wall_to_wall, compare_with_mask, pixel_area_m2
 
 TRANSFORM = from_origin(500_000, 2_500_000, 10, 10)
 

@@ -46,9 +46,9 @@ STAND_IN = """
             try:
                 orders = json.loads(scene.read_bytes())
             except ValueError:
-                del sys.modules["pipeline.city"]
-                import pipeline.city
-                return pipeline.city.run_stage(name, job, progress=progress)
+                del sys.modules["pipeline.city.stages"]
+                import pipeline.city.stages
+                return pipeline.city.stages.run_stage(name, job, progress=progress)
             job.work.mkdir(parents=True, exist_ok=True)
             calls = job.work / "calls.txt"
             with calls.open("a") as file:
@@ -73,8 +73,8 @@ STAND_IN = """
             tiles: int = 36
 
         for name, content in {
-            "pipeline.city": {"run_stage": run_stage},
-            "pipeline.plan": {"plan_city": plan_city, "measure_throughput": lambda *_, **__: Plan()},
+            "pipeline.city.stages": {"run_stage": run_stage},
+            "pipeline.city.plan": {"plan_city": plan_city, "measure_throughput": lambda *_, **__: Plan()},
         }.items():
             sys.modules[name] = types.ModuleType(name)
             vars(sys.modules[name]).update(content)

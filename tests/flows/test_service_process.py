@@ -48,8 +48,8 @@ STAND_IN = """
                 time.sleep(300)
             return {"stage": name, "adcode": job.adcode, "word": "城中村"}
 
-        sys.modules["pipeline.city"] = types.ModuleType("pipeline.city")
-        sys.modules["pipeline.city"].run_stage = run_stage
+        sys.modules["pipeline.city.stages"] = types.ModuleType("pipeline.city.stages")
+        sys.modules["pipeline.city.stages"].run_stage = run_stage
 """
 
 
@@ -62,7 +62,7 @@ def request_of(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
 
     def make(orders):
-        from pipeline.job import job_of
+        from pipeline.city.job import job_of
         from regions.campaign import Campaign
         from regions.registry import find_city
 

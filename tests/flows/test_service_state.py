@@ -18,7 +18,7 @@ from flows.home import CHECKOUT
 from flows.record import CityEntry, Owner, RunRecord, find_run, fingerprint_of, now, read_record
 from flows.service.processes import Services, last_words, log_file, read_services, start, stop
 from flows.service.profile import how_to_point_here, leave_profile, write_profile
-from pipeline.job import job_of
+from pipeline.city.job import job_of
 from regions.campaign import CampaignError
 from regions.registry import UnknownCityError, find_city
 

@@ -7,8 +7,8 @@ from models.checkpoints import CheckpointConfig, ModelCard, TagEncoderId, save_c
 from models.geolink.text import HashedTagEncoder
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.model import GeoLinkSegmenter
-from pipeline.job import CityJob
-from pipeline.sources import find_sources
+from pipeline.city.job import CityJob
+from pipeline.city.sources import find_sources
 from regions.demo import generate_demo_city
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipeline.areas import read_polygons
-from pipeline.city import STAGE_NAMES, UnknownStageError, map_city, run_stage
-from pipeline.extent import NoOverlapError, city_extent
-from pipeline.plan import Throughput, plan_city
-from pipeline.product import ProductError, check_product, read_manifest
+from pipeline.city.extent import NoOverlapError, city_extent
+from pipeline.city.plan import Throughput, plan_city
+from pipeline.city.stages import STAGE_NAMES, UnknownStageError, map_city, run_stage
+from pipeline.product.files import ProductError, check_product, read_manifest
+from pipeline.reference.areas import read_polygons
 from regions.campaign import GridSettings, PolygonSettings
 
 pytestmark = pytest.mark.xdist_group("city")

@@ -9,7 +9,7 @@ import pytest
 import rasterio
 from rio_cogeo import cog_validate
 
-from pipeline.product import check_product
+from pipeline.product.files import check_product
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo"), pytest.mark.timeout(1800)]
 

@@ -5,9 +5,9 @@ import pytest
 import rasterio
 
 from models.tasks.encodings import TileEncoder
-from pipeline.encodings import cell_grid, encode_city
-from pipeline.grid import Grid, Tiling
-from pipeline.open_city import open_city
+from pipeline.city.ground import open_city
+from pipeline.learning.encodings import cell_grid, encode_city
+from regions.raster.grid import Grid, Tiling
 
 
 @pytest.mark.parametrize("image_only", [True, False])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from models.pretraining.pairs import PairSet
-from pipeline.grid import Tiling
-from pipeline.open_city import open_city
-from pipeline.pairs import write_pairs
+from pipeline.city.ground import open_city
+from pipeline.learning.pairs import write_pairs
+from regions.raster.grid import Tiling
 
 
 def test_pairs_hold_what_the_city_shows(job, tmp_path):

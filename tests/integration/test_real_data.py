@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipeline.areas import rasterize, read_polygons
-from pipeline.grid import Grid
+from pipeline.reference.areas import rasterize, read_polygons
+from regions.raster.grid import Grid
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow, pytest.mark.xdist_group("real-data"), pytest.mark.timeout(1500)]
 

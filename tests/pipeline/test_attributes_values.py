@@ -25,7 +25,7 @@ from pipeline.attributes import (
 )
 from pipeline.attributes.buildings import _metres, _number
 from pipeline.attributes.score_statistics import score_histograms, score_statistics
-from pipeline.grid import Grid
+from regions.raster.grid import Grid
 
 CITY = SimpleNamespace(adcode="990001", name_zh="示例", name_en="Demo", province="Demo", region="North")
 LINEAGE = Lineage(model_version="abc", release="1.0.0", image_date="2023-05-01")

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.grid import Grid, Tiling
 from pipeline.inference import BlockPlan
 from pipeline.inference.weights import WEIGHT_SUM, window_weights
+from regions.raster.grid import Grid, Tiling
 
 CRS = "EPSG:32650"
 

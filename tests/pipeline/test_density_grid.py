@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.attributes import CHINA_ALBERS, equal_areas_m2
-from pipeline.density_grid import DensityGridError, density_cells, write_density_raster
+from pipeline.product.density_grid import DensityGridError, density_cells, write_density_raster
 
 
 def villages(rng, count, crs="EPSG:32650", east=500_000, north=4_400_000):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.grid import Grid, GridError, Tiling, Window
+from regions.raster.grid import Grid, GridError, Tiling, Window
 
 CRS = "EPSG:32650"
 windows = st.builds(Window, st.integers(-60, 60), st.integers(-60, 60), st.integers(0, 50), st.integers(0, 50))

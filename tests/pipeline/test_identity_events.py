@@ -7,7 +7,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.identity import IdentityError, assign_ids, diff_figures, diff_villages
+from pipeline.product.identity import IdentityError, assign_ids, diff_figures, diff_villages
 
 CRS = "EPSG:32650"
 SIDE = 100.0

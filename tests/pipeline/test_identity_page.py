@@ -9,7 +9,7 @@ import shapely
 import typer
 from typer.testing import CliRunner
 
-from pipeline.identity import IdentityError, assign_ids
+from pipeline.product.identity import IdentityError, assign_ids
 
 
 def releases(folder):

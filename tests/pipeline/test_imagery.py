@@ -11,7 +11,6 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.grid import Grid, Window
 from pipeline.imagery import (
     ArrayImagery,
     BandCountError,
@@ -28,6 +27,7 @@ from pipeline.imagery import (
     prepare_imagery,
 )
 from pipeline.imagery.stamp import file_stamp, is_remote
+from regions.raster.grid import Grid, Window
 
 CRS = "EPSG:32650"
 LEFT, TOP = 500_000.0, 4_400_000.0

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import shapely
 
-from pipeline.grid import Grid, Window
 from pipeline.inference.area import AreaOfInterest
+from regions.raster.grid import Grid, Window
 
 GRID = Grid("EPSG:32650", 1.0, 500_000, -4_400_000, 2048, 2048)
 WHOLE = Window(0, 0, 2048, 2048)

@@ -18,9 +18,9 @@ from affine import Affine
 from rasterio.windows import Window as RasterioWindow
 from rio_cogeo.cogeo import cog_validate
 
-from pipeline.grid import Tiling
 from pipeline.imagery import open_imagery
 from pipeline.inference import predict_scores
+from regions.raster.grid import Tiling
 
 LIMIT_BYTES = 3_000_000_000
 CELL_PX = 1000

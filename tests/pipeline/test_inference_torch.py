@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from models.geolink.graph import TileGraphs
 from models.segmentation.augmentation import symmetric_array
-from pipeline.grid import Grid, Tiling
 from pipeline.imagery import ArrayImagery
 from pipeline.inference import (
     ModelEnsemble,
@@ -24,6 +23,7 @@ from pipeline.inference import (
 )
 from pipeline.inference.sums import DeviceSums, HostSums
 from pipeline.inference.uncertainty import inverse_symmetry
+from regions.raster.grid import Grid, Tiling
 
 TILE = 32
 TILING = Tiling(TILE, 20)

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from pipeline.grid import Grid
 from pipeline.polygons import (
     BarrierConfig,
     ExclusionConfig,
@@ -21,6 +20,7 @@ from pipeline.polygons import (
     simplify_polygons,
 )
 from pipeline.polygons.barriers import BarrierMask, barrier_shapes
+from regions.raster.grid import Grid
 
 GRID = Grid("EPSG:32650", 1.0, 0, -200, 200, 300)  # x 0..300, y 0..200
 PLAIN = {"min_area_m2": 50, "min_hole_m2": 20, "simplify_m": 0, "close_gap_m": 0}

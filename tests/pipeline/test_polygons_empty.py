@@ -9,12 +9,12 @@ import pytest
 import shapely
 
 from pipeline.attributes import Lineage, add_attributes, building_form, read_fabric
-from pipeline.density_grid import density_cells
-from pipeline.grid import Grid
-from pipeline.identity import assign_ids
-from pipeline.identity_page import write_diff
 from pipeline.polygons import ExclusionConfig, PolygonConfig, find_villages
+from pipeline.product.density_grid import density_cells
+from pipeline.product.identity import assign_ids
+from pipeline.product.identity_page import write_diff
 from pipeline.refinement import BandRefiner, compare_outlines, refine_villages, refinement_summary
+from regions.raster.grid import Grid
 
 GRID = Grid("EPSG:32650", 1.0, 500_000, -3_000_000, 200, 300)
 

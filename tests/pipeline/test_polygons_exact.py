@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.ndimage import binary_closing
 
-from pipeline.grid import Grid
 from pipeline.polygons import PolygonConfig, PolygonError, find_villages, polygonize_mask
 from pipeline.polygons.morphology import close_gaps, octagon_radii
+from regions.raster.grid import Grid
 
 SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 24))
 MASKS = st.one_of(

@@ -12,11 +12,11 @@ import typer
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
-from pipeline.grid import Grid
 from pipeline.polygons import PolygonConfig, PolygonError, find_villages
 from pipeline.polygons.scores import grid_of_scores
 from pipeline.polygons.threshold_page import validation_areas
 from pipeline.polygons.thresholds import choose_thresholds
+from regions.raster.grid import Grid
 
 GRID = Grid("EPSG:32650", 2.0, 250_000, -2_200_000, 180, 240)
 CONFIG = PolygonConfig(min_area_m2=400, min_hole_m2=0, close_gap_m=8, simplify_m=0)

@@ -9,9 +9,7 @@ import rasterio
 import shapely
 
 from pipeline.files import replacing, replacing_folder, sha256_of
-from pipeline.grid import Grid
-from pipeline.polygon_mask import write_polygon_mask
-from pipeline.product import (
+from pipeline.product.files import (
     ProductError,
     check_product,
     polygon_paths,
@@ -22,7 +20,9 @@ from pipeline.product import (
     write_report,
     write_stac_item,
 )
-from pipeline.report import ReportTable, score_colours
+from pipeline.product.mask import write_polygon_mask
+from pipeline.product.report_page import ReportTable, score_colours
+from regions.raster.grid import Grid
 
 GRID = Grid("EPSG:32649", 1.0, 500_000, -2_500_300, 300, 400)
 

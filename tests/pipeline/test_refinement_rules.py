@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from pipeline.grid import Grid, Window
 from pipeline.polygons import PolygonConfig, find_villages, polygonize_mask
 from pipeline.polygons.vectorize import to_metres
 from pipeline.refinement import (
@@ -28,6 +27,7 @@ from pipeline.refinement import (
 from pipeline.refinement.outlines import part_neighbours
 from pipeline.refinement.prompts import make_prompt, mask_logits
 from pipeline.refinement.windows import views_of_village
+from regions.raster.grid import Grid, Window
 
 GRID = Grid("EPSG:32650", 1.0, 1_000, -5_000, 300, 400)
 

@@ -6,10 +6,10 @@ import geopandas as gpd
 import numpy as np
 import pytest
 
-from pipeline.grid import Grid
 from pipeline.polygons import PolygonConfig, find_villages
 from pipeline.refinement import AcceptanceRule, RefinementConfig, RefinementError, choose_refiner, refine_villages
 from pipeline.refinement.prompts import make_prompt
+from regions.raster.grid import Grid
 
 pytestmark = pytest.mark.slow  # importing torch and transformers takes about 20 s
 SIDE = 64

@@ -8,9 +8,9 @@ import pytest
 import shapely
 from PIL import Image
 
-from pipeline.chips import ChipError, read_via_chips
-from pipeline.grid import Grid, Tiling
-from pipeline.samples import NoSamplesError, cut_samples
+from pipeline.learning.chips import ChipError, read_via_chips
+from pipeline.learning.samples import NoSamplesError, cut_samples
+from regions.raster.grid import Grid, Tiling
 
 GRID = Grid("EPSG:32649", 1.0, 100, 200, 96, 128)
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from rio_cogeo.cogeo import cog_validate
 
 from models.geolink.graph import TileGraphs
-from pipeline.grid import Grid, Tiling, Window
 from pipeline.imagery import ArrayImagery, open_imagery
 from pipeline.inference import (
     AreaError,
@@ -27,6 +26,7 @@ from pipeline.inference import (
     predict_share,
 )
 from pipeline.inference.weights import UNITS, window_weights
+from regions.raster.grid import Grid, Tiling, Window
 
 CRS = "EPSG:32650"
 

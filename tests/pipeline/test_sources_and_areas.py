@@ -7,9 +7,9 @@ import rasterio
 import shapely
 from pydantic import TypeAdapter
 
-from pipeline.areas import AreaError, rasterize, read_area, read_polygons
-from pipeline.grid import Grid
-from pipeline.sources import CitySources, MissingSourcesError, SourceNotesError, find_sources
+from pipeline.city.sources import CitySources, MissingSourcesError, SourceNotesError, find_sources
+from pipeline.reference.areas import AreaError, rasterize, read_area, read_polygons
+from regions.raster.grid import Grid
 
 CRS = "EPSG:32649"
 SQUARE = shapely.box(500_000, 2_500_000, 500_100, 2_500_060)

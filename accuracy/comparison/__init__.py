@@ -1,0 +1,1 @@
+"""A map against complete reference: pixels, boundaries, objects, blocks, reliability."""

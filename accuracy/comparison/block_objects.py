@@ -1,0 +1,235 @@
+"""From digitised blocks to weighted object and boundary measures of the map.
+
+A sampled block is digitised completely: every village that touches it is drawn to its full extent. Pixels are compared
+inside the block. An object counts in the block that holds its representative point, so that totals over all blocks are
+the totals of the map; pairs count with their reference object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from rasterio.features import rasterize
+from rasterio.transform import from_bounds
+
+from accuracy.arrays import Bools, Floats
+from accuracy.comparison.boundaries import compare_boundaries
+from accuracy.comparison.objects import match_objects, splits_and_merges
+from accuracy.errors import ComparisonError
+from accuracy.estimation.estimation import estimate_arrays
+from accuracy.estimation.intervals import logit_t
+from accuracy.estimation.variance import LonelyRule, VarianceKind, design_variance
+from accuracy.survey.design import SamplingDesign
+
+IOU_LEVELS = (0.3, 0.5, 0.75)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockRules:
+    """How blocks are compared.
+
+    Attributes:
+        resolution_m: Side of a pixel.
+        tolerances_m: Tolerances of the boundary measures.
+        iou_levels: Thresholds of object matching.
+    """
+
+    resolution_m: float
+    tolerances_m: tuple[float, ...] = ()
+    iou_levels: tuple[float, ...] = IOU_LEVELS
+
+    def tolerances(self) -> tuple[float, ...]:
+        """The tolerances, by default 1 and 3 pixels."""
+        return self.tolerances_m or (self.resolution_m, 3 * self.resolution_m)
+
+
+def compare_blocks(
+    blocks: gpd.GeoDataFrame, reference: gpd.GeoDataFrame, mapped: gpd.GeoDataFrame, rules: BlockRules
+) -> pd.DataFrame:
+    """Counts of every block: pixels, objects at each IoU, splits and merges, rings and contours.
+
+    Args:
+        blocks: ``block_id`` and design columns, rectangles in a metric CRS.
+        reference: Digitised villages, single objects.
+        mapped: The product's polygons.
+        rules: How to compare.
+
+    Returns:
+        The blocks' columns with ``tp``, ``fp``, ``fn``, ``tn`` (pixels), ``tp_30`` … (objects), ``iou_50`` (sum of the
+        matched IoU), ``split``, ``merged``, and per tolerance ``ring_both_3m``, ``ring_either_3m``, ``map_3m``,
+        ``map_near_3m``, ``reference_3m``, ``reference_near_3m``.
+
+    Raises:
+        ComparisonError: No CRS, or a block that is too small.
+    """
+    if blocks.crs is None or reference.crs is None or mapped.crs is None or not blocks.crs.is_projected:
+        raise ComparisonError("blocks, reference and map need a CRS each, the blocks a projected one")
+    parts = [_objects(f.to_crs(blocks.crs)) for f in (reference, mapped)]
+    trees = [shapely.STRtree(g) for g in parts]
+    rows = []
+    margin_m = max(rules.tolerances()) + 2 * rules.resolution_m
+    for block in blocks.itertuples(index=False):
+        near = [
+            g[np.sort(t.query(block.geometry.buffer(margin_m), predicate="intersects"))]
+            for g, t in zip(parts, trees, strict=True)
+        ]
+        rows.append(_one(block.geometry, near[0], near[1], rules))
+    counts = pd.DataFrame(rows, index=blocks.index)
+    return pd.concat([pd.DataFrame(blocks.drop(columns="geometry")), counts], axis=1)
+
+
+def block_estimates(
+    counts: pd.DataFrame,
+    design: SamplingDesign,
+    rules: BlockRules,
+    *,
+    variance: VarianceKind = "two_stage",
+    lonely_psu: LonelyRule = "fail",
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Pixel, object and boundary measures of the map from the weighted blocks.
+
+    Returns:
+        ``kind`` (pixels, objects, boundary), ``at`` (IoU or tolerance in metres), ``measure``, ``estimate``, ``se``,
+        ``ci_low``, ``ci_high``; NaN where not estimable.
+    """
+    options: dict[str, Any] = {"variance": variance, "lonely_psu": lonely_psu, "level": level}
+    rows: list[dict[str, Any]] = []
+
+    def take(kind: str, at: float | None, cells: Sequence[str], measures: Sequence[str]) -> None:
+        values = counts[list(cells)].to_numpy(dtype=np.float64)
+        frame = estimate_arrays(arrays, values, None, measures=measures, **options).frame
+        rows.extend(
+            {"kind": kind, "at": at, **{c: r[c] for c in ("measure", "estimate", "se", "ci_low", "ci_high")}}
+            for r in frame.to_dict("records")
+        )
+
+    counts = counts.assign(_zero=0.0)
+    arrays = design.arrays(counts)
+    take("pixels", None, ("tp", "fp", "fn", "tn"), ("UA", "PA", "F1", "IoU"))
+    df = float(len(arrays.psu_names) - len(arrays.stratum_names))
+
+    def add(kind: str, at: float, measure: str, value: float, d: Floats) -> None:
+        se = float(np.sqrt(design_variance((arrays.weight * d)[:, None], arrays, kind=variance, lonely=lonely_psu)[0]))
+        low, high = logit_t(value, se, df, level) if np.isfinite(value) else (np.nan, np.nan)
+        rows.append(
+            {
+                "kind": kind,
+                "at": at,
+                "measure": measure,
+                "estimate": value,
+                "se": se,
+                "ci_low": float(low),
+                "ci_high": float(high),
+            }
+        )
+
+    for iou in rules.iou_levels:
+        tag = _tag(iou)
+        take("objects", iou, (f"tp_{tag}", f"fp_{tag}", f"fn_{tag}", "_zero"), ("UA", "PA", "F1"))
+        halves = counts[f"tp_{tag}"] + (counts[f"fp_{tag}"] + counts[f"fn_{tag}"]) / 2
+        add("objects", iou, "PQ", *_ratio(arrays.weight, counts[f"iou_{tag}"], halves))
+    for metres in rules.tolerances():
+        tag = f"{metres:g}m"
+        add(
+            "boundary",
+            metres,
+            "boundary IoU",
+            *_ratio(arrays.weight, counts[f"ring_both_{tag}"], counts[f"ring_either_{tag}"]),
+        )
+        p, dp = _ratio(arrays.weight, counts[f"map_near_{tag}"], counts[f"map_{tag}"])
+        r, dr = _ratio(arrays.weight, counts[f"reference_near_{tag}"], counts[f"reference_{tag}"])
+        f1 = 2 * p * r / (p + r) if p + r else np.nan
+        slope = 2 / (p + r) ** 2 if p + r else np.nan
+        add("boundary", metres, "boundary precision", p, dp)
+        add("boundary", metres, "boundary recall", r, dr)
+        add("boundary", metres, "boundary F1", f1, slope * (r**2 * dp + p**2 * dr))
+    return pd.DataFrame(rows)
+
+
+def _ratio(weight: Floats, top: pd.Series, bottom: pd.Series) -> tuple[float, Floats]:
+    y, x = top.to_numpy(dtype=float), bottom.to_numpy(dtype=float)
+    whole = float(weight @ x)
+    if whole <= 0:
+        return float("nan"), np.full(len(y), np.nan)
+    value = float(weight @ y) / whole
+    return value, (y - value * x) / whole
+
+
+def _one(block: Any, reference: Any, mapped: Any, rules: BlockRules) -> dict[str, float]:
+    margin = math.ceil(max(rules.tolerances()) / rules.resolution_m) + 1
+    wide_truth, wide_told = (_mask(g, block, rules.resolution_m, margin) for g in (reference, mapped))
+    inside = (slice(margin, -margin),) * 2
+    truth, told = wide_truth[inside], wide_told[inside]
+    row: dict[str, float] = {
+        "tp": int((truth & told).sum()),
+        "fp": int((~truth & told).sum()),
+        "fn": int((truth & ~told).sum()),
+        "tn": int((~truth & ~told).sum()),
+    }
+    own_r, own_m = (_inside(g, block) for g in (reference, mapped))
+    for iou in rules.iou_levels:
+        match = match_objects(reference, mapped, iou=iou)
+        matched_m = np.zeros(len(mapped), dtype=bool)
+        matched_m[match.predicted] = True
+        here = own_r[match.reference]
+        tag = _tag(iou)
+        row[f"tp_{tag}"] = int(here.sum())
+        row[f"iou_{tag}"] = float(match.iou[here].sum())
+        row[f"fn_{tag}"] = int(own_r.sum()) - int(here.sum())
+        row[f"fp_{tag}"] = int((own_m & ~matched_m).sum())
+    split, merged = splits_and_merges(reference, mapped)
+    row["split"], row["merged"] = int(own_r[split].sum()), int(own_m[merged].sum())
+    for metres in rules.tolerances():
+        c = compare_boundaries(
+            wide_truth, wide_told, tolerance_m=metres, resolution_m=rules.resolution_m, margin_px=margin
+        )
+        tag = f"{metres:g}m"
+        row |= {
+            f"ring_both_{tag}": c.ring_both_px,
+            f"ring_either_{tag}": c.ring_either_px,
+            f"map_{tag}": c.contour_map_px,
+            f"map_near_{tag}": c.contour_map_near_px,
+            f"reference_{tag}": c.contour_reference_px,
+            f"reference_near_{tag}": c.contour_reference_near_px,
+        }
+    return row
+
+
+def _objects(frame: gpd.GeoDataFrame) -> Any:
+    single = frame[["geometry"]].explode(ignore_index=True)
+    array = np.asarray(shapely.make_valid(np.asarray(single.geometry.array, dtype=object)), dtype=object)
+    return array[shapely.area(array) > 0]
+
+
+def _mask(geometries: Any, block: Any, resolution_m: float, margin_px: int) -> Bools:
+    """Mask of the block and a margin, so that the block's edge is no boundary of a village."""
+    left, bottom, right, top = block.bounds
+    shape = (round((top - bottom) / resolution_m), round((right - left) / resolution_m))
+    if min(shape) < 1:
+        raise ComparisonError(f"a block of {right - left:g} x {top - bottom:g} m is smaller than a pixel")
+    pad = margin_px * resolution_m
+    shape = (shape[0] + 2 * margin_px, shape[1] + 2 * margin_px)
+    transform = from_bounds(left - pad, bottom - pad, right + pad, top + pad, shape[1], shape[0])
+    if not len(geometries):
+        return np.zeros(shape, dtype=bool)
+    return np.asarray(rasterize(list(geometries), out_shape=shape, transform=transform) > 0)
+
+
+def _inside(geometries: Any, block: Any) -> Bools:
+    """Half-open, so that a point on the line between two blocks belongs to one."""
+    points = shapely.point_on_surface(geometries)
+    x, y = shapely.get_x(points), shapely.get_y(points)
+    left, bottom, right, top = block.bounds
+    return np.asarray((x >= left) & (x < right) & (y > bottom) & (y <= top), dtype=bool)
+
+
+def _tag(iou: float) -> str:
+    return f"{round(100 * iou)}"

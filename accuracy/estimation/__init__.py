@@ -1,0 +1,1 @@
+"""From a labelled sample to estimates with their uncertainty."""

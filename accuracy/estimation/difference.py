@@ -1,0 +1,82 @@
+"""Two maps on the same points: the difference of a measure with its own standard error.
+
+d_k = linearised value of map a - that of map b, through the design's variance: the two are correlated, so their errors
+must not be added (McNemar's test is the case of simple random sampling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from accuracy.arrays import Floats
+from accuracy.errors import SampleTableError
+from accuracy.estimation.intervals import wald_t
+from accuracy.estimation.measures import DEFAULT_MEASURES, coefficients, confusion_indicators
+from accuracy.estimation.variance import LonelyRule, VarianceKind, design_variance
+from accuracy.survey.sample import ReferenceSample
+
+
+def difference(
+    sample: ReferenceSample,
+    *,
+    map_a: str,
+    map_b: str,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    variance: VarianceKind = "two_stage",
+    lonely_psu: LonelyRule = "fail",
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Measures of map a less those of map b.
+
+    Args:
+        sample: The labelled sample; its strata may come from either map or neither.
+        map_a: Column of the one map.
+        map_b: Column of the other.
+        measures: Ratio measures of `accuracy.estimation.measures.MEASURES`.
+        variance: Which variance.
+        lonely_psu: Rule for single units.
+        level: Confidence level.
+
+    Returns:
+        ``measure``, ``a``, ``b``, ``difference``, ``se``, ``ci_low``, ``ci_high`` (Wald-t); NaN where either is not
+        estimable.
+
+    Raises:
+        SampleTableError: A column is missing or holds no answers.
+    """
+    if map_a == map_b:
+        raise SampleTableError(f"maps a and b are both {map_a!r}: name two columns")
+    names = tuple(measures)
+    arrays = sample.arrays
+    parts = [_linearised(replace(sample, map_column=column), names) for column in (map_a, map_b)]
+    (value_a, d_a), (value_b, d_b) = parts
+    v = design_variance(arrays.weight[:, None] * (d_a - d_b), arrays, kind=variance, lonely=lonely_psu)
+    gap, se = value_a - value_b, np.sqrt(np.maximum(v, 0))
+    df = len(arrays.psu_names) - len(arrays.stratum_names)
+    low, high = wald_t(gap, se, df, level)
+    return pd.DataFrame(
+        {
+            "measure": names,
+            "a": value_a,
+            "b": value_b,
+            "difference": gap,
+            "se": np.where(np.isfinite(gap), se, np.nan),
+            "ci_low": low,
+            "ci_high": high,
+        }
+    )
+
+
+def _linearised(sample: ReferenceSample, names: tuple[str, ...]) -> tuple[Floats, Floats]:
+    """Values (K,) and linearised values (n, K) of one map."""
+    y_of, x_of = coefficients(names)
+    cells = confusion_indicators(sample.mapped, sample.reference)
+    y, x = cells @ y_of, cells @ x_of
+    weight = sample.arrays.weight
+    whole = weight @ x
+    value = np.where(whole > 0, weight @ y / np.where(whole > 0, whole, 1), np.nan)
+    return value, (y - value * x) / np.where(whole > 0, whole, 1)

@@ -1,0 +1,273 @@
+"""Estimates with standard errors and intervals: all measures, all domains, one linearisation, one variance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from accuracy.arrays import Bools, Floats, SampleArrays
+from accuracy.errors import DesignError
+from accuracy.estimation.calibration import Calibration, calibrate
+from accuracy.estimation.intervals import IntervalKind, check_level
+from accuracy.estimation.measures import DEFAULT_MEASURES, MEASURES, coefficients, confusion_indicators
+from accuracy.estimation.variance import LonelyRule, VarianceKind, design_variance
+from accuracy.reporting.describe import DomainFacts, FlagRules, describe
+from accuracy.survey.sample import ReferenceSample
+
+WHOLE = "all"
+CHUNK = 4_000_000  # values of the linearised matrix held at once: 32 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateTable:
+    """Estimates as rows.
+
+    Attributes:
+        frame: Columns ``variance``, ``domain`` (column name, empty for the whole), ``value`` (its value,
+            ``all`` for the whole), ``measure``, ``estimate``, ``se``, ``ci_low``, ``ci_high``, ``one_sided``, ``df``,
+            ``n_points``, ``n_psu``, ``n_eff``, ``deff``, ``cv``, ``flags`` (tuple), ``reason`` (why something is not
+            estimable, else empty). NaN stands for "not estimable".
+        level: Confidence level.
+    """
+
+    frame: pd.DataFrame
+    level: float
+
+    def get(self, measure: str, value: str = WHOLE) -> pd.Series:
+        """The row of a measure for a domain value."""
+        rows = self.frame[(self.frame["measure"] == measure) & (self.frame["value"] == value)]
+        if rows.empty:
+            raise DesignError(f"no estimate of {measure!r} for {value!r}: it was not asked for")
+        return rows.iloc[0]
+
+    def nested(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """``{variance: {domain value: {measure: {estimate, se, …}}}}`` with None for NaN."""
+        out: dict[str, dict[str, dict[str, Any]]] = {}
+        for row in self.frame.to_dict("records"):
+            cell = out.setdefault(row["variance"], {}).setdefault(row["value"], {})
+            cell[row["measure"]] = {
+                "estimate": _plain(row["estimate"]),
+                "se": _plain(row["se"]),
+                "ci_low": _plain(row["ci_low"]),
+                "ci_high": _plain(row["ci_high"]),
+                "df": _plain(row["df"]),
+                "one_sided": bool(row["one_sided"]),
+                "n_points": int(row["n_points"]),
+                "flags": list(row["flags"]),
+                **({"reason": row["reason"]} if row["reason"] else {}),
+            }
+        return out
+
+
+def estimate(
+    sample: ReferenceSample,
+    *,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    domain: str | None = None,
+    variance: VarianceKind = "two_stage",
+    calibrate_to: Mapping[tuple[str, ...], float] | None = None,
+    calibrate_columns: Sequence[str] | None = None,
+    interval_kind: IntervalKind = "logit_t",
+    level: float = 0.95,
+    lonely_psu: LonelyRule = "fail",
+    fpc_in_cells: bool = False,
+    rules: FlagRules | None = None,
+) -> EstimateTable:
+    """Estimate measures for the whole, or for every value of a domain column, with the full design.
+
+    Args:
+        sample: The labelled sample.
+        measures: Names of `accuracy.estimation.measures.MEASURES`.
+        domain: Column whose values are the domains; None for the whole.
+        variance: Which variance, see `accuracy.estimation.variance`.
+        calibrate_to: Known sizes of the cells named by ``calibrate_columns``; None for design weights.
+        calibrate_columns: Default: the design's strata and the map column.
+        interval_kind: How intervals are built.
+        level: Confidence level.
+        lonely_psu: What a single unit of a stratum does.
+        fpc_in_cells: Finite-population correction of points for ``cities_fixed``.
+        rules: Limits of the flags.
+
+    Raises:
+        AccuracyError: The table, the design and the question do not fit; see the subclasses.
+    """
+    arrays = sample.arrays
+    onehot = confusion_indicators(sample.mapped, sample.reference)
+    calibration = None
+    if calibrate_to is not None:
+        columns = list(calibrate_columns or _default_cells(sample))
+        calibration = calibrate(pd.DataFrame({c: sample.codes(c).to_numpy() for c in columns}), calibrate_to)
+    return estimate_arrays(
+        arrays,
+        onehot,
+        None if domain is None else sample.codes(domain).to_numpy(),
+        domain=domain,
+        measures=measures,
+        variance=variance,
+        calibration=calibration,
+        interval_kind=interval_kind,
+        level=level,
+        lonely_psu=lonely_psu,
+        fpc_in_cells=fpc_in_cells,
+        rules=rules,
+    )
+
+
+def estimate_arrays(
+    arrays: SampleArrays,
+    cells: Floats,
+    values: NDArray[Any] | None,
+    *,
+    domain: str | None = None,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    variance: VarianceKind = "two_stage",
+    calibration: Calibration | None = None,
+    interval_kind: IntervalKind = "logit_t",
+    level: float = 0.95,
+    lonely_psu: LonelyRule = "fail",
+    fpc_in_cells: bool = False,
+    rules: FlagRules | None = None,
+) -> EstimateTable:
+    """As `estimate`, from arrays.
+
+    Args:
+        arrays: The design.
+        cells: float64 (n, 4), tp, fp, fn, tn of each unit: 0 and 1 for points, areas for blocks.
+        values: Domain value of each unit, None for the whole.
+        domain: Name of the domain, for the table.
+        measures: See `estimate`, as all that follow.
+        variance: Which variance.
+        calibration: Known totals, or None.
+        interval_kind: How intervals are built.
+        level: Confidence level.
+        lonely_psu: Rule for single units.
+        fpc_in_cells: Finite-population correction of points for ``cities_fixed``.
+        rules: Limits of the flags.
+    """
+    check_level(level)
+    unknown = [m for m in measures if m not in MEASURES]
+    if unknown:
+        raise DesignError(f"measure {unknown[0]!r} is none of {', '.join(MEASURES)}")
+    weight = arrays.weight if calibration is None else arrays.weight * calibration.factors(arrays.weight)
+    if values is None:
+        values = np.full(len(cells), WHOLE, dtype=object)
+    groups = sorted(set(values))
+    masks = np.stack([values == g for g in groups])
+    numbers = linearised_estimates(
+        arrays,
+        cells,
+        masks,
+        measures=tuple(measures),
+        variance=variance,
+        calibration=calibration,
+        lonely=lonely_psu,
+        fpc_in_cells=fpc_in_cells,
+    )
+    rows = []
+    for g, name in enumerate(groups):
+        facts = DomainFacts.of(arrays, weight, cells, masks[g], variance)
+        for k, measure in enumerate(measures):
+            described = describe(
+                MEASURES[measure],
+                value=float(numbers["estimate"][g, k]),
+                variance=float(numbers["variance"][g, k]),
+                srs_variance=float(numbers["srs_variance"][g, k]),
+                facts=facts,
+                interval_kind=interval_kind,
+                level=level,
+                rules=rules or FlagRules(),
+            )
+            key = {"variance": variance, "domain": domain or "", "value": str(name), "measure": measure}
+            rows.append({**key, **described})
+    return EstimateTable(frame=pd.DataFrame(rows), level=level)
+
+
+def linearised_estimates(
+    arrays: SampleArrays,
+    onehot: Floats,
+    masks: Bools,
+    *,
+    measures: tuple[str, ...],
+    variance: VarianceKind,
+    calibration: Calibration | None = None,
+    lonely: LonelyRule = "fail",
+    fpc_in_cells: bool = False,
+) -> dict[str, Floats]:
+    """Estimates, variances and design effects of K measures in G domains.
+
+    Args:
+        arrays: The design.
+        onehot: float64 (n, 4), tp, fp, fn, tn; block samples give areas instead of 0 and 1.
+        masks: bool (G, n), the domains.
+        measures: K names.
+        variance: Which variance.
+        calibration: Known cell totals, or None.
+        lonely: Rule for single units.
+        fpc_in_cells: See `estimate`.
+
+    Returns:
+        ``estimate``, ``variance``, ``srs_variance``, each float64 (G, K); NaN where the denominator is 0.
+    """
+    y_of, x_of = coefficients(measures)
+    y, x = onehot @ y_of, onehot @ x_of
+    weight = arrays.weight if calibration is None else arrays.weight * calibration.factors(arrays.weight)
+    weighted_masks = masks * weight
+    Y, X = weighted_masks @ y, weighted_masks @ x
+    is_total = x_of.sum(axis=0) == 0
+    X = np.where(is_total, 1.0, X)
+    good = X > 0
+    safe = np.where(good, X, 1.0)
+    R = np.where(good, Y / safe, np.nan)
+    slope = np.where(is_total, 0.0, np.where(good, R, 0.0))
+    n, n_measures = y.shape
+    v = np.empty_like(R)
+    srs = np.empty_like(R)
+    step = max(1, CHUNK // max(1, n * n_measures))
+    for start in range(0, len(masks), step):
+        part = slice(start, start + step)
+        d = masks[part, :, None] * (y[None] - slope[part, None, :] * x[None]) / safe[part, None, :]
+        flat = d.transpose(1, 0, 2).reshape(n, -1)
+        srs[part] = srs_variance(flat, weight).reshape(-1, n_measures)
+        if calibration is not None:
+            flat = calibration.residuals(flat, weight)
+        v[part] = design_variance(
+            weight[:, None] * flat, arrays, kind=variance, lonely=lonely, fpc_in_cells=fpc_in_cells
+        ).reshape(-1, n_measures)
+    hidden = ~good
+    v[hidden], srs[hidden] = np.nan, np.nan
+    return {"estimate": R, "variance": v, "srs_variance": srs}
+
+
+def srs_variance(d: Floats, weight: Floats) -> Floats:
+    """Variance of sum w d under simple random sampling of n of N = sum w units (denominator of deff).
+
+    As R ``svymean(deff=TRUE)``: without replacement where N > n.
+
+    Args:
+        d: float64 (n, K), linearised values.
+        weight: float64 (n,), weights.
+
+    Returns:
+        float64 (K,); NaN for fewer than two units.
+    """
+    n, size = len(weight), float(weight.sum())
+    if n < 2:
+        return np.full(d.shape[1], np.nan)
+    mean = weight @ d / size
+    spread = weight @ np.square(d - mean) / size * n / (n - 1)
+    return np.asarray(spread * size**2 / n * max(0.0, 1 - n / size) if size > n else spread * size**2 / n)
+
+
+def _default_cells(sample: ReferenceSample) -> list[str]:
+    stratum = [] if sample.design.stratum is None else [sample.design.stratum]
+    return [*stratum, sample.map_column]
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,252 @@
+"""Everything a labelled table says: each measure for the whole, its strata and further domains, three variances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from accuracy.errors import DesignError, SampleTableError
+from accuracy.estimation.calibration import calibrate
+from accuracy.estimation.estimation import WHOLE, EstimateTable, estimate
+from accuracy.estimation.intervals import IntervalKind
+from accuracy.estimation.measures import DEFAULT_MEASURES, confusion_indicators
+from accuracy.estimation.replication import jackknife_multipliers, rao_wu_multipliers, replicate
+from accuracy.estimation.variance import VARIANCE_KINDS, LonelyRule, VarianceKind
+from accuracy.reporting.describe import FlagRules
+from accuracy.survey.design import PsuSelection
+from accuracy.survey.sample import ReferenceSample
+
+PRIMARY: dict[PsuSelection, VarianceKind] = {
+    "probability": "two_stage",
+    "pps": "with_replacement",
+    "census": "two_stage",
+    "purposive": "cities_fixed",
+}
+"""The variance that the way of choosing the cities calls for; it must be estimable, the others may be missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableEstimates:
+    """Estimates under several variances.
+
+    Attributes:
+        tables: All rows; their column ``variance`` tells them apart.
+        notes: What a reader must know: non-response, variances that do not exist for this design.
+        primary: The variance that the design calls for.
+    """
+
+    tables: EstimateTable
+    notes: tuple[str, ...]
+    primary: VarianceKind
+
+    def nested(self) -> dict[str, Any]:
+        """``{variance: {domain: {measure: {estimate, se, …}}}}``."""
+        return self.tables.nested()
+
+
+def estimate_table(
+    sample: ReferenceSample,
+    *,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    by: Sequence[str] = (),
+    calibrate_to: Mapping[tuple[str, ...], float] | None = None,
+    interval_kind: IntervalKind = "logit_t",
+    level: float = 0.95,
+    lonely_psu: LonelyRule = "fail",
+    rules: FlagRules | None = None,
+) -> TableEstimates:
+    """Estimate under every variance, for the whole, each stratum and each value of the columns ``by``.
+
+    Domains of ``by`` are named ``column=value``. A variance that the design does not allow keeps the estimates and
+    has no standard error, with the reason in the notes.
+
+    Raises:
+        AccuracyError: The table is wrong, or the variance that the design calls for cannot be estimated.
+    """
+    design = sample.design
+    primary = PRIMARY[design.psu_selection]
+    notes = _notes(sample)
+    domains = [None, *([design.stratum] if design.stratum else []), *by]
+    _check_names(sample)
+    frames = []
+    for kind in VARIANCE_KINDS:
+        try:
+            _refuse(kind, sample)
+            parts = [
+                estimate(
+                    sample,
+                    measures=measures,
+                    domain=domain,
+                    variance=kind,
+                    calibrate_to=calibrate_to,
+                    interval_kind=interval_kind,
+                    level=level,
+                    lonely_psu=lonely_psu,
+                    rules=rules,
+                ).frame
+                for domain in domains
+            ]
+        except DesignError as error:
+            if kind == primary:
+                raise
+            notes.append(f"no {kind} standard errors: {error}")
+            parts = [
+                _without_variance(f, kind, str(error)) for f in _values_only(sample, domains, measures, calibrate_to)
+            ]
+        frames += parts
+    frame = pd.concat(frames, ignore_index=True)
+    frame["value"] = [f"{d}={v}" if d in by else v for d, v in zip(frame["domain"], frame["value"], strict=True)]
+    return TableEstimates(tables=EstimateTable(frame=frame, level=level), notes=tuple(notes), primary=primary)
+
+
+def replicated_estimates(
+    sample: ReferenceSample,
+    *,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    by: Sequence[str] = (),
+    replicates: int = 1000,
+    seed: int = 0,
+    calibrate_to: Mapping[tuple[str, ...], float] | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Rao-Wu bootstrap and jackknife of the same domains, with replacement: a check on the linearisation.
+
+    Returns:
+        Columns ``variance`` (``bootstrap``, ``jackknife``), ``domain``, ``value``, ``measure``, ``estimate``, ``se``,
+        ``ci_low``, ``ci_high`` (percentiles; NaN for the jackknife), ``not_estimable`` (share of replicates).
+    """
+    arrays, design = sample.arrays, sample.design
+    onehot = confusion_indicators(sample.mapped, sample.reference)
+    labels, masks = [("", WHOLE)], [np.ones(len(onehot), dtype=bool)]
+    for column in [*([design.stratum] if design.stratum else []), *by]:
+        values = sample.codes(column).to_numpy()
+        for value in sorted(set(values)):
+            labels.append((column, f"{column}={value}" if column in by else str(value)))
+            masks.append(values == value)
+    calibration = None
+    if calibrate_to is not None:
+        columns = [*([design.stratum] if design.stratum else []), sample.map_column]
+        calibration = calibrate(pd.DataFrame({c: sample.codes(c).to_numpy() for c in columns}), calibrate_to)
+    dropped, factor = jackknife_multipliers(arrays)
+    drawn = rao_wu_multipliers(arrays, replicates=replicates, seed=seed)
+    rows = []
+    for kind, multipliers, weights in (("bootstrap", drawn, None), ("jackknife", dropped, factor)):
+        got = replicate(
+            arrays,
+            onehot,
+            np.stack(masks),
+            multipliers,
+            measures=tuple(measures),
+            kind="bootstrap" if kind == "bootstrap" else "jackknife",
+            factor=weights,
+            calibration=calibration,
+        )
+        se, absent = got.se(), got.not_estimable
+        low, high = got.percentile_interval(level) if kind == "bootstrap" else (np.full_like(se, np.nan),) * 2
+        for g, (domain, value) in enumerate(labels):
+            for k, measure in enumerate(measures):
+                rows.append(
+                    {
+                        "variance": kind,
+                        "domain": domain,
+                        "value": value,
+                        "measure": measure,
+                        "estimate": got.full[g, k],
+                        "se": se[g, k],
+                        "ci_low": low[g, k],
+                        "ci_high": high[g, k],
+                        "not_estimable": absent[g, k],
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def read_map_totals(
+    table: pd.DataFrame, columns: Sequence[str], size_column: str | None = None
+) -> dict[tuple[str, ...], float]:
+    """Known sizes of cells from a table with the key columns and one column of sizes.
+
+    Raises:
+        SampleTableError: A column is missing or ambiguous, or a size is no number.
+    """
+    missing = [c for c in columns if c not in table.columns]
+    if missing:
+        raise SampleTableError(f"map totals have no column {missing[0]!r} (they have {', '.join(table.columns)})")
+    rest = [c for c in table.columns if c not in columns]
+    if size_column is None and len(rest) != 1:
+        raise SampleTableError(f"map totals need one column of sizes beside {', '.join(columns)}, found {rest}")
+    sizes = pd.to_numeric(table[size_column or rest[0]], errors="coerce")
+    if sizes.isna().any():
+        raise SampleTableError(f"map totals: {size_column or rest[0]!r} holds a value that is no number")
+    keys = zip(*(table[c].astype(str) for c in columns), strict=True)
+    return dict(zip(keys, sizes.astype(float), strict=True))
+
+
+def _notes(sample: ReferenceSample) -> list[str]:
+    notes = []
+    silent = int((~sample.responded).sum())
+    if silent:
+        notes.append(
+            f"{silent} of {len(sample.table)} units ({sample.non_response_rate:.1%}) have no answer; their weight is"
+            " spread over the answered ones of their city and stratum"
+        )
+    design = sample.design
+    if design.psu_selection == "purposive" and design.psu:
+        notes.append("the cities were chosen on purpose: all figures speak for the assessed cities only")
+    notes += [p.message for p in design.validate(sample.table) if not p.fatal and p.code == "lonely_psu"]
+    if design.psu and design.stratum:
+        keys = design.keys(sample.table)[["stratum", "psu"]].drop_duplicates()
+        shared = keys[keys["psu"].duplicated()]["psu"]
+        if len(shared):
+            notes.append(
+                f"{design.psu} {shared.iloc[0]!r} occurs in several values of {design.stratum}: taken as different"
+                " units of the same name"
+            )
+    return notes
+
+
+def _check_names(sample: ReferenceSample) -> None:
+    stratum = sample.design.stratum
+    if stratum and WHOLE in (names := set(sample.codes(stratum))) and len(names) > 1:
+        raise SampleTableError(f"column {stratum!r} has a value {WHOLE!r}, which names the whole here: rename it")
+
+
+def _refuse(kind: VarianceKind, sample: ReferenceSample) -> None:
+    if kind == "two_stage" and sample.design.psu_selection == "pps":
+        raise DesignError("cities drawn with probability proportional to size call for with_replacement")
+
+
+def _values_only(
+    sample: ReferenceSample,
+    domains: Sequence[str | None],
+    measures: Sequence[str],
+    calibrate_to: Mapping[tuple[str, ...], float] | None,
+) -> list[pd.DataFrame]:
+    """Estimates alone: point estimates do not depend on the variance, so any rule for single units will do."""
+    return [
+        estimate(
+            sample,
+            measures=measures,
+            domain=domain,
+            variance="cities_fixed",
+            calibrate_to=calibrate_to,
+            lonely_psu="certainty",
+        ).frame
+        for domain in domains
+    ]
+
+
+def _without_variance(frame: pd.DataFrame, kind: VarianceKind, reason: str) -> pd.DataFrame:
+    blank = dict.fromkeys(("se", "ci_low", "ci_high", "n_eff", "deff", "cv", "df"), np.nan)
+    known = frame["estimate"].notna()
+    return frame.assign(
+        variance=kind,
+        one_sided=False,
+        flags=frame["flags"].where(~known, pd.Series([("no_variance",)] * len(frame), index=frame.index)),
+        reason=frame["reason"].where(~known, reason),
+        **blank,
+    )

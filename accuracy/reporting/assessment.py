@@ -1,0 +1,280 @@
+"""A whole assessment from a labelled sample: everything a report shows, as plain tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from accuracy.comparison.block_objects import BlockRules, block_estimates
+from accuracy.errors import AccuracyError
+from accuracy.estimation.autocorrelation import AutocorrelationReport
+from accuracy.estimation.error_matrix import error_matrix, error_matrix_se
+from accuracy.estimation.estimation import WHOLE, EstimateTable, estimate
+from accuracy.estimation.sensitivity import sensitivity_table
+from accuracy.estimation.table_estimates import PRIMARY, estimate_table, replicated_estimates
+from accuracy.estimation.variance import LonelyRule, VarianceKind
+from accuracy.reporting.describe import FLAG_TEXT, FlagRules
+from accuracy.survey.agreement import Agreement
+from accuracy.survey.design import SamplingDesign
+from accuracy.survey.leakage import LeakageReport
+from accuracy.survey.sample import ReferenceSample
+
+SCHEMA_VERSION = "1.0.0"
+CITY_FIGURES = ("UA", "PA", "F1", "IoU", "OA", "area")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What the numbers cannot know.
+
+    Attributes:
+        product: Name and version of the map.
+        map_date: ISO date of its imagery.
+        frame: Which cities the sample stands for.
+        seed: Seed of the draw.
+        unit_area_m2: Area of one unit of the sizes (a pixel), to show areas; None for shares only.
+        agreements: Interpreters' agreement.
+        leakage: The check against the training manifest, None if it was not made.
+        autocorrelation: How alike errors are within cities, None if it was not asked.
+    """
+
+    product: str = ""
+    map_date: str = ""
+    frame: str = ""
+    seed: str = ""
+    unit_area_m2: float | None = None
+    agreements: tuple[Agreement, ...] = ()
+    leakage: LeakageReport | None = None
+    autocorrelation: AutocorrelationReport | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment:
+    """All tables of a report.
+
+    Attributes:
+        design: What was drawn and answered, label to text.
+        primary: The variance that the design calls for.
+        estimates: Whole, regions, domains under every variance (columns of `EstimateTable`).
+        calibrated: The same calibrated to the map's totals, or None.
+        cities: Each city on its own, cities fixed.
+        checks: Bootstrap and jackknife, or None where they do not apply.
+        matrix_counts: Error matrix, points.
+        matrix_share: Error matrix, share of the area.
+        matrix_se: Standard errors of the shares.
+        sensitivity: Other choices.
+        blocks: Object and boundary measures, or None.
+        context: What the numbers cannot know.
+        notes: What a reader must know.
+        warnings: Why figures must not be taken at their word.
+        limits: What the figures do not cover.
+        level: Confidence level.
+        calibration_note: Which weights were used.
+        total_units: Size of the whole area in units of the sizes.
+        total_known: Whether that is known (map totals) or itself estimated.
+    """
+
+    design: dict[str, str]
+    primary: VarianceKind
+    estimates: pd.DataFrame
+    calibrated: pd.DataFrame | None
+    cities: pd.DataFrame
+    checks: pd.DataFrame | None
+    matrix_counts: pd.DataFrame
+    matrix_share: pd.DataFrame
+    matrix_se: pd.DataFrame
+    sensitivity: pd.DataFrame
+    blocks: pd.DataFrame | None
+    context: Context
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    limits: tuple[str, ...]
+    level: float
+    calibration_note: str
+    total_units: float
+    total_known: bool
+
+    @property
+    def headline(self) -> pd.DataFrame:
+        """Rows of the primary variance, calibrated where totals are known."""
+        frame = self.estimates if self.calibrated is None else self.calibrated
+        return frame[frame["variance"] == self.primary]
+
+
+def assess(
+    sample: ReferenceSample,
+    *,
+    by: Sequence[str] = (),
+    calibrate_to: Mapping[tuple[str, ...], float] | None = None,
+    blocks: pd.DataFrame | None = None,
+    block_design: SamplingDesign | None = None,
+    block_rules: BlockRules | None = None,
+    context: Context | None = None,
+    level: float = 0.95,
+    lonely_psu: LonelyRule = "fail",
+    replicates: int = 1000,
+    seed: int = 0,
+    rules: FlagRules | None = None,
+) -> Assessment:
+    """Make every table of the report.
+
+    Args:
+        sample: The labelled sample.
+        by: Further domain columns (size class, ``seen``).
+        calibrate_to: Known map totals by stratum and map class.
+        blocks: Counts of `accuracy.comparison.block_objects.compare_blocks`.
+        block_design: Design of the blocks; needed with them.
+        block_rules: How they were compared; needed with them.
+        context: What the numbers cannot know.
+        level: Confidence level.
+        lonely_psu: Rule for single units.
+        replicates: Bootstrap replicates, 0 for none.
+        seed: Seed of the bootstrap.
+        rules: Limits of the flags.
+
+    Raises:
+        AccuracyError: The sample does not fit its design.
+    """
+    context = context or Context()
+    design = sample.design
+    primary = PRIMARY[design.psu_selection]
+    notes: list[str] = []
+    if context.leakage is not None:
+        sample, by = _with_seen(sample, context.leakage), [*by, "seen"]
+    options: dict[str, Any] = {"level": level, "lonely_psu": lonely_psu, "rules": rules, "by": tuple(by)}
+    plain = estimate_table(sample, **options)
+    known = None if calibrate_to is None else estimate_table(sample, calibrate_to=calibrate_to, **options)
+    cities = pd.DataFrame()
+    if design.psu is not None:
+        cities = estimate(
+            sample,
+            measures=CITY_FIGURES,
+            domain=design.psu,
+            variance="cities_fixed",
+            fpc_in_cells=True,
+            level=level,
+            lonely_psu="certainty",
+            rules=rules,
+        ).frame
+    checks = None
+    if replicates and design.psu_selection != "purposive":
+        try:
+            checks = replicated_estimates(
+                sample, by=tuple(by), replicates=replicates, seed=seed, calibrate_to=calibrate_to, level=level
+            )
+        except AccuracyError as error:
+            notes.append(f"no bootstrap or jackknife: {error}")
+    block_table = None
+    if blocks is not None and block_design is not None and block_rules is not None:
+        block_table = block_estimates(
+            blocks, block_design, block_rules, variance=primary, lonely_psu=lonely_psu, level=level
+        )
+    kind: VarianceKind = "two_stage" if design.psu is None else primary
+    return Assessment(
+        design=_design_box(sample, context),
+        primary=primary,
+        estimates=plain.tables.frame,
+        calibrated=None if known is None else known.tables.frame,
+        cities=cities,
+        checks=checks,
+        matrix_counts=error_matrix(sample, as_="counts"),
+        matrix_share=error_matrix(sample),
+        matrix_se=error_matrix_se(sample, variance=kind, lonely_psu=lonely_psu),
+        sensitivity=sensitivity_table(sample, variance=kind, lonely_psu=lonely_psu, level=level),
+        blocks=block_table,
+        context=context,
+        notes=(*plain.notes, *notes),
+        warnings=tuple(_warnings(plain.tables, primary, context)),
+        limits=tuple(_limits(sample, context, has_blocks=block_table is not None)),
+        level=level,
+        calibration_note="weights calibrated to the map's known totals" if known else "design weights",
+        total_units=float(sum(calibrate_to.values())) if calibrate_to else float(sample.arrays.weight.sum()),
+        total_known=calibrate_to is not None,
+    )
+
+
+def _with_seen(sample: ReferenceSample, leakage: LeakageReport) -> ReferenceSample:
+    if len(leakage.points) != len(sample.table):
+        raise AccuracyError(
+            f"the leakage report covers {len(leakage.points)} units, the sample has {len(sample.table)}: check the"
+            " same table"
+        )
+    return replace(sample, table=sample.table.assign(seen=leakage.seen.to_numpy()))
+
+
+def _design_box(sample: ReferenceSample, context: Context) -> dict[str, str]:
+    design, arrays = sample.design, sample.arrays
+    how = {
+        "probability": "drawn at random within regions, without replacement",
+        "pps": "drawn with probability proportional to size, with replacement",
+        "purposive": "chosen on purpose: the figures speak for the assessed cities only",
+        "census": "all cities of the frame",
+    }[design.psu_selection]
+    box = {"map": context.product, "date of the map's imagery": context.map_date, "frame": context.frame}
+    if design.psu is not None:
+        population = arrays.psu_population
+        frame = f" of {population.sum():g}" if np.isfinite(population).all() else ""
+        box["cities"] = f"{len(arrays.psu_names)}{frame} in {len(arrays.stratum_names)} strata, {how}"
+        box["cities per stratum"] = "; ".join(
+            f"{name} {n}" + (f" of {N:g}" if np.isfinite(N) else "")
+            for name, n, N in zip(arrays.stratum_names, arrays.psu_sampled, population, strict=True)
+        )
+    box["units drawn"] = f"{len(sample.table)}, of which {int(sample.responded.sum())} answered"
+    box["non-response"] = f"{sample.non_response_rate:.1%}, spread within city and stratum; bounded under sensitivity"
+    if design.second_stage_strata:
+        keys = design.keys(sample.labelled)["second"].value_counts().sort_index()
+        box["answered units per stratum"] = "; ".join(f"{k} {v}" for k, v in keys.items())
+    box["seed of the draw"] = context.seed
+    for column, label in (("date_ref", "dates of the reference"), ("interpreter", "interpreters")):
+        if column in sample.table.columns:
+            values = sample.table[column].dropna().astype(str)
+            if len(values):
+                few = sorted({part for v in values for part in v.split("; ")})
+                box[label] = f"{values.min()[:10]} to {values.max()[:10]}" if column == "date_ref" else ", ".join(few)
+    for pair in context.agreements:
+        if pair.overall is not None:
+            on_uv = "-" if pair.on_uv is None else f"{pair.on_uv:.3f}"
+            box[f"agreement of {pair.first} and {pair.second}"] = (
+                f"{pair.overall:.3f} [{pair.overall_low:.3f}, {pair.overall_high:.3f}] overall, {on_uv} on villages"
+            )
+    return {k: v for k, v in box.items() if v}
+
+
+def _warnings(table: EstimateTable, primary: VarianceKind, context: Context) -> list[str]:
+    frame = table.frame[table.frame["variance"] == primary]
+    found = []
+    for flag in ("few_omissions", "zero_count", "few_psu", "few_points", "cv_do_not_quote", "not_estimable"):
+        rows = frame[[flag in f for f in frame["flags"]]]
+        whole = rows[rows["value"] == WHOLE]["measure"].tolist()
+        parts = sorted(set(rows[rows["value"] != WHOLE]["value"]))
+        if whole:
+            found.append(f"{', '.join(whole)} for the whole: {FLAG_TEXT[flag]}.")
+        if parts:
+            found.append(f"{', '.join(parts)}: some measures are marked {flag} ({FLAG_TEXT[flag]}).")
+    if context.leakage is not None and not context.leakage.is_clean:
+        found.insert(0, context.leakage.statement())
+    return found
+
+
+def _limits(sample: ReferenceSample, context: Context, *, has_blocks: bool) -> list[str]:
+    scope = (
+        "Cities other than the assessed ones: they were chosen on purpose."
+        if sample.design.psu_selection == "purposive"
+        else "Cities outside the frame, and ground without a prediction."
+    )
+    date = f" ({context.map_date})" if context.map_date else ""
+    limits = [
+        scope,
+        f"Other dates than the map's{date}: villages are demolished.",
+        "Errors of the reference itself: its labels are taken as the truth; interpreters' agreement bounds the doubt.",
+        "Single cities: their recall and F1 rest on too few points outside the map and show the spread only.",
+    ]
+    if not has_blocks:
+        limits.append("Objects and boundaries: points cannot measure them; a sample of digitised blocks can.")
+    if context.leakage is None:
+        limits.append("Independence from training data: it was not checked here.")
+    return limits

@@ -1,0 +1,1 @@
+"""What is drawn and what interpreters answer: design, draw, strata, labels, pages, agreement, leakage."""

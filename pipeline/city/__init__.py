@@ -1,0 +1,1 @@
+"""One city: its ground, the job of a run, and the stages that make its product."""

@@ -1,0 +1,1 @@
+"""Samples, pairs and encodings cut from cities, and training on them."""
