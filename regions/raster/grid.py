@@ -14,6 +14,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from affine import Affine
+
 from regions.errors import RegionsError
 
 
@@ -138,6 +140,26 @@ class Grid:
         """Affine coefficients (a, b, c, d, e, f): x = a col + b row + c, y = d col + e row + f."""
         r = self.resolution_m
         return (r, 0.0, self.first_col * r, 0.0, -r, -self.first_row * r)
+
+    @property
+    def affine(self) -> Affine:
+        """The transform from (column, row) to coordinates in the CRS, as rasterio takes it."""
+        return Affine(*self.transform)
+
+    def __getitem__(self, window: Window) -> Grid:
+        """The grid of a window: a part of a grid is a grid (the window may reach past this one).
+
+        Raises:
+            GridError: the window is empty.
+        """
+        return Grid(
+            self.crs,
+            self.resolution_m,
+            self.first_col + window.col_px,
+            self.first_row + window.row_px,
+            window.height_px,
+            window.width_px,
+        )
 
     def window_bounds_m(self, window: Window) -> tuple[float, float, float, float]:
         """(left, bottom, right, top) of a window in the CRS, metres."""
