@@ -89,7 +89,7 @@ def cut_samples(
     if not images:
         raise NoSamplesError(
             f"{source or 'samples'}: no tile of {tiling.tile_px} px has {min_labelled:.0%} labelled pixels; check that "
-            "imagery, reference and area overlap, or use a smaller --min-labelled"
+            "imagery, reference and area overlap, or give reference for more of this ground"
         )
     boxes = np.array(bounds, np.float64)
     return SampleSet(
