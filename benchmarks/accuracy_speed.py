@@ -106,7 +106,7 @@ def best(run: Callable[[], Any], repeats: int = 3) -> tuple[float, float]:
     return min(t[0] for t in times), min(t[1] for t in times)
 
 
-def make_raster(path: Path, side_px: int) -> None:
+def make_raster(path: Path, side_px: int, *, value: int) -> None:
     rng = np.random.default_rng(0)
     profile = {
         "driver": "GTiff", "height": side_px, "width": side_px, "count": 1, "dtype": "uint8", "crs": "EPSG:32649",
@@ -118,22 +118,25 @@ def make_raster(path: Path, side_px: int) -> None:
         for row in range(0, side_px, 512):
             strip[:] = 0
             for col in rng.integers(0, max(1, side_px - 300), 5):
-                strip[50:300, col : col + 300] = 200
+                strip[50:300, col : col + 300] = value
             height = min(512, side_px - row)
             dst.write(strip[:height], 1, window=Window(0, row, side_px, height))
 
 
-def draw(path: Path) -> tuple[float, int]:
+def draw(mask: Path, scores: Path) -> tuple[float, int]:
     """Seconds and peak MiB of a draw of 5,000 points in a process of its own."""
     code = (
-        "import sys, time; from accuracy.survey.point_draw import draw_points; t = time.perf_counter();"
-        "d = draw_points(sys.argv[1], city='c', region='r', seed=1,"
+        "import sys, time; from accuracy.survey.map_strata import MapRasters\n"
+        "from accuracy.survey.point_draw import draw_points; t = time.perf_counter();"
+        "d = draw_points(MapRasters(mask=sys.argv[1], scores=sys.argv[2]), city='c', region='r', seed=1,"
         " allocation={'mapped': 1500, 'candidate': 1000, 'rest': 2500}); assert len(d.design) == 5000;"
         # ru_maxrss would begin with that of the process that starts this one
         "peak = int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) // 1024\n"
         "print(time.perf_counter() - t, peak)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(mask), str(scores)], check=True, capture_output=True, text=True
+    )
     seconds, peak = done.stdout.split()
     return float(seconds), int(peak)
 
@@ -149,9 +152,10 @@ def main() -> None:
     boot = best(lambda: bootstrap(table))
     loop = tuple(10 * t for t in best(lambda: loop_bootstrap(table, 100), 1))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "scores.tif"
-        make_raster(path, options.side_px)
-        seconds, peak = draw(path)
+        mask, scores = Path(folder) / "mask.tif", Path(folder) / "scores.tif"
+        make_raster(mask, options.side_px, value=1)
+        make_raster(scores, options.side_px, value=200)
+        seconds, peak = draw(mask, scores)
     rows = {
         f"{len(table)} points, 9 measures, 3 variances, 36 domains, linearised": f"{one[0]:.2f} s ({one[1]:.2f} s CPU)",
         "the same, 1,000 bootstrap replicates and the jackknife": f"{boot[0]:.2f} s ({boot[1]:.2f} s CPU)",

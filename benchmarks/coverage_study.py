@@ -29,7 +29,7 @@ from accuracy.comparison.confusion import Confusion
 from accuracy.estimation.estimation import estimate
 from accuracy.survey.design import SamplingDesign
 from accuracy.survey.drawing import draw_cities
-from accuracy.survey.map_strata import STRATA, MapStrata
+from accuracy.survey.map_strata import STRATA, MapRasters, MapStrata
 from accuracy.survey.point_draw import draw_points
 from accuracy.survey.sample import ReferenceSample
 from regions.demo import demo_truth_and_map
@@ -43,12 +43,12 @@ RESOLUTION_M = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class City:
-    """A city of the nation: its truth, and where its score raster lies."""
+    """A city of the nation: its truth, and where its mask and scores lie."""
 
     adcode: str
     region: str
     truth: np.ndarray
-    score: Path
+    rasters: MapRasters
     counts: np.ndarray
     """int64 (3, 2): pixels of each stratum without and with urban village in the truth."""
 
@@ -81,25 +81,25 @@ def build_city(job: tuple[str, str, int, str, tuple[int, ...], float]) -> City:
                 score[n : 2 * n, n : 2 * n][village] = 60
     truth = np.zeros(score.shape, dtype=bool)
     truth[n : 2 * n, n : 2 * n] = both.truth
-    path = Path(folder) / f"{adcode}_scores.tif"
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=score.shape[0],
-        width=score.shape[1],
-        count=1,
-        dtype="uint8",
-        crs="EPSG:32649",
-        transform=from_origin(500_000, 2_500_000, RESOLUTION_M, RESOLUTION_M),
-        nodata=255,
-        compress="deflate",
-    ) as dst:
-        dst.write(score, 1)
-    with STRATA_RULE.open(path) as reader:
-        code = reader.read(0, reader.dataset.height)
+    rasters = MapRasters(mask=Path(folder) / f"{adcode}_uv_mask.tif", scores=Path(folder) / f"{adcode}_scores.tif")
+    profile = {
+        "driver": "GTiff",
+        "height": score.shape[0],
+        "width": score.shape[1],
+        "count": 1,
+        "dtype": "uint8",
+        "crs": "EPSG:32649",
+        "transform": from_origin(500_000, 2_500_000, RESOLUTION_M, RESOLUTION_M),
+        "nodata": 255,
+        "compress": "deflate",
+    }
+    for file, values in ((rasters.scores, score), (rasters.mask, (score == 200).astype(np.uint8))):
+        with rasterio.open(file, "w", **profile) as dst:
+            dst.write(values, 1)
+    with STRATA_RULE.open(rasters) as reader:
+        code = reader.read(0, reader.mask.height)
     counts = np.array([[int(((code == k) & (truth == t)).sum()) for t in (False, True)] for k in range(3)])
-    return City(adcode=adcode, region=region, truth=truth, score=path, counts=counts)
+    return City(adcode=adcode, region=region, truth=truth, rasters=rasters, counts=counts)
 
 
 def build_nation(
@@ -156,7 +156,7 @@ def sample_through_rasters(
     for row in drawn.itertuples(index=False):
         city = by_code[row.adcode]
         points = draw_points(
-            city.score, city=city.adcode, region=city.region, allocation=allocation, seed=seed, strata=STRATA_RULE
+            city.rasters, city=city.adcode, region=city.region, allocation=allocation, seed=seed, strata=STRATA_RULE
         ).design
         table = pd.DataFrame(points.drop(columns="geometry"))
         table["ref"] = city.truth[points["row_px"], points["col_px"]].astype(int)

@@ -16,7 +16,6 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
-from rasterio.features import rasterize
 from rasterio.transform import from_bounds
 
 from accuracy.arrays import Bools, Floats
@@ -27,6 +26,7 @@ from accuracy.estimation.estimation import estimate_arrays
 from accuracy.estimation.intervals import logit_t
 from accuracy.estimation.variance import LonelyRule, VarianceKind, design_variance
 from accuracy.survey.design import SamplingDesign
+from regions.raster.burn import burn_into
 
 IOU_LEVELS = (0.3, 0.5, 0.75)
 
@@ -218,9 +218,7 @@ def _mask(geometries: Any, block: Any, resolution_m: float, margin_px: int) -> B
     pad = margin_px * resolution_m
     shape = (shape[0] + 2 * margin_px, shape[1] + 2 * margin_px)
     transform = from_bounds(left - pad, bottom - pad, right + pad, top + pad, shape[1], shape[0])
-    if not len(geometries):
-        return np.zeros(shape, dtype=bool)
-    return np.asarray(rasterize(list(geometries), out_shape=shape, transform=transform) > 0)
+    return burn_into(geometries, transform, shape)
 
 
 def _inside(geometries: Any, block: Any) -> Bools:

@@ -14,10 +14,10 @@ import numpy as np
 import rasterio
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
-from accuracy.comparison.wall_to_wall import SCORE_NODATA, SCORE_SCALE
 from accuracy.errors import ComparisonError
+from regions.raster.burn import burn_into
+from regions.raster.scores import SCORE_SCALE, is_predicted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def score_reliability(
             values = raster.read(1, window=window)
             transform = raster.window_transform(window)
             box = shapely.box(*rasterio.windows.bounds(window, raster.transform))
-            known = values != SCORE_NODATA
+            known = is_predicted(values)
             if inside is not None:
                 known &= _burn(inside, box, values.shape, transform)
             if not known.any():
@@ -101,7 +101,4 @@ def score_reliability(
 def _burn(
     shapes: NDArray[np.object_], box: shapely.Geometry, shape: tuple[int, int], transform: rasterio.Affine
 ) -> NDArray[np.bool_]:
-    near = [g for g in shapes if g is not None and g.intersects(box)]
-    if not near:
-        return np.zeros(shape, np.bool_)
-    return np.asarray(rasterize(near, out_shape=shape, transform=transform, dtype="uint8") > 0)
+    return burn_into((g for g in shapes if g is not None and g.intersects(box)), transform, shape)

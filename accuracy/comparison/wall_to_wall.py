@@ -5,7 +5,6 @@ This is a census of the areas, not a sample: the figures carry no sampling error
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,16 +18,14 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
-from rasterio.features import rasterize
 from rasterio.warp import transform as transform_coordinates
 from rasterio.windows import Window
 
 from accuracy.comparison.confusion import Confusion
 from accuracy.errors import ComparisonError
-
-SCORE_SCALE = 250  # score = probability * 250, as stored in the product's score raster
-SCORE_NODATA = 255  # not predicted
-EQUAL_AREA = "EPSG:6933"
+from regions.raster.burn import burn_into
+from regions.raster.equal_area import CHINA_ALBERS
+from regions.raster.scores import SCORE_SCALE, at_least, is_predicted
 
 WindowReader = Callable[[Window, Any], NDArray[np.bool_]]
 
@@ -213,7 +210,7 @@ def _compare(
 
 
 def pixel_area_m2(dataset: Any) -> float:
-    """Area on the ground of a pixel in the middle of an open raster, from an equal-area projection (EPSG:6933).
+    """Area on the ground of a pixel in the middle of an open raster, from the Albers projection of China.
 
     A pixel of web mercator is 1.7 times too large at 40 degrees; one of a UTM zone is right to 0.1 %.
     """
@@ -222,7 +219,7 @@ def pixel_area_m2(dataset: Any) -> float:
     corners = [(col - half, row - half), (col + half, row - half), (col + half, row + half), (col - half, row + half)]
     xs = [left + a * c + b * r for c, r in corners]
     ys = [top + d * c + e * r for c, r in corners]
-    x, y = transform_coordinates(dataset.crs, EQUAL_AREA, xs, ys)
+    x, y = transform_coordinates(dataset.crs, CHINA_ALBERS.to_wkt(), xs, ys)
     return float(shapely.Polygon(zip(x, y, strict=True)).area / (2 * half) ** 2)
 
 
@@ -259,9 +256,7 @@ def _read_map(dataset: Any, window: Window, threshold: float | None) -> tuple[ND
         predicted = dataset.read_masks(1, window=window) != 0
     if threshold is None:
         return values != 0, predicted
-    predicted &= values != SCORE_NODATA
-    # 1e-9 keeps e.g. 0.58 * 250 = 144.99999999999997 from asking for 145 or 146
-    return values >= math.ceil(threshold * SCORE_SCALE - 1e-9), predicted
+    return at_least(values, threshold), predicted & is_predicted(values)
 
 
 def _windows(height_px: int, width_px: int, side_px: int) -> Iterator[Window]:
@@ -311,7 +306,4 @@ def _window_box(window: Window, transform: Any) -> Any:
 def _burn(polygons: NDArray[Any], window: Window, transform: Any) -> NDArray[np.bool_]:
     shape = (int(window.height), int(window.width))
     hit = polygons[shapely.intersects(polygons, _window_box(window, transform))]
-    hit = [g for g in hit if shapely.area(g) > 0]
-    if not hit:
-        return np.zeros(shape, dtype=bool)
-    return np.asarray(rasterize(hit, out_shape=shape, transform=transform, fill=0, default_value=1, dtype="uint8") > 0)
+    return burn_into(hit[shapely.area(hit) > 0], transform, shape)

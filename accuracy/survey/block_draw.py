@@ -1,9 +1,8 @@
-"""Square blocks drawn from a product's raster, to be digitised completely: for objects and boundaries."""
+"""Square blocks drawn from a product's mask and scores, to be digitised completely: for objects and boundaries."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -12,34 +11,35 @@ import shapely
 
 from accuracy.errors import DrawError
 from accuracy.survey.drawing import generator, growing_draw
-from accuracy.survey.map_strata import MapStrata, StrataReader
+from accuracy.survey.map_strata import MapRasters, MapStrata, StrataReader
 
 BLOCK_STRATA = ("with_village", "with_candidate", "without")
 
 
-def block_frame(score_path: Path | str, *, block_px: int, strata: MapStrata | None = None) -> pd.DataFrame:
-    """Every block of the raster that holds a predicted pixel, with its stratum.
+def block_frame(rasters: MapRasters, *, block_px: int, strata: MapStrata | None = None) -> pd.DataFrame:
+    """Every block of the grid that holds a predicted pixel, with its stratum.
 
-    Blocks are anchored to the raster's upper left corner; those at the right and lower edge may be smaller, which the
+    Blocks are anchored to the grid's upper left corner; those at the right and lower edge may be smaller, which the
     ratio estimators allow for.
 
     Returns:
         ``row_px``, ``col_px``, ``height_px``, ``width_px``, ``predicted_px``, ``mapped_px``, ``block_stratum``:
-        ``with_village`` where a pixel is mapped, ``with_candidate`` where one is a candidate, else ``without``.
+        ``with_village`` where a pixel of the published polygons lies, ``with_candidate`` where one is a candidate,
+        else ``without``.
 
     Raises:
-        DrawError: The block is too small, or the raster does not fit.
+        DrawError: The block is too small, or the rasters do not fit.
     """
     if block_px < 16:
         raise DrawError(f"blocks of {block_px} px hold no village: take at least 16")
-    with (strata or MapStrata()).open(score_path) as reader:
-        parts = [_row_of_blocks(reader, row, block_px) for row in range(0, reader.dataset.height, block_px)]
+    with (strata or MapStrata()).open(rasters) as reader:
+        parts = [_row_of_blocks(reader, row, block_px) for row in range(0, reader.mask.height, block_px)]
     frame = pd.concat(parts, ignore_index=True)
     return frame[frame["predicted_px"] > 0].reset_index(drop=True)
 
 
 def draw_blocks(
-    score_path: Path | str,
+    rasters: MapRasters,
     *,
     city: str,
     region: str,
@@ -56,12 +56,12 @@ def draw_blocks(
         ``geometry``.
 
     Raises:
-        DrawError: A stratum gets no block, or the raster does not fit.
+        DrawError: A stratum gets no block, or the rasters do not fit.
     """
     unknown = sorted(set(allocation) - set(BLOCK_STRATA))
     if unknown:
         raise DrawError(f"block stratum {unknown[0]!r} is none of {', '.join(BLOCK_STRATA)}")
-    frame = block_frame(score_path, block_px=block_px, strata=strata)
+    frame = block_frame(rasters, block_px=block_px, strata=strata)
     parts = []
     for name in BLOCK_STRATA:
         rows = frame[frame["block_stratum"] == name]
@@ -75,15 +75,15 @@ def draw_blocks(
         pick = growing_draw(len(rows), n, generator(seed, "blocks", city, name, str(block_px)))
         parts.append(rows.iloc[pick].assign(M_block=len(rows), m_block=n, draw_order=np.arange(1, n + 1)))
     if not parts:
-        raise DrawError(f"{score_path} has no predicted pixel: nothing can be drawn")
+        raise DrawError(f"{rasters.mask} has no predicted pixel: nothing can be drawn")
     drawn = pd.concat(parts, ignore_index=True)
     drawn.insert(
         0, "block_id", [f"{city}-{r:06d}-{c:06d}" for r, c in zip(drawn["row_px"], drawn["col_px"], strict=True)]
     )
     drawn.insert(1, "city", city)
     drawn.insert(2, "region", region)
-    with (strata or MapStrata()).open(score_path) as reader:
-        t, crs = reader.dataset.transform, reader.dataset.crs
+    with (strata or MapStrata()).open(rasters) as reader:
+        t, crs = reader.mask.transform, reader.mask.crs
     drawn["crs"] = crs.to_string()
     left, top = t.c + t.a * drawn["col_px"], t.f + t.e * drawn["row_px"]
     right, bottom = left + t.a * drawn["width_px"], top + t.e * drawn["height_px"]
@@ -91,7 +91,7 @@ def draw_blocks(
 
 
 def _row_of_blocks(reader: StrataReader, row: int, block_px: int) -> pd.DataFrame:
-    height = min(block_px, reader.dataset.height - row)
+    height = min(block_px, reader.mask.height - row)
     code = reader.read(row, height)
     starts = np.arange(0, code.shape[1], block_px)
     counts = [np.add.reduceat((code == k).sum(axis=0), starts) for k in range(3)]

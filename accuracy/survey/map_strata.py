@@ -1,5 +1,6 @@
-"""Second-stage strata read off a product's score raster, strip by strip: mapped, candidate, rest.
+"""Second-stage strata of a product, strip by strip: mapped, candidate, rest.
 
+*Mapped* is what is published: the mask burnt from the product's polygons. *Candidates* are read off the scores.
 Recall is decided by what the map left out, and that hides where the score is middling and beside mapped villages;
 a stratum of its own there saves most of the points (with 80 % of the omissions in 5 % of the area: 2,027 points
 instead of 4,934 for the same standard error of recall).
@@ -20,95 +21,136 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy import ndimage
 
-from accuracy.comparison.wall_to_wall import SCORE_NODATA, SCORE_SCALE
 from accuracy.errors import DrawError
+from regions.raster.scores import NOT_PREDICTED, SCORE_SCALE, is_predicted, score_of
 
 STRATA = ("mapped", "candidate", "rest")
-NOT_PREDICTED = 3
+NO_STRATUM = 3
 CACHE_MIB = 64  # GDAL's block cache; its default is 5 % of the machine's memory
 STRIP_PX = 16_000_000  # pixels of a strip, so that memory does not depend on the raster's height
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapStrata:
-    """How a score raster is cut into strata.
+class MapRasters:
+    """The two rasters of a product that a sample is drawn from, on one grid.
 
     Attributes:
-        threshold: Probability from which a pixel is mapped urban village.
+        mask: uint8, 1 where the published polygons lie, 0 elsewhere, 255 where nothing was predicted.
+        scores: uint8, 0 to 250 for probability 0 to 1, 255 where nothing was predicted.
+    """
+
+    mask: Path
+    scores: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapStrata:
+    """How a product is cut into strata.
+
+    Attributes:
         candidate_threshold: Probability from which a pixel that is not mapped is a candidate.
         buffer_m: Pixels within this distance of a mapped one (in rows and columns) are candidates too.
     """
 
-    threshold: float = 0.5
     candidate_threshold: float = 0.1
     buffer_m: float = 30.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.candidate_threshold <= self.threshold <= 1:
+        if not 0 < self.candidate_threshold <= 1:
             raise DrawError(
-                f"candidate threshold {self.candidate_threshold} and threshold {self.threshold}: need"
-                " 0 < candidate <= threshold <= 1"
+                f"--candidate-threshold {self.candidate_threshold} is outside (0, 1]: give a probability above 0"
             )
 
     @contextmanager
-    def open(self, path: Path | str) -> Iterator[StrataReader]:
-        """Open a score raster for reading its strata.
+    def open(self, rasters: MapRasters) -> Iterator[StrataReader]:
+        """Open mask and scores for reading their strata.
 
         Raises:
-            DrawError: It has no metric CRS or does not hold uint8 scores.
+            DrawError: One has no metric CRS or is not uint8, or the two lie on different grids.
         """
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_MIB), rasterio.open(path) as dataset:
-            if dataset.crs is None or not dataset.crs.is_projected:
-                raise DrawError(f"{path} has the CRS {dataset.crs}: points are drawn on a projected grid in metres")
-            if dataset.dtypes[0] != "uint8":
-                raise DrawError(f"{path} holds {dataset.dtypes[0]}, scores are uint8: give the product's score raster")
-            yield StrataReader(dataset=dataset, rule=self)
+        with (
+            rasterio.Env(GDAL_CACHEMAX=CACHE_MIB),
+            rasterio.open(rasters.mask) as mask,
+            rasterio.open(rasters.scores) as scores,
+        ):
+            for path, dataset in ((rasters.mask, mask), (rasters.scores, scores)):
+                if dataset.crs is None or not dataset.crs.is_projected:
+                    raise DrawError(f"{path} has the CRS {dataset.crs}: points are drawn on a projected grid in metres")
+                if dataset.dtypes[0] != "uint8":
+                    raise DrawError(f"{path} holds {dataset.dtypes[0]}: give the product's uint8 mask and scores")
+            ours, theirs = ((d.crs, d.transform, d.shape) for d in (mask, scores))
+            if ours != theirs:
+                raise DrawError(
+                    f"{rasters.mask} (shape {ours[2]}, {ours[0]}, {tuple(ours[1])[:6]}) is not on the grid of"
+                    f" {rasters.scores} (shape {theirs[2]}, {theirs[0]}, {tuple(theirs[1])[:6]}): give the mask and the"
+                    " scores of one product"
+                )
+            yield StrataReader(mask=mask, scores=scores, rule=self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StrataReader:
-    """An open score raster.
+    """Open mask and scores of one product.
 
     Attributes:
-        dataset: The rasterio dataset.
-        rule: How it is cut.
+        mask: rasterio dataset of the published polygons.
+        scores: rasterio dataset of the scores, on the same grid.
+        rule: How they are cut.
     """
 
-    dataset: Any
+    mask: Any
+    scores: Any
     rule: MapStrata
 
     @property
     def strip_rows(self) -> int:
-        """Rows read at once: whole blocks of the file, so that none is read twice."""
-        block = int(self.dataset.block_shapes[0][0])
-        return min(int(self.dataset.height), max(1, STRIP_PX // int(self.dataset.width) // block) * block)
+        """Rows read at once: whole blocks of the files, so that none is read twice."""
+        block = math.lcm(*(int(d.block_shapes[0][0]) for d in (self.mask, self.scores)))
+        height = int(self.mask.height)
+        return min(height, max(1, STRIP_PX // int(self.mask.width) // block) * block)
 
     def read(self, row: int, rows: int) -> NDArray[np.uint8]:
-        """uint8 (rows, width): index into `STRATA`, 3 where not predicted; the same however rows are grouped."""
-        pixel_m = abs(self.dataset.transform.a)
+        """uint8 (rows, width): index into `STRATA`, 3 where not predicted; the same however rows are grouped.
+
+        Raises:
+            DrawError: The mask holds other values than 0, 1 and 255, or mask and scores differ on what was predicted.
+        """
+        pixel_m = abs(self.mask.transform.a)
         halo = math.ceil(self.rule.buffer_m / pixel_m - 1e-9) if self.rule.buffer_m > 0 else 0
-        top, bottom = max(0, row - halo), min(self.dataset.height, row + rows + halo)
-        values = self.dataset.read(1, window=Window(0, top, self.dataset.width, bottom - top))
-        valid = values != SCORE_NODATA
-        if self.dataset.nodata is not None:
-            valid &= values != self.dataset.nodata
-        mapped = valid & (values >= _score(self.rule.threshold))
+        top, bottom = max(0, row - halo), min(self.mask.height, row + rows + halo)
+        window = Window(0, top, self.mask.width, bottom - top)
+        burnt, scores = self.mask.read(1, window=window), self.scores.read(1, window=window)
+        self._check(burnt, scores)
+        mapped = burnt == 1
         near = mapped
         if halo and mapped.any():
             size = 2 * halo + 1
             near = ndimage.maximum_filter1d(mapped.view(np.uint8), size, axis=0, mode="constant")
             near = ndimage.maximum_filter1d(near, size, axis=1, mode="constant").astype(bool)
-        code = np.full(values.shape, 2, dtype=np.uint8)
-        code[near | (values >= _score(self.rule.candidate_threshold))] = 1
-        code[mapped] = 0
-        code[~valid] = NOT_PREDICTED
+        code = np.full(burnt.shape, STRATA.index("rest"), dtype=np.uint8)
+        code[near | (scores >= score_of(self.rule.candidate_threshold))] = STRATA.index("candidate")
+        code[mapped] = STRATA.index("mapped")
+        code[~is_predicted(burnt)] = NO_STRATUM
         return code[row - top : row - top + rows]
 
     def strips(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """First row and strata of each strip, from north to south."""
-        for row in range(0, self.dataset.height, self.strip_rows):
-            yield row, self.read(row, min(self.strip_rows, self.dataset.height - row))
+        for row in range(0, self.mask.height, self.strip_rows):
+            yield row, self.read(row, min(self.strip_rows, self.mask.height - row))
 
-
-def _score(probability: float) -> int:
-    return math.ceil(probability * SCORE_SCALE - 1e-9)
+    def _check(self, burnt: NDArray[np.uint8], scores: NDArray[np.uint8]) -> None:
+        strange = burnt[(burnt > 1) & (burnt != NOT_PREDICTED)]
+        if strange.size:
+            raise DrawError(
+                f"{self.mask.name} holds the value {int(strange[0])}: a mask has 1 (urban village), 0 and 255 (not"
+                " predicted); is it the score raster?"
+            )
+        beyond = scores[(scores > SCORE_SCALE) & (scores != NOT_PREDICTED)]
+        if beyond.size:
+            raise DrawError(f"{self.scores.name} holds the value {int(beyond[0])}: scores are 0 to 250, or 255")
+        differ = int(np.count_nonzero(is_predicted(burnt) != is_predicted(scores)))
+        if differ:
+            raise DrawError(
+                f"{self.mask.name} and {self.scores.name} differ on what was predicted ({differ} pixels of one strip):"
+                " they are of different versions; build the product again"
+            )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -20,7 +19,7 @@ import shapely
 from accuracy.arrays import Bools, Ints
 from accuracy.errors import DrawError
 from accuracy.survey.drawing import generator, growing_draw
-from accuracy.survey.map_strata import NOT_PREDICTED, STRATA, MapStrata, StrataReader
+from accuracy.survey.map_strata import NO_STRATUM, STRATA, MapRasters, MapStrata, StrataReader
 
 BLIND_COLUMNS = ("point_id", "city", "label", "interpreter", "date_ref", "comment", "geometry")
 
@@ -30,9 +29,10 @@ class DrawnPoints:
     """Points of one city.
 
     Attributes:
-        design: GeoDataFrame in the raster's CRS: ``point_id``, ``city``, ``region``, ``map_stratum``, ``map`` (0 or 1),
-            ``M_pix``, ``m_pts``, ``draw_order``, ``pi_point`` (inclusion probability within the city), ``row_px``,
-            ``col_px``, ``edge`` (the map's outline passes through its 3 x 3 pixels), ``geometry``.
+        design: GeoDataFrame in the raster's CRS: ``point_id``, ``city``, ``region``, ``map_stratum``, ``map`` (1 where
+            the published polygons lie, else 0), ``M_pix``, ``m_pts``, ``draw_order``, ``pi_point`` (inclusion
+            probability within the city), ``row_px``, ``col_px``, ``edge`` (the map's outline passes through its 3 x 3
+            pixels), ``geometry``.
         stratum_px: Pixels of each stratum.
         not_predicted_px: Pixels without a score: no part of the population.
     """
@@ -43,7 +43,7 @@ class DrawnPoints:
 
 
 def draw_points(
-    score_path: Path | str,
+    rasters: MapRasters,
     *,
     city: str,
     region: str,
@@ -57,18 +57,18 @@ def draw_points(
     is taken whole.
 
     Args:
-        score_path: Score raster of the city's product.
+        rasters: Mask and scores of the city's product.
         city: Key of the city.
         region: Its region.
         allocation: Points per stratum, keyed by ``mapped``, ``candidate``, ``rest``.
         seed: Seed of the survey.
-        strata: How the raster is cut.
+        strata: How the product is cut.
 
     Raises:
-        DrawError: An unknown stratum, a stratum without points, or a raster that does not fit.
+        DrawError: An unknown stratum, a stratum without points, or rasters that do not fit.
     """
     _check(allocation)
-    with (strata or MapStrata()).open(score_path) as reader:
+    with (strata or MapStrata()).open(rasters) as reader:
         per_row = _rows(reader)
         sizes = per_row.sum(axis=0)
         picks = {}
@@ -82,9 +82,9 @@ def draw_points(
             n = min(allocation[name], int(sizes[k]))
             picks[k] = growing_draw(int(sizes[k]), n, generator(seed, "points", city, name))
         rows, cols, edges = _locate(reader, per_row, picks)
-        transform, crs = reader.dataset.transform, reader.dataset.crs
+        transform, crs = reader.mask.transform, reader.mask.crs
     if not picks:
-        raise DrawError(f"{score_path} has no predicted pixel: nothing can be drawn")
+        raise DrawError(f"{rasters.mask} has no predicted pixel: nothing can be drawn")
     parts = []
     for k, pick in picks.items():
         parts.append(
@@ -94,7 +94,7 @@ def draw_points(
                     "city": city,
                     "region": region,
                     "map_stratum": STRATA[k],
-                    "map": int(k == 0),
+                    "map": int(STRATA[k] == "mapped"),
                     "M_pix": int(sizes[k]),
                     "m_pts": len(pick),
                     "draw_order": np.arange(1, len(pick) + 1),
@@ -111,7 +111,7 @@ def draw_points(
     return DrawnPoints(
         design=gpd.GeoDataFrame(table, geometry=shapely.points(x, y), crs=crs),
         stratum_px={name: int(sizes[k]) for k, name in enumerate(STRATA)},
-        not_predicted_px=int(sizes[NOT_PREDICTED]),
+        not_predicted_px=int(sizes[NO_STRATUM]),
     )
 
 
@@ -146,7 +146,7 @@ def _locate(
     rows = {k: (np.searchsorted(starts[k], pick, side="right") - 1).astype(np.int64) for k, pick in picks.items()}
     cols = {k: np.zeros_like(pick) for k, pick in picks.items()}
     edges = {k: np.zeros(len(pick), dtype=bool) for k, pick in picks.items()}
-    height = int(reader.dataset.height)
+    height = int(reader.mask.height)
     step = reader.strip_rows
     everything = np.concatenate([np.zeros(0, dtype=np.int64), *rows.values()])
     for strip in np.unique(everything // step).tolist():

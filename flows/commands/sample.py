@@ -12,12 +12,16 @@ Out = Annotated[Path, typer.Option(help="Folder that receives the files.")]
 Cities = Annotated[
     Path | None, typer.Option(help="Drawn cities: table of `uvmap sample cities` (adcode, region, N_city, n_city).")
 ]
-Products = Annotated[Path, typer.Option(help="Folder with {adcode}/{adcode}_scores.tif.")]
-Score = Annotated[Path | None, typer.Option(help="One score raster instead of --cities and --products.")]
+Products = Annotated[Path, typer.Option(help="Folder of the cities' products, {adcode} each.")]
+Score = Annotated[
+    Path | None, typer.Option(help="Score raster of one city, with --mask, instead of --cities and --products.")
+]
+Mask = Annotated[
+    Path | None, typer.Option(help="With --score: raster of the published polygons, {adcode}_uv_mask.tif.")
+]
 City = Annotated[str, typer.Option(help="With --score: key of the city.")]
 Region = Annotated[str, typer.Option(help="With --score: its region.")]
-Threshold = Annotated[float, typer.Option(help="Probability from which a pixel is mapped.")]
-Candidate = Annotated[float, typer.Option(help="Probability from which an unmapped pixel is a candidate.")]
+Candidate = Annotated[float, typer.Option(help="Score from which a pixel that is not mapped is a candidate, 0 to 1.")]
 BufferM = Annotated[float, typer.Option(help="Distance to a mapped pixel within which pixels are candidates.")]
 
 app = typer.Typer(
@@ -136,17 +140,20 @@ def points(
     cities: Cities = None,
     products: Products = Path("out/china"),
     score: Score = None,
+    mask: Mask = None,
     city: City = "city",
     region: Region = "all",
     mapped: Annotated[int, typer.Option(help="Points per city in mapped urban village.")] = 30,
     candidate: Annotated[int, typer.Option(help="Points per city where omissions hide.")] = 60,
     rest: Annotated[int, typer.Option(help="Points per city elsewhere.")] = 120,
-    threshold: Threshold = 0.5,
     candidate_threshold: Candidate = 0.1,
     buffer_m: BufferM = 30.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Draw points in the cities' maps and write what interpreters label and what the estimate needs.
+    """Draw points in the cities' products and write what interpreters label and what the estimate needs.
+
+    Strata: mapped (inside the published polygons), candidate (a score of at least --candidate-threshold, or within
+    --buffer-m of a mapped pixel), rest.
 
     points_to_label.gpkg holds places only; points_design.parquet holds map, strata and sizes: keep it from
     interpreters. Run again with more points: all earlier points stay.
@@ -159,13 +166,13 @@ def points(
     from accuracy.survey.point_draw import blind, describe_draw, draw_points
     from accuracy.tables import write_table
 
-    strata = MapStrata(threshold=threshold, candidate_threshold=candidate_threshold, buffer_m=buffer_m)
+    strata = MapStrata(candidate_threshold=candidate_threshold, buffer_m=buffer_m)
     allocation = {"mapped": mapped, "candidate": candidate, "rest": rest}
     parts, counts = [], {}
-    places = _places(cities, products, score, city, region)
+    places = _places(cities, products, _single(score, mask, city, region))
     for place in progress(places, total=len(places), unit="city", label="draw points"):
         drawn = draw_points(
-            place["score"],
+            place["rasters"],
             city=place["city"],
             region=place["region"],
             allocation=allocation,
@@ -191,13 +198,13 @@ def blocks(
     cities: Cities = None,
     products: Products = Path("out/china"),
     score: Score = None,
+    mask: Mask = None,
     city: City = "city",
     region: Region = "all",
-    with_village: Annotated[int, typer.Option(help="Blocks per city that hold a mapped village.")] = 4,
+    with_village: Annotated[int, typer.Option(help="Blocks per city that hold a published village.")] = 4,
     with_candidate: Annotated[int, typer.Option(help="Blocks per city that hold a candidate only.")] = 2,
     without: Annotated[int, typer.Option(help="Blocks per city that hold neither.")] = 2,
     block_px: Annotated[int, typer.Option(help="Side of a block.")] = 256,
-    threshold: Threshold = 0.5,
     candidate_threshold: Candidate = 0.1,
     buffer_m: BufferM = 30.0,
     as_json: JsonFlag = False,
@@ -212,13 +219,13 @@ def blocks(
     from accuracy.survey.map_strata import MapStrata
     from accuracy.tables import write_table
 
-    strata = MapStrata(threshold=threshold, candidate_threshold=candidate_threshold, buffer_m=buffer_m)
+    strata = MapStrata(candidate_threshold=candidate_threshold, buffer_m=buffer_m)
     allocation = {"with_village": with_village, "with_candidate": with_candidate, "without": without}
     parts, counts = [], {}
-    places = _places(cities, products, score, city, region)
+    places = _places(cities, products, _single(score, mask, city, region))
     for place in progress(places, total=len(places), unit="city", label="draw blocks"):
         drawn = draw_blocks(
-            place["score"],
+            place["rasters"],
             city=place["city"],
             region=place["region"],
             allocation=allocation,
@@ -253,33 +260,62 @@ def _stratum(text: str) -> Any:
         raise PlanningError(f"--stratum {text!r}: write name:share:mapped:true share, as mapped:0.01:1:0.85") from error
 
 
-def _places(cities: Path | None, products: Path, score: Path | None, city: str, region: str) -> list[dict[str, Any]]:
+def _single(score: Path | None, mask: Path | None, city: str, region: str) -> dict[str, Any] | None:
+    """The one city of --score and --mask, or None where neither is given."""
     from accuracy.errors import DrawError
-    from accuracy.tables import read_table
+    from accuracy.survey.map_strata import MapRasters
 
-    if score is not None:
-        return [{"score": score, "city": city, "region": region, "N_city": 1, "n_city": 1}]
+    if score is None and mask is None:
+        return None
+    if score is None or mask is None:
+        given, lacking = ("--mask", "--score") if score is None else ("--score", "--mask")
+        raise DrawError(
+            f"{given} without {lacking}: strata need both, the published polygons ({{adcode}}_uv_mask.tif) and the"
+            " scores ({adcode}_scores.tif) of one product"
+        )
+    return {
+        "rasters": MapRasters(mask=mask, scores=score),
+        "city": city,
+        "region": region,
+        "N_city": 1,
+        "n_city": 1,
+    }
+
+
+def _places(cities: Path | None, products: Path, single: dict[str, Any] | None) -> list[dict[str, Any]]:
+    from accuracy.errors import DrawError
+    from accuracy.survey.map_strata import MapRasters
+    from accuracy.tables import read_table
+    from pipeline.product.files import mask_path, scores_path
+
+    if single is not None:
+        return [single]
     if cities is None:
-        raise DrawError("give --cities (from `uvmap sample cities`), or --score for a single city")
+        raise DrawError("give --cities (from `uvmap sample cities`), or --score and --mask for a single city")
     frame = read_table(cities)
     missing = [c for c in ("adcode", "region", "N_city", "n_city") if c not in frame.columns]
     if missing:
         raise DrawError(f"{cities} has no column {missing[0]!r}: write it with `uvmap sample cities`")
-    places: list[dict[str, Any]] = [
-        {
-            "score": products / str(row["adcode"]) / f"{row['adcode']}_scores.tif",
-            "city": str(row["adcode"]),
-            "region": str(row["region"]),
-            "N_city": int(row["N_city"]),
-            "n_city": int(row["n_city"]),
-        }
-        for row in frame.to_dict("records")
-    ]
-    absent = [str(p["city"]) for p in places if not p["score"].exists()]
+    places: list[dict[str, Any]] = []
+    absent: list[Path] = []
+    for row in frame.to_dict("records"):
+        adcode = str(row["adcode"])
+        folder = products / adcode
+        rasters = MapRasters(mask=mask_path(folder, adcode), scores=scores_path(folder, adcode))
+        absent += [path for path in (rasters.mask, rasters.scores) if not path.exists()][:1]
+        places.append(
+            {
+                "rasters": rasters,
+                "city": adcode,
+                "region": str(row["region"]),
+                "N_city": int(row["N_city"]),
+                "n_city": int(row["n_city"]),
+            }
+        )
     if absent:
         raise DrawError(
-            f"{len(absent)} of {len(places)} drawn cities have no score raster under {products} (first: {absent[0]}):"
-            " map them first; leaving them out would break the draw"
+            f"{len(absent)} of {len(places)} drawn cities have no whole product under {products} (first:"
+            f" {absent[0]} is missing): map them first; leaving them out would break the draw"
         )
     return places
 

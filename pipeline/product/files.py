@@ -58,6 +58,11 @@ def scores_path(folder: Path, adcode: str) -> Path:
     return folder / f"{adcode}_scores.tif"
 
 
+def mask_path(folder: Path, adcode: str) -> Path:
+    """Mask COG of a product: 1 in its polygons, 0 outside, 255 where nothing was predicted; the scores' grid."""
+    return folder / f"{adcode}_uv_mask.tif"
+
+
 def write_polygons(polygons: gpd.GeoDataFrame, folder: Path, adcode: str) -> None:
     """Write the polygons as GeoParquet and GeoPackage, byte-reproducibly, in Hilbert order."""
     order: list[int] = (

@@ -1,25 +1,9 @@
 """Whole chain on a demo nation with known truth: draw, label from truth, estimate, compare with the census."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-SPEC = importlib.util.spec_from_file_location(
-    "coverage_study", Path(__file__).parents[2] / "benchmarks" / "coverage_study.py"
-)
-study = importlib.util.module_from_spec(SPEC)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _loaded():
-    import sys
-
-    sys.modules["coverage_study"] = study
-    SPEC.loader.exec_module(study)
-    yield
-    del sys.modules["coverage_study"]
+from benchmarks import coverage_study as study
 
 
 def test_one_draw_through_rasters_has_the_same_law_as_its_counts(tmp_path):

@@ -16,7 +16,7 @@ import accuracy.survey.map_strata
 from accuracy.errors import DrawError
 from accuracy.survey.block_draw import BLOCK_STRATA, block_frame, draw_blocks
 from accuracy.survey.drawing import draw_cities, generator, growing_draw
-from accuracy.survey.map_strata import MapStrata
+from accuracy.survey.map_strata import MapRasters, MapStrata
 from accuracy.survey.point_draw import BLIND_COLUMNS, blind, draw_points
 from accuracy.tables import read_table, write_table
 
@@ -29,13 +29,24 @@ def make_scores(path, seed=0, shape=(130, 170)):
     for _ in range(6):
         r, c = rng.integers(0, shape[0] - 20), rng.integers(0, shape[1] - 20)
         scores[r : r + 18, c : c + 14] = rng.integers(60, 250)
-    scores[:, -9:] = 255
-    with rasterio.open(
-        path, "w", driver="GTiff", height=shape[0], width=shape[1], count=1, dtype="uint8", crs="EPSG:32649",
-        transform=from_origin(500_000, 2_500_000, 10, 10), nodata=255,
-    ) as dst:  # fmt: skip
-        dst.write(scores, 1)
-    return path
+    mask = np.zeros(shape, np.uint8)  # published villages: neither all high scores nor only high scores
+    for _ in range(4):
+        r, c = rng.integers(0, shape[0] - 25), rng.integers(0, shape[1] - 25)
+        mask[r : r + 12, c : c + 20] = 1
+    mask[scores > 200] = 1
+    scores[:, -9:], mask[:, -9:] = 255, 255
+    return write_rasters(path, scores, mask)
+
+
+def write_rasters(path, scores, mask, *, side_m=10):
+    rasters = MapRasters(mask=path.with_name(f"{path.stem}_mask.tif"), scores=path)
+    for file, values in ((rasters.scores, scores), (rasters.mask, mask)):
+        with rasterio.open(
+            file, "w", driver="GTiff", height=values.shape[0], width=values.shape[1], count=1, dtype="uint8",
+            crs="EPSG:32649", transform=from_origin(500_000, 2_500_000, side_m, side_m), nodata=255,
+        ) as dst:  # fmt: skip
+            dst.write(values, 1)
+    return rasters
 
 
 @settings(max_examples=100, deadline=None)
@@ -90,7 +101,7 @@ def test_points_lie_in_their_stratum_whatever_the_strips(tmp_path, monkeypatch, 
     assert list(at) == [("mapped", "candidate", "rest").index(s) for s in design["map_stratum"]]
     assert {k: int((code == i).sum()) for i, k in enumerate(("mapped", "candidate", "rest"))} == got.stratum_px
     assert got.not_predicted_px == 130 * 9
-    with rasterio.open(path) as raster:
+    with rasterio.open(path.mask) as raster:
         rows, cols = rasterio.transform.rowcol(raster.transform, design.geometry.x, design.geometry.y)
     assert list(rows) == list(design["row_px"]) and list(cols) == list(design["col_px"])
     assert not design["point_id"].duplicated().any()
@@ -103,9 +114,10 @@ def test_points_lie_in_their_stratum_whatever_the_strips(tmp_path, monkeypatch, 
 
 def test_candidates_are_middling_scores_and_the_ring_about_mapped(tmp_path):
     path = make_scores(tmp_path / "s.tif")
-    with rasterio.open(path) as raster:
-        values = raster.read(1)
-    mapped = (values >= 125) & (values != 255)
+    with rasterio.open(path.scores) as raster, rasterio.open(path.mask) as published:
+        values, mapped = raster.read(1), published.read(1) == 1
+    high = (values >= 125) & (values != 255)
+    assert (mapped & ~high).any() and (high & ~mapped).any()  # the published map is not the scores cut at 0.5
     ring = np.zeros_like(mapped)
     for dr in range(-2, 3):
         for dc in range(-2, 3):
@@ -176,7 +188,7 @@ def test_blocks_are_stratified_grow_and_cover(tmp_path):
             "'candidate' of c",
         ),
         (lambda p: draw_points(p, city="c", region="r", allocation={"uv": 5}, seed=1), "'uv' is none of"),
-        (lambda p: MapStrata(candidate_threshold=0.7), "need 0 < candidate <= threshold"),
+        (lambda p: MapStrata(candidate_threshold=1.2), "candidate-threshold 1.2 is outside"),
         (lambda p: block_frame(p, block_px=4), "hold no village"),
     ],
 )
@@ -187,39 +199,66 @@ def test_bad_requests(tmp_path, call, message):
 
 def test_geographic_raster_is_refused(tmp_path):
     path = tmp_path / "g.tif"
+    rasters = MapRasters(mask=path, scores=path)
     with rasterio.open(
         path, "w", driver="GTiff", height=4, width=4, count=1, dtype="uint8", crs="EPSG:4326",
         transform=from_origin(113, 23, 0.1, 0.1),
     ) as dst:  # fmt: skip
         dst.write(np.zeros((4, 4), np.uint8), 1)
     with pytest.raises(DrawError, match="projected grid"):
-        draw_points(path, city="c", region="r", allocation=ALLOCATION, seed=1)
+        draw_points(rasters, city="c", region="r", allocation=ALLOCATION, seed=1)
 
 
-@pytest.mark.slow
-def test_five_thousand_points_of_nine_hundred_million_pixels_in_bounded_memory(tmp_path):
-    path = tmp_path / "big.tif"
-    side = 30_000
+def test_mask_and_scores_of_different_products_are_refused(tmp_path):
+    rasters = make_scores(tmp_path / "a.tif")
+    other = make_scores(tmp_path / "b.tif", shape=(130, 171))
+    draw = {"city": "c", "region": "r", "allocation": ALLOCATION, "seed": 1}
+    with pytest.raises(DrawError, match="is not on the grid of"):
+        draw_points(MapRasters(mask=rasters.mask, scores=other.scores), **draw)
+    with pytest.raises(DrawError, match="is it the score raster"):
+        draw_points(MapRasters(mask=rasters.scores, scores=rasters.scores), **draw)
+    scores = np.zeros((130, 170), np.uint8)
+    later = write_rasters(tmp_path / "c.tif", scores, scores)
+    with pytest.raises(DrawError, match="differ on what was predicted"):
+        draw_points(MapRasters(mask=rasters.mask, scores=later.scores), **draw)
+
+
+def write_tall(folder, height, width=8_000):
+    """Mask and scores of a tall city, written strip by strip."""
     rng = np.random.default_rng(0)
-    with rasterio.open(
-        path, "w", driver="GTiff", height=side, width=side, count=1, dtype="uint8", crs="EPSG:32649", nodata=255,
-        transform=from_origin(500_000, 2_500_000, 1, 1), tiled=True, blockxsize=512, blockysize=512, compress="deflate",
-    ) as dst:  # fmt: skip
-        strip = np.zeros((512, side), np.uint8)
-        for row in range(0, side, 512):
-            strip[:] = 0
-            for _ in range(5):
-                c = int(rng.integers(0, side - 400))
-                strip[50:300, c : c + 300] = 200
-            height = min(512, side - row)
-            dst.write(strip[:height], 1, window=rasterio.windows.Window(0, row, side, height))
+    rasters = MapRasters(mask=folder / f"mask_{height}.tif", scores=folder / f"scores_{height}.tif")
+    profile = {
+        "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "uint8", "crs": "EPSG:32649",
+        "nodata": 255, "transform": from_origin(500_000, 2_500_000, 1, 1), "tiled": True, "blockxsize": 512,
+        "blockysize": 512, "compress": "deflate", "zlevel": 1,
+    }  # fmt: skip
+    with rasterio.open(rasters.mask, "w", **profile) as mask, rasterio.open(rasters.scores, "w", **profile) as scores:
+        for row in range(0, height, 512):
+            strip = np.zeros((min(512, height - row), width), np.uint8)
+            for c in rng.integers(0, width - 400, 2):
+                strip[50:300, c : c + 300] = 1
+            window = rasterio.windows.Window(0, row, width, len(strip))
+            mask.write(strip, 1, window=window)
+            scores.write(strip * 200, 1, window=window)
+    return rasters
+
+
+def peak_mib_of_a_draw(rasters):
     code = (
-        "import sys; from accuracy.survey.point_draw import draw_points\n"
-        "d = draw_points(sys.argv[1], city='c', region='r', seed=1,"
+        "import sys; from accuracy.survey.map_strata import MapRasters\n"
+        "from accuracy.survey.point_draw import draw_points\n"
+        "d = draw_points(MapRasters(mask=sys.argv[1], scores=sys.argv[2]), city='c', region='r', seed=1,"
         " allocation={'mapped': 1500, 'candidate': 1000, 'rest': 2500})\n"
         "assert len(d.design) == 5000, len(d.design)\n"
         # the peak of this program alone: ru_maxrss begins with that of the process that started it
         "print(int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) // 1024)"
     )
-    out = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True)
-    assert int(out.stdout) < 1200  # MiB; the raster alone would be 858
+    arguments = [sys.executable, "-c", code, str(rasters.mask), str(rasters.scores)]
+    return int(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_draw_does_not_grow_with_the_city(tmp_path):
+    small, large = (write_tall(tmp_path, height) for height in (4_000, 20_000))
+    growth = peak_mib_of_a_draw(large) - peak_mib_of_a_draw(small)
+    assert growth < 40  # MiB; reading the two rasters whole would take 244 more

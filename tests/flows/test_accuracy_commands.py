@@ -184,23 +184,37 @@ def test_missing_file_and_missing_selection(tmp_path):
 # --- uvmap sample ---------------------------------------------------------------------------------------------------
 
 
-def score_raster(path, seed=0, side=120):
+def make_product(folder, seed=0, side=120):
+    """Scores and published polygons of a city; the polygons are not the scores cut at 0.5."""
+    import geopandas as gpd
     import rasterio
+    import shapely
     from rasterio.transform import from_origin
 
+    from pipeline.product.files import mask_path, scores_path, write_polygons
+    from pipeline.product.mask import write_polygon_mask
+
+    adcode = folder.name
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 15, (side, side)).astype(np.uint8)
-    for _ in range(5):
+    villages = []
+    for k in range(6):
         r, c = rng.integers(0, side - 20, 2)
         scores[r : r + 16, c : c + 16] = rng.integers(40, 250)
+        if k % 3 < 2:  # published with a part beyond the high scores; every third village was taken out
+            x, y = 500_000 + 10 * c, 2_500_000 - 10 * r
+            villages.append(shapely.box(x + 31, y - 124, x + 187, y - 28))
     scores[0] = 255
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with rasterio.open(
-        path, "w", driver="GTiff", height=side, width=side, count=1, dtype="uint8", crs="EPSG:32649", nodata=255,
-        transform=from_origin(500_000, 2_500_000, 10, 10),
+        scores_path(folder, adcode), "w", driver="GTiff", height=side, width=side, count=1, dtype="uint8",
+        crs="EPSG:32649", nodata=255, transform=from_origin(500_000, 2_500_000, 10, 10),
     ) as dst:  # fmt: skip
         dst.write(scores, 1)
-    return path
+    polygons = gpd.GeoDataFrame(geometry=villages, crs="EPSG:32649")
+    write_polygons(polygons, folder, adcode)
+    write_polygon_mask(scores_path(folder, adcode), polygons, mask_path(folder, adcode))
+    return folder
 
 
 def test_size_answers_the_planning_question():
@@ -230,7 +244,7 @@ def test_points_and_blocks_of_drawn_cities(tmp_path):
     )
     cities.to_csv(tmp_path / "cities.csv", index=False)
     for k, code in enumerate(cities["adcode"]):
-        score_raster(tmp_path / "out" / code / f"{code}_scores.tif", seed=k)
+        make_product(tmp_path / "out" / code, seed=k)
     common = [
         "--cities",
         tmp_path / "cities.csv",
@@ -255,9 +269,42 @@ def test_points_and_blocks_of_drawn_cities(tmp_path):
     assert estimates(tmp_path / "labelled.parquet")["two_stage"]["North"]["UA"]["estimate"] == 1
     run("sample", "blocks", *common, "--block-px", "32", command=sample_command)
     assert len(gpd.read_file(tmp_path / "s" / "blocks_to_digitise.gpkg")) >= 8
-    (tmp_path / "out" / "990002" / "990002_scores.tif").unlink()
-    with pytest.raises(AccuracyError, match="1 of 2 drawn cities have no score raster"):
+    (tmp_path / "out" / "990002" / "990002_uv_mask.tif").unlink()
+    with pytest.raises(AccuracyError, match="1 of 2 drawn cities have no whole product"):
         run("sample", "points", *common, command=sample_command)
+
+
+@pytest.mark.parametrize("seed", [1, 6])
+def test_a_sample_says_what_the_published_polygons_say_at_its_points(tmp_path, seed):
+    import geopandas as gpd
+    import rasterio
+    import shapely
+
+    folder = make_product(tmp_path / "990001", seed=seed)
+    scores, mask = folder / "990001_scores.tif", folder / "990001_uv_mask.tif"
+    allocation = ["--mapped", "200", "--candidate", "200", "--rest", "100"]
+    run(
+        "sample", "points", "--score", scores, "--mask", mask, "--city", "990001", "--seed", "3", *allocation,
+        "--out", tmp_path / "s", command=sample_command,
+    )  # fmt: skip
+    design = gpd.read_parquet(tmp_path / "s" / "points_design.parquet").to_crs("EPSG:32649")
+    published = shapely.union_all(gpd.read_parquet(folder / "990001_uv.parquet").geometry.to_numpy())
+    inside = shapely.contains_xy(published, design.geometry.x, design.geometry.y)
+    assert design["map"].astype(bool).tolist() == inside.tolist()
+    assert (design["map_stratum"] == "mapped").tolist() == inside.tolist()
+    with rasterio.open(scores) as raster:
+        at = np.array([v[0] for v in raster.sample(zip(design.geometry.x, design.geometry.y, strict=True))])
+    high = at >= 125
+    assert (high & ~inside).any() and (inside & ~high).any()  # the scores cut at 0.5 would say otherwise
+
+
+def test_scores_without_the_mask_of_the_published_polygons_are_refused(tmp_path):
+    folder = make_product(tmp_path / "990001")
+    with pytest.raises(AccuracyError, match="--score without --mask"):
+        run(
+            "sample", "points", "--score", folder / "990001_scores.tif", "--seed", "3", "--out", tmp_path / "s",
+            command=sample_command,
+        )  # fmt: skip
 
 
 # --- uvmap label and assess ------------------------------------------------------------------------------------------
@@ -270,7 +317,7 @@ def test_the_chain_draw_label_assess(tmp_path):
     cities = pd.DataFrame({"adcode": ["990001", "990002", "990003"], "region": "North", "N_city": 5, "n_city": 3})
     cities.to_csv(tmp_path / "cities.csv", index=False)
     for k, code in enumerate(cities["adcode"]):
-        score_raster(tmp_path / "out" / code / f"{code}_scores.tif", seed=k)
+        make_product(tmp_path / "out" / code, seed=k)
     common = [
         "--cities",
         tmp_path / "cities.csv",
@@ -328,7 +375,7 @@ def test_assess_a_product_against_complete_reference(tmp_path):
     import shapely
 
     folder = tmp_path / "990001"
-    score_raster(folder / "990001_scores.tif", seed=4)
+    make_product(folder, seed=4)
     reference = gpd.GeoDataFrame(geometry=[shapely.box(500_100, 2_499_200, 500_700, 2_499_900)], crs="EPSG:32649")
     reference.to_file(tmp_path / "truth.gpkg")
     areas = gpd.GeoDataFrame(
@@ -361,7 +408,7 @@ def test_assess_with_blocks_and_training(tmp_path):
     cities = pd.DataFrame({"adcode": ["990001", "990002"], "region": "North", "N_city": 5, "n_city": 2})
     cities.to_csv(tmp_path / "cities.csv", index=False)
     for k, code in enumerate(cities["adcode"]):
-        score_raster(tmp_path / "out" / code / f"{code}_scores.tif", seed=k)
+        make_product(tmp_path / "out" / code, seed=k)
     common = [
         "--cities",
         tmp_path / "cities.csv",
