@@ -30,6 +30,7 @@ from pipeline.product.density_grid import density_cells, write_density_raster
 from pipeline.product.files import (
     ProductError,
     check_product,
+    mask_path,
     polygon_paths,
     read_manifest,
     scores_path,
@@ -39,11 +40,12 @@ from pipeline.product.files import (
     write_stac_item,
 )
 from pipeline.product.identity import assign_ids
+from pipeline.product.mask import write_polygon_mask
 from pipeline.product.report_page import MAX_SIDE_PX, ReportChart, ReportTable, reliability_figure
 from pipeline.reference.areas import read_polygons
 from regions.raster.grid import Window
 
-PRODUCT_VERSION = 1
+PRODUCT_VERSION = 2
 ASSESSMENT_NAME = "accuracy.json"
 
 
@@ -96,6 +98,7 @@ def build_product(
     with replacing_folder(job.out) as folder:
         shutil.copyfile(scores.folder / "scores.tif", scores_path(folder, job.adcode))
         write_polygons(table, folder, job.adcode)
+        write_polygon_mask(scores_path(folder, job.adcode), table, mask_path(folder, job.adcode))
         density = density_cells(table)
         density.to_parquet(
             folder / f"{job.adcode}_density_100m.parquet", compression="zstd", index=False, write_covering_bbox=True

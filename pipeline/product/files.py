@@ -4,6 +4,7 @@ Files, named by adcode:
 
 - `{adcode}_scores.tif`: COG of scores;
 - `{adcode}_uv.parquet` (GeoParquet 1.1, Hilbert order, bbox covering) and `{adcode}_uv.gpkg`: the villages;
+- `{adcode}_uv_mask.tif`: COG, 1 in the villages, 0 outside, 255 not predicted: the map that is assessed;
 - `{adcode}_density_100m.parquet` and `.tif`: share of urban village per cell of the national 100 m grid;
 - `{adcode}_removed.parquet`: villages removed for excluding land use, with the reason, where there are any;
 - `building_form.csv`: buildings of the villages against the built-up land outside;

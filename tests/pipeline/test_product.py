@@ -7,11 +7,14 @@ import pystac
 import pytest
 import rasterio
 import shapely
+import shapely.affinity
+from rio_cogeo.cogeo import cog_validate
 
 from pipeline.files import replacing, replacing_folder, sha256_of
 from pipeline.product.files import (
     ProductError,
     check_product,
+    mask_path,
     polygon_paths,
     read_manifest,
     scores_path,
@@ -23,6 +26,7 @@ from pipeline.product.files import (
 from pipeline.product.mask import write_polygon_mask
 from pipeline.product.report_page import ReportTable, score_colours
 from regions.raster.grid import Grid
+from regions.raster.profiles import tiled_profile
 
 GRID = Grid("EPSG:32649", 1.0, 500_000, -2_500_300, 300, 400)
 
@@ -53,6 +57,7 @@ def product(folder, polygons):
     ) as sink:  # fmt: skip
         sink.write(scores, 1)
     write_polygons(polygons, folder, "440300")
+    write_polygon_mask(scores_path(folder, "440300"), polygons, mask_path(folder, "440300"))
     tables = [ReportTable("Accuracy", ("area", "IoU"), (("north", 0.8123), ("<b>south", None)), "a note")]
     write_report(
         folder, adcode="440300", title="Shenzhen", subtitle="test", grid=GRID, image=np.zeros((30, 40, 3), np.uint8),
@@ -100,6 +105,9 @@ def test_item(tmp_path, polygons):
     assert item.properties["proj:code"] == GRID.crs
     asset = item.assets["scores_tif"]
     assert asset.extra_fields["file:checksum"] == "1220" + sha256_of(scores_path(folder, "440300"))
+    mask = mask_path(folder, "440300")
+    assert item.assets["uv_mask_tif"].extra_fields["file:checksum"] == "1220" + sha256_of(mask)
+    assert read_manifest(folder)["files"][mask.name]["sha256"] == sha256_of(mask)
     west, south, east, north = item.bbox
     assert 110 < west < east < 112
     assert 22 < south < north < 23
@@ -120,13 +128,55 @@ def test_score_colours():
     assert tuple(colours[0, 2]) == (120, 120, 120, 160)
 
 
-def test_polygon_mask(tmp_path, polygons):
-    folder = product(tmp_path / "a", polygons)
-    out = write_polygon_mask(scores_path(folder, "440300"), polygons, tmp_path / "mask.tif")
+def random_villages(seed):
+    """Rotated rings with holes and free coordinates on a grid of more than one COG block, and scores with gaps."""
+    rng = np.random.default_rng(seed)
+    grid = Grid("EPSG:32649", 0.5, 1_000_003, -5_000_611, 700, 1_300)
+    left, bottom, right, top = grid.bounds_m
+    shapes = []
+    for x, y, radius, turn in rng.uniform((left, bottom, 8, 0), (right, top, 45, 90), (40, 4)):
+        ring = shapely.box(x - radius, y - radius / 2, x + radius, y + radius / 2)
+        ring = ring.difference(shapely.Point(x, y).buffer(radius / 4))
+        ring = shapely.affinity.rotate(ring, turn)
+        shapes.append(ring.difference(shapely.union_all(shapes)) if shapes else ring)
+    scores = rng.integers(0, 251, (grid.height_px, grid.width_px), dtype=np.uint8)
+    scores[rng.random(scores.shape) < 0.1] = 255
+    shapes = [s for s in shapes if not s.is_empty]
+    return grid, scores, gpd.GeoDataFrame(geometry=shapes, crs=grid.crs)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_mask_is_the_published_polygons_pixel_by_pixel(tmp_path, seed):
+    grid, scores, villages = random_villages(seed)
+    with rasterio.open(tmp_path / "scores.tif", "w", **tiled_profile(grid, dtype="uint8", nodata=255)) as sink:
+        sink.write(scores, 1)
+    out = write_polygon_mask(tmp_path / "scores.tif", villages, mask_path(tmp_path, "440300"))
+    assert out.name == "440300_uv_mask.tif"
+    row, col = np.indices(scores.shape)
+    x, y = grid.affine @ (col + 0.5, row + 0.5)
+    whole = shapely.union_all(villages.geometry.to_numpy())
+    shapely.prepare(whole)
+    wanted = np.where(scores == 255, 255, shapely.contains_xy(whole, x, y))
     with rasterio.open(out) as raster:
-        mask = raster.read(1)
-    assert (mask[200:] == 255).all()
-    assert (mask[:200] == 1).sum() == polygons.area.sum() == 5 * 40 * 60
+        np.testing.assert_array_equal(raster.read(1), wanted)
+        assert raster.nodata == 255
+        assert raster.transform == grid.affine
+        assert raster.overviews(1)
+    assert {0, 1, 255} == set(np.unique(wanted))
+    valid, errors, warnings = cog_validate(str(out), strict=True, quiet=True)
+    assert valid, (errors, warnings)
+    small = write_polygon_mask(tmp_path / "scores.tif", villages, tmp_path / "small.tif", window_px=512)
+    assert small.read_bytes() == out.read_bytes()
+    assert {p.name for p in tmp_path.iterdir()} == {"scores.tif", "440300_uv_mask.tif", "small.tif"}
+
+
+def test_mask_needs_polygons_in_the_crs_of_the_scores(tmp_path, polygons):
+    folder = product(tmp_path / "a", polygons)
+    with pytest.raises(ProductError, match=r"EPSG:4326.*reproject"):
+        write_polygon_mask(scores_path(folder, "440300"), polygons.to_crs("EPSG:4326"), tmp_path / "mask.tif")
+    empty = write_polygon_mask(scores_path(folder, "440300"), polygons.iloc[:0], tmp_path / "mask.tif")
+    with rasterio.open(empty) as raster:
+        assert set(np.unique(raster.read(1))) == {0, 255}
 
 
 def test_replacing_leaves_the_old_file_when_the_block_fails(tmp_path):
