@@ -22,7 +22,7 @@ from pipeline.city.extent import CityExtent, city_extent
 from pipeline.city.job import STAGE_NAMES, CityJob, job_of
 from pipeline.city.stage_store import StageResult, stage_result
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of
+from pipeline.files import sha256_of, source_digest
 from pipeline.graph import CityGraph, graph_key
 from pipeline.imagery import open_imagery, prepare_imagery
 from pipeline.inference import Progress, ScoreResult, predict_scores
@@ -97,7 +97,7 @@ def graph_stage(job: CityJob, extent: CityExtent) -> StageResult:
     inputs = {
         "version": GRAPH_VERSION,
         "graph": graph_key(""),
-        "vectors": [sha256_of(p) for p in sources.vectors],
+        "vectors": [source_digest(p) for p in sources.vectors],
         "crs": extent.grid.crs,
         "bounds_m": reach,
         "default_tags": sources.notes.default_tags,

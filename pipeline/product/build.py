@@ -23,7 +23,7 @@ from pipeline.attributes.form import building_form
 from pipeline.city.extent import CityExtent
 from pipeline.city.job import CityJob
 from pipeline.city.stage_store import StageResult
-from pipeline.files import replacing_folder, sha256_of, write_json
+from pipeline.files import distinct_names, replacing_folder, sha256_of, source_digest, source_record, write_json
 from pipeline.imagery import ImageSource, open_imagery, prepare_imagery
 from pipeline.imagery.ingest import TAG as INGEST_TAG
 from pipeline.product.density_grid import density_cells, write_density_raster
@@ -65,7 +65,7 @@ def build_product(
         "scores": scores.key,
         "polygons": polygons.key,
         "graph": graph.key,
-        "heights": [sha256_of(p) for p in job.sources.heights],
+        "heights": [source_digest(p) for p in job.sources.heights],
         "notes": job.sources.notes.model_dump(),
         "release": job.version,
         "campaign": job.campaign,
@@ -91,7 +91,7 @@ def build_product(
         city=job.city,
         lineage=lineage,
         scores=scores.folder / "scores.tif",
-        vectors=vectors if len(job.sources.vectors) else None,
+        vectors=vectors if len(vectors) else None,  # of ground without a map nothing is known: null, not 0
         height_rasters=job.sources.heights,
         calibrate=_as_they_are if checkpoint.config.temperature != 1.0 else None,
     )
@@ -108,7 +108,7 @@ def build_product(
         removed = gpd.read_parquet(polygons.folder / "removed.parquet")
         if len(removed):
             removed.to_parquet(folder / f"{job.adcode}_removed.parquet", compression="zstd", index=False)
-        if job.sources.vectors and len(table):
+        if len(vectors) and len(table):
             _building_form(table, vectors, extent, job.sources.heights).to_csv(
                 folder / "building_form.csv", float_format="%.6g", lineterminator="\n"
             )
@@ -323,7 +323,7 @@ def _inputs(job: CityJob, key: dict[str, Any], lineage: Lineage) -> dict[str, An
         "key": key,
         "lineage": asdict(lineage),
         "imagery_licence": sources.notes.imagery_licence,
-        "files": {p.name: {"sha256": sha256_of(p), "bytes": p.stat().st_size} for p in files},
+        "files": {name: source_record(path) for name, path in distinct_names(files).items()},
     }
 
 
