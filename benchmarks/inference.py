@@ -92,8 +92,9 @@ class NullModel:
 def whole_array_reference(path: Path) -> NDArray[np.uint8]:
     """Every tile scored by itself, summed in float64 on the whole array, divided by the sum of the weights."""
     from pipeline.imagery import grid_of_imagery  # noqa: PLC0415
-    from pipeline.inference.weights import LEVELS, UNITS, window_weights  # noqa: PLC0415
+    from pipeline.inference.weights import UNITS, window_weights  # noqa: PLC0415
     from regions.raster.grid import Tiling  # noqa: PLC0415
+    from regions.raster.scores import SCORE_SCALE  # noqa: PLC0415
 
     with rasterio.open(path) as dataset:
         image = dataset.read()
@@ -112,7 +113,7 @@ def whole_array_reference(path: Path) -> NDArray[np.uint8]:
         total[rows, cols] += units * (one[:, None] * one[None, :])
         weight[rows, cols] += one[:, None] * one[None, :]
     inside = (slice(t, t + height), slice(t, t + width))
-    return np.floor(total[inside] / weight[inside] * LEVELS / UNITS + 0.5).astype(np.uint8)
+    return np.floor(total[inside] / weight[inside] * SCORE_SCALE / UNITS + 0.5).astype(np.uint8)
 
 
 def run_ours(path: Path, folder: Path) -> dict[str, Any]:

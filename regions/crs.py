@@ -1,4 +1,4 @@
-"""Coordinate reference systems: a city's projected CRS, the national equal-area CRS, and the GCJ-02 datum.
+"""Coordinate reference systems: a city's projected CRS, and the GCJ-02 datum.
 
 GCJ-02 is the obfuscated datum of Chinese map services: WGS84 shifted by 50 to 700 m with a smooth function.
 The function is the one that public implementations agree on (for instance eviltransform); its inverse is found
@@ -9,11 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regions.errors import RegionsError
-
-EQUAL_AREA_CRS = (
-    "+proj=aea +lat_1=25 +lat_2=47 +lat_0=0 +lon_0=105 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs +type=crs"
-)
-"""Albers equal-area conic with the standard parallels usual for China: all areas and the national grid."""
 
 _AXIS_M = 6378245.0  # semi-major axis of the Krasovsky ellipsoid, as GCJ-02 uses it
 _ECCENTRICITY_2 = 0.00669342162296594323

@@ -12,7 +12,6 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import rasterio
-import rasterio.features
 import rasterio.windows
 import shapely
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from rasterio.errors import RasterioIOError, WindowError
 
 from pipeline.attributes.dictionary import AttributeDataError
 from pipeline.polygons.barriers import LINE_TYPES, POLYGON_TYPES, parse_tags
+from regions.raster.burn import burn_values_into
 
 FLOOR_M = 3.0
 """Height of a floor."""
@@ -187,9 +187,7 @@ def _raster_heights(shapes: gpd.GeoSeries, path: Path) -> NDArray[np.float64]:
         return result
     except RasterioIOError as error:
         raise AttributeDataError(f"{path}: the height raster cannot be read: {error}") from error
-    owner = rasterio.features.rasterize(
-        zip(local[inside], range(1, len(inside) + 1), strict=True), values.shape, transform=transform, dtype="int32"
-    )
+    owner = burn_values_into(local[inside], np.arange(1, len(inside) + 1), transform, values.shape)
     valid = (owner > 0) & (values > 0) & (values < 65535) & (values != nodata)
     count = np.bincount(owner[valid], minlength=len(inside) + 1)[1:]
     total = np.bincount(owner[valid], weights=values[valid], minlength=len(inside) + 1)[1:]

@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 import geopandas as gpd
 import numpy as np
-import shapely
 from numpy.typing import NDArray
-from rasterio.features import rasterize
-from rasterio.transform import Affine
 
-from pipeline.polygons import SCORE_MAX, SCORE_NODATA, ScoreSource, score_reader
+from pipeline.polygons import ScoreSource, score_reader
+from regions.raster.burn import ShapeLayer
 from regions.raster.grid import Grid
+from regions.raster.scores import NOT_PREDICTED, SCORE_SCALE
 
 
 def score_histograms(
@@ -22,24 +21,17 @@ def score_histograms(
 
     Where polygons overlap, the later one gets the pixel.
     """
-    geometry = shapes.to_numpy()
-    tree = shapely.STRtree(geometry)
-    result = np.zeros((len(geometry), 256), dtype=np.int64)
+    layer = ShapeLayer(shapes.to_numpy(), grid)
+    result = np.zeros((len(shapes), 256), dtype=np.int64)
     with score_reader(scores, grid) as read:
         for block in grid.blocks(block_px):
-            hits = np.sort(tree.query(shapely.box(*grid.window_bounds_m(block))))
-            if len(hits) == 0:
+            rows = layer.rows(block)
+            inside = rows >= 0
+            if not inside.any():
                 continue
-            a, b, c, d, e, f = grid.transform
-            inner = rasterize(
-                zip(geometry[hits], range(1, len(hits) + 1), strict=True),
-                out_shape=(block.height_px, block.width_px),
-                transform=Affine(a, b, c + block.col_px * a, d, e, f + block.row_px * e),
-                dtype="int32",
-            )
-            inside = inner > 0
-            pairs = (inner[inside].astype(np.int64) - 1) * 256 + read(block)[inside]
-            result[hits] += np.bincount(pairs, minlength=len(hits) * 256).reshape(-1, 256)
+            present, place = np.unique(rows[inside], return_inverse=True)
+            pairs = place.astype(np.int64) * 256 + read(block)[inside]
+            result[present] += np.bincount(pairs, minlength=len(present) * 256).reshape(-1, 256)
     return result
 
 
@@ -56,13 +48,13 @@ def score_statistics(
         ``score_mean``, ``score_p10`` (the smallest level that at least 10 % of the pixels do not exceed),
         ``confidence`` and ``predicted_share``, each float64 (P,).
     """
-    predicted = histograms[:, : SCORE_MAX + 1]
-    levels = np.arange(SCORE_MAX + 1) / SCORE_MAX
+    predicted = histograms[:, : SCORE_SCALE + 1]
+    levels = np.arange(SCORE_SCALE + 1) / SCORE_SCALE
     count = predicted.sum(axis=1)
     known = np.where(count > 0, count, np.nan)
     reached = np.cumsum(predicted, axis=1) * 10 >= count[:, None]
     confidence = np.full(len(count), np.nan) if calibrate is None else predicted @ calibrate(levels) / known
-    total = count + histograms[:, SCORE_NODATA]
+    total = count + histograms[:, NOT_PREDICTED]
     return {
         "score_mean": predicted @ levels / known,
         "score_p10": np.where(count > 0, levels[np.argmax(reached, axis=1)], np.nan),

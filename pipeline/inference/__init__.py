@@ -7,12 +7,9 @@ from pipeline.inference.progress import JsonLinesProgress, Progress
 from pipeline.inference.protocols import GraphSource, Imagery, TensorTileModel, TileModel
 from pipeline.inference.scores import DEFAULT_BLOCK_PX, ScoreResult, predict_scores, predict_share
 from pipeline.inference.uncertainty import ModelEnsemble, SymmetryEnsemble
-from pipeline.inference.weights import LEVELS, NOT_PREDICTED
 
 __all__ = [
     "DEFAULT_BLOCK_PX",
-    "LEVELS",
-    "NOT_PREDICTED",
     "AreaError",
     "BlockId",
     "BlockPlan",

@@ -7,12 +7,11 @@ from functools import lru_cache
 
 import numpy as np
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
 from pipeline.inference.errors import AreaError
+from regions.raster.burn import burn
 from regions.raster.grid import Grid, Window
 
 CELL_PX = 1024
@@ -71,20 +70,16 @@ class AreaOfInterest:
         return mask
 
     def _rasterised(self, i: int, j: int) -> NDArray[np.bool_] | bool:
-        side = CELL_PX * self._grid.resolution_m
-        left, top = j * side, -i * side
-        box = shapely.box(left, top - side, left + side, top)
+        grid = self._grid
+        cell = grid[Window(i * CELL_PX - grid.first_row, j * CELL_PX - grid.first_col, CELL_PX, CELL_PX)]
+        box = shapely.box(*cell.bounds_m)
         if self._geometry is None:
             return True
         with self._prepared:
             inside, meets = self._geometry.contains(box), self._geometry.intersects(box)
         if inside or not meets:
             return bool(inside)
-        r = self._grid.resolution_m
-        burned = rasterize(
-            [self._geometry], out_shape=(CELL_PX, CELL_PX), transform=Affine(r, 0.0, left, 0.0, -r, top), dtype="uint8"
-        )
-        return np.asarray(burned > 0)
+        return burn([self._geometry], cell)
 
 
 def _box(bounds: tuple[float, float, float, float]) -> str:

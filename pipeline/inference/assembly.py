@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import rasterio.shutil
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
@@ -21,13 +20,13 @@ from rio_cogeo.cogeo import cog_validate
 from pipeline.inference.block_file import core_scores
 from pipeline.inference.blocks import BlockId, BlockPlan
 from pipeline.inference.errors import ScoreFileError
-from pipeline.inference.weights import LEVELS, NOT_PREDICTED
 from pipeline.ledger import disk_full, writing_to
+from regions.raster.profiles import cog_options, tiled_profile
+from regions.raster.scores import NOT_PREDICTED, SCORE_SCALE
 
 ASSEMBLY_VERSION = 2
 DEFLATE_LEVEL = 3
 """Level 6 takes 2.5 times as long for files that are a tenth smaller."""
-COG_TILE_PX = 512
 BAND_NAMES = ("probability of urban village", "disagreement (standard deviation of the probability)")
 
 
@@ -60,22 +59,10 @@ def assemble(
     grid = plan.grid
     flat, part = work / ".scores.flat.tif", out.with_name(f".{out.name}.part")
     counts = np.zeros((outputs, 256), np.int64)
-    profile = {
-        "driver": "GTiff",
-        "dtype": "uint8",
-        "count": outputs,
-        "height": grid.height_px,
-        "width": grid.width_px,
-        "crs": grid.crs,
-        "transform": Affine(*grid.transform),
-        "nodata": NOT_PREDICTED,
-        "tiled": True,
-        "blockxsize": COG_TILE_PX,
-        "blockysize": COG_TILE_PX,
-        "interleave": "band",
-        "sparse_ok": True,
-        "bigtiff": "IF_SAFER",
-    }
+    profile = tiled_profile(
+        grid, dtype="uint8", nodata=NOT_PREDICTED, count=outputs, compress="NONE", interleave="band", sparse_ok=True
+    )
+    options = cog_options(resampling="AVERAGE") | {"level": DEFLATE_LEVEL, "num_threads": "2"}
     need = grid.height_px * grid.width_px * outputs
     try:
         with writing_to(out, size=need):
@@ -89,7 +76,7 @@ def assemble(
                     counts[band] += np.bincount(scores[band].ravel(), minlength=256)
                 place = RasterioWindow(window.col_px, window.row_px, window.width_px, window.height_px)
                 sink.write(scores, window=place)
-            sink.scales = (1.0 / LEVELS,) * outputs
+            sink.scales = (1.0 / SCORE_SCALE,) * outputs
             sink.offsets = (0.0,) * outputs
             counts[:, NOT_PREDICTED] = grid.height_px * grid.width_px - counts[:, :NOT_PREDICTED].sum(axis=1)
             sink.update_tags(**(tags or {}))
@@ -97,17 +84,7 @@ def assemble(
                 sink.set_band_description(band + 1, BAND_NAMES[band])
                 sink.update_tags(band + 1, **_statistics(counts[band]))
         with _writing(part, size=need // 2):
-            rasterio.shutil.copy(
-                flat,
-                part,
-                driver="COG",
-                compress="DEFLATE",
-                level=DEFLATE_LEVEL,
-                blocksize=COG_TILE_PX,
-                overview_resampling="AVERAGE",
-                bigtiff="IF_SAFER",
-                num_threads="2",
-            )
+            rasterio.shutil.copy(flat, part, **options)
         with _writing(part, size=need // 2):
             is_whole = np.array_equal(_histograms(part, outputs), counts)
         if not is_whole:

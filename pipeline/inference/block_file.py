@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.inference.blocks import BlockId, BlockPlan
-from pipeline.inference.weights import MASKED, NOT_PREDICTED, score_of_sum
+from pipeline.inference.weights import MASKED, score_of_sum
 from regions.raster.grid import Window
+from regions.raster.scores import NOT_PREDICTED
 
 CORE_PARTS = ("exclusive", "top", "left")
 OVERHANG_PARTS = ("right", "bottom")

@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regions.raster.grid import Tiling
+from regions.raster.scores import SCORE_SCALE
 
-LEVELS = 250
-"""The score of probability 1."""
-NOT_PREDICTED = 255
-UNITS = LEVELS * 256
+UNITS = SCORE_SCALE * 256
+"""The whole number of probability 1."""
 WEIGHT_SUM = 256
 SHIFT = 24
 HALF = 1 << (SHIFT - 1)

@@ -1,13 +1,10 @@
 """Polygons: from the score raster to urban villages, the same whatever the blocks."""
 
 from pipeline.polygons.config import (
-    SCORE_MAX,
-    SCORE_NODATA,
     BarrierConfig,
     ExclusionConfig,
     PolygonConfig,
     PolygonError,
-    score_at_least,
 )
 from pipeline.polygons.scores import ScoreSource, score_reader
 from pipeline.polygons.simplification import Simplified, simplify_polygons
@@ -19,8 +16,6 @@ from pipeline.polygons.vectorize import (
 )
 
 __all__ = [
-    "SCORE_MAX",
-    "SCORE_NODATA",
     "BarrierConfig",
     "ExclusionConfig",
     "FoundVillages",
@@ -30,7 +25,6 @@ __all__ = [
     "Simplified",
     "find_villages",
     "polygonize_mask",
-    "score_at_least",
     "score_reader",
     "simplify_polygons",
     "vectorize_scores",

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pyproj
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
-from rasterio.transform import Affine
 
 from pipeline.polygons.config import BarrierConfig, ExclusionConfig, PolygonError
+from regions.raster.burn import burn_into
 from regions.raster.grid import Grid, Window
 
 LINE_TYPES = (int(shapely.GeometryType.LINESTRING), int(shapely.GeometryType.MULTILINESTRING))
@@ -109,12 +109,6 @@ class BarrierMask:
         hits = np.sort(self._tree.query(box, predicate="intersects"))
         if len(hits) == 0 or window.is_empty:
             return None
-        burned = rasterize(
-            list(self._shapes[hits]),
-            out_shape=(window.height_px, window.width_px),
-            transform=Affine(1, 0, window.col_px, 0, 1, window.row_px),
-            all_touched=True,
-            dtype="uint8",
-        )
-        result: NDArray[np.bool_] = burned.astype(np.bool_)
-        return result
+        to_pixels = Affine.translation(window.col_px, window.row_px)
+        shape_px = (window.height_px, window.width_px)
+        return burn_into(self._shapes[hits], to_pixels, shape_px, all_touched=True)

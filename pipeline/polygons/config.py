@@ -8,11 +8,6 @@ from typing import Literal
 
 from pipeline.errors import PipelineError
 
-SCORE_MAX = 250
-"""Score of probability 1 (scale 1/250)."""
-SCORE_NODATA = 255
-"""Score of a pixel that was not predicted."""
-
 
 class PolygonError(PipelineError):
     """Scores cannot be turned into polygons as asked."""
@@ -107,8 +102,3 @@ class PolygonConfig:
     def close_radius_px(self, resolution_m: float) -> int:
         """Radius in pixels of the closing: a gap of ``close_gap_m`` is at most twice as wide."""
         return math.ceil(self.close_gap_m / resolution_m / 2)
-
-
-def score_at_least(probability: float) -> int:
-    """The smallest score (0..250) of at least ``probability``; 0.6 gives 150 although 0.6 * 250 is a hair more."""
-    return math.ceil(probability * SCORE_MAX - 1e-9)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterWindow
 
-from pipeline.polygons.config import SCORE_NODATA, PolygonError
+from pipeline.polygons.config import PolygonError
 from regions.raster.grid import Grid, Window
+from regions.raster.scores import NOT_PREDICTED
 
 ScoreSource = Path | str | NDArray[np.uint8]
 CACHE_BYTES = 64 * 2**20
@@ -65,7 +66,7 @@ class _ScoreReader:
             data = self._dataset().read(1, window=raster_window)
         if inside == window:
             return data
-        out = np.full((window.height_px, window.width_px), SCORE_NODATA, dtype=np.uint8)
+        out = np.full((window.height_px, window.width_px), NOT_PREDICTED, dtype=np.uint8)
         out[inside.slices_in(window)] = data
         return out
 

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import rasterize
-from rasterio.transform import Affine
 from scipy import ndimage
 
-from pipeline.polygons.config import SCORE_NODATA, PolygonConfig, PolygonError, score_at_least
+from pipeline.polygons.config import PolygonConfig, PolygonError
 from pipeline.polygons.morphology import close_gaps
 from pipeline.polygons.scores import ReadScores, ScoreSource, score_reader
+from regions.raster.burn import burn
 from regions.raster.grid import Grid, Window
+from regions.raster.scores import at_least, is_predicted, score_of
 
 LEVELS = tuple(round(0.05 * k, 2) for k in range(2, 19))
 """0.10 to 0.90 by 0.05."""
@@ -130,10 +130,10 @@ class _Ground:
     def of(cls, part: shapely.Polygon, reference: NDArray[np.object_], read: ReadScores, grid: Grid) -> _Ground:
         window = _window(part, grid).padded(HALO_PX).intersection(grid.window)
         scores = read(window)
-        inside = _burn([part], window, grid)
+        inside = burn([part], grid[window])
         near = shapely.STRtree(reference).query(part, predicate="intersects")
-        judged = inside & (scores != SCORE_NODATA)
-        truth = _burn(list(reference[np.sort(near)]), window, grid) & judged
+        judged = inside & is_predicted(scores)
+        truth = burn(reference[np.sort(near)], grid[window]) & judged
         return cls(scores, judged, truth, int(np.count_nonzero(inside & ~judged)))
 
 
@@ -142,25 +142,12 @@ def _window(part: shapely.Geometry, grid: Grid) -> Window:
     return grid.window_of_bounds((float(left), float(bottom), float(right), float(top)))
 
 
-def _burn(shapes: list[shapely.Geometry], window: Window, grid: Grid) -> NDArray[np.bool_]:
-    if not shapes:
-        return np.zeros((window.height_px, window.width_px), dtype=np.bool_)
-    a, b, c, d, e, f = grid.transform
-    transform = Affine(a, b, c + window.col_px * a, d, e, f + window.row_px * e)
-    burned = rasterize(shapes, out_shape=(window.height_px, window.width_px), transform=transform, dtype="uint8")
-    result: NDArray[np.bool_] = burned.astype(np.bool_)
-    return result
-
-
 def _counts(
     ground: _Ground, grow: float, levels: Sequence[float], config: PolygonConfig, grid: Grid
 ) -> dict[float, NDArray[np.int64]]:
     """For each seed level at or above ``grow``: true positives, false positives and components in the area."""
-    known = ground.scores != SCORE_NODATA
-    mask = close_gaps(
-        (ground.scores >= score_at_least(grow)) & known, radius_px=config.close_radius_px(grid.resolution_m)
-    )
-    mask &= known
+    mask = close_gaps(at_least(ground.scores, grow), radius_px=config.close_radius_px(grid.resolution_m))
+    mask &= is_predicted(ground.scores)
     labels, found = ndimage.label(mask)
     size = np.bincount(labels.ravel(), minlength=found + 1)
     hits = np.bincount(labels[ground.truth], minlength=found + 1)
@@ -172,7 +159,7 @@ def _counts(
     result = {}
     for seed in levels:
         if seed >= grow:
-            kept = large & (highest >= score_at_least(seed))
+            kept = large & (highest >= score_of(seed))
             numbers = (hits[kept].sum(), (judged - hits)[kept].sum(), np.count_nonzero(judged[kept]))
             result[seed] = np.array(numbers, dtype=np.int64)
     return result

@@ -19,7 +19,7 @@ import shapely
 from numpy.typing import NDArray
 
 from pipeline.polygons.barriers import BarrierMask, barrier_shapes, check_vectors, exclusion_shapes
-from pipeline.polygons.config import SCORE_NODATA, PolygonConfig, score_at_least
+from pipeline.polygons.config import PolygonConfig
 from pipeline.polygons.exclusion import remove_excluded
 from pipeline.polygons.morphology import close_gaps
 from pipeline.polygons.rings import Rings, polygons_of_rings, trace_rings
@@ -27,6 +27,7 @@ from pipeline.polygons.runs import Runs, join_runs, label_runs, runs_of_mask
 from pipeline.polygons.scores import ReadScores, ScoreSource, score_reader
 from pipeline.polygons.simplification import simplify_polygons
 from regions.raster.grid import Grid, Window
+from regions.raster.scores import at_least, is_predicted
 
 
 @dataclass(frozen=True)
@@ -175,14 +176,13 @@ def _block_runs(
     radius = config.close_radius_px(grid.resolution_m)
     outer = block.padded(2 * radius)
     scores = read(outer)
-    grow = scores >= score_at_least(config.grow_probability)
-    grow &= scores != SCORE_NODATA
+    grow = at_least(scores, config.grow_probability)
     own = block.slices_in(outer)
     if not grow.any():
         mask = grow[own]
         return runs_of_mask(mask, window=block, height_px=grid.height_px, width_px=grid.width_px)
-    mask = close_gaps(grow, radius_px=radius)[own] & (scores[own] != SCORE_NODATA)
-    seeds = grow[own] & (scores[own] >= score_at_least(config.seed_probability))
+    mask = close_gaps(grow, radius_px=radius)[own] & is_predicted(scores[own])
+    seeds = grow[own] & at_least(scores[own], config.seed_probability)
     burned = barriers.burn(block) if barriers is not None else None
     if burned is not None:
         mask &= ~burned

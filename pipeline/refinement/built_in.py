@@ -17,9 +17,9 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from skimage.color import rgb2lab
 from skimage.segmentation import random_walker
 
-from pipeline.polygons import SCORE_MAX, SCORE_NODATA
 from pipeline.refinement.prompts import Prompt
 from pipeline.refinement.refiner import RefinedMask
+from regions.raster.scores import probability_of
 
 INSIDE, OUTSIDE, UNUSED = 1, 2, -1
 STRONG_EDGE = 0.95
@@ -73,9 +73,8 @@ class BandRefiner:
             return refined  # thinner than the band: nothing is sure enough to start from
         lab = rgb2lab(np.moveaxis(image[(slice(3), *part)], 0, 2))
         lab = gaussian_filter(lab, (self.blur_px, self.blur_px, 0)) / 100
-        scores = prompt.scores[part].astype(np.float64)
-        scores[scores == SCORE_NODATA] = 0
-        data = np.dstack((lab[..., 0], lab[..., 1] * 2, lab[..., 2] * 2, scores / SCORE_MAX * self.score_weight))
+        score = probability_of(prompt.scores[part], not_predicted=0.0)
+        data = np.dstack((lab[..., 0], lab[..., 1] * 2, lab[..., 2] * 2, score * self.score_weight))
         steps = np.sum(np.diff(data, axis=0) ** 2, axis=-1)[goals[1:] == 0]
         strong = float(np.quantile(steps, STRONG_EDGE))
         if strong == 0:

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 
 import geopandas as gpd
 import numpy as np
-import shapely
 from numpy.typing import NDArray
-from rasterio.features import rasterize
-from rasterio.transform import Affine
 from scipy.ndimage import distance_transform_edt
 
-from regions.raster.grid import Grid, Window
+from regions.raster.burn import ShapeLayer
+from regions.raster.grid import Grid
 
 
 def boundary_f1(mask: NDArray[np.bool_], reference: NDArray[np.bool_], *, tolerance_px: float) -> float:
@@ -91,13 +89,11 @@ def compare_outlines(
     counts = np.zeros((len(distances_m), 6), dtype=np.int64)
     both = either = 0
     margin = math.ceil(max(distances_m) / grid.resolution_m) + 2
-    ours, theirs = found.to_numpy(), reference.to_numpy()
-    tree, other_tree = shapely.STRtree(ours), shapely.STRtree(theirs)
+    ours, theirs = ShapeLayer(found.to_numpy(), grid), ShapeLayer(reference.to_numpy(), grid)
     for block in grid.blocks(block_px):
         outer = block.padded(margin).intersection(grid.window)
         own = block.slices_in(outer)
-        mask = _burn(ours, tree, outer, grid)
-        truth = _burn(theirs, other_tree, outer, grid)
+        mask, truth = ours.mask(outer), theirs.mask(outer)
         if not mask.any() and not truth.any():
             continue
         both += int(np.count_nonzero(mask[own] & truth[own]))
@@ -133,16 +129,3 @@ def _near(outline: NDArray[np.bool_], distance_px: float) -> NDArray[np.bool_]:
         return np.zeros_like(outline)
     near: NDArray[np.bool_] = distance_transform_edt(~outline) <= distance_px
     return near
-
-
-def _burn(shapes: NDArray[np.object_], tree: shapely.STRtree, window: Window, grid: Grid) -> NDArray[np.bool_]:
-    hits = np.sort(tree.query(shapely.box(*grid.window_bounds_m(window))))
-    if len(hits) == 0:
-        return np.zeros((window.height_px, window.width_px), dtype=np.bool_)
-    a, b, c, d, e, f = grid.transform
-    transform = Affine(a, b, c + window.col_px * a, d, e, f + window.row_px * e)
-    burned = rasterize(
-        list(shapes[hits]), out_shape=(window.height_px, window.width_px), transform=transform, dtype="uint8"
-    )
-    result: NDArray[np.bool_] = burned.astype(np.bool_)
-    return result

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from pipeline.polygons import SCORE_MAX, SCORE_NODATA
+from regions.raster.scores import probability_of
 
 MAX_LOGIT = 6.0
 """Largest logit of the mask prompt; SAM's own low-resolution logits are of this order."""
@@ -50,7 +50,7 @@ def make_prompt(
         return None
     rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     box = (int(cols[0]), int(rows[0]), int(cols[-1]) + 1, int(rows[-1]) + 1)
-    probability = np.where(scores == SCORE_NODATA, 0, scores).astype(np.float64) / SCORE_MAX
+    probability = probability_of(scores, not_predicted=0.0)
     depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
     distance = distance_transform_edt(~inside)
     near = (distance > FREE_PX) & (distance < max(inside.shape) / 4)
@@ -88,7 +88,7 @@ def spread_points(mask: NDArray[np.bool_], weight: NDArray[np.float64], count: i
 
 def mask_logits(prompt: Prompt, *, side_px: int) -> NDArray[np.float32]:
     """float32 (side, side): logits of the scores near the village, low elsewhere, averaged to the prompt's size."""
-    probability = np.where(prompt.scores == SCORE_NODATA, 0, prompt.scores).astype(np.float64) / SCORE_MAX
+    probability = probability_of(prompt.scores, not_predicted=0.0)
     probability = np.clip(probability, 1 / (1 + np.exp(MAX_LOGIT)), 1 / (1 + np.exp(-MAX_LOGIT)))
     logits = np.log(probability / (1 - probability))
     left, top, right, bottom = prompt.box

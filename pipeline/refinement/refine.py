@@ -10,10 +10,8 @@ import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import rasterize
-from rasterio.transform import Affine
 
-from pipeline.polygons import SCORE_NODATA, ScoreSource, score_reader
+from pipeline.polygons import ScoreSource, score_reader
 from pipeline.polygons.runs import Runs, runs_of_mask
 from pipeline.polygons.scores import ReadScores
 from pipeline.refinement.config import RefinementConfig, RefinementError
@@ -21,7 +19,9 @@ from pipeline.refinement.outlines import settle_outlines
 from pipeline.refinement.prompts import Prompt, make_prompt
 from pipeline.refinement.refiner import RefinedMask, Refiner
 from pipeline.refinement.windows import View, views_of_village
+from regions.raster.burn import ShapeLayer
 from regions.raster.grid import Grid, Window
+from regions.raster.scores import is_predicted
 
 
 class ImageReader(Protocol):
@@ -121,34 +121,16 @@ class _Ground:
     """Which village and which forbidden land lies where, as pixels of a window."""
 
     def __init__(self, shapes: NDArray[np.object_], forbidden: gpd.GeoSeries | None, grid: Grid) -> None:
-        self._shapes, self._tree = shapes, shapely.STRtree(shapes)
-        self._forbidden = np.zeros(0, dtype=object) if forbidden is None else forbidden.to_numpy()
-        self._forbidden_tree = shapely.STRtree(self._forbidden)
-        self.grid = grid
+        self._villages = ShapeLayer(shapes, grid)
+        self._forbidden = ShapeLayer(np.zeros(0, object) if forbidden is None else forbidden.to_numpy(), grid)
 
     def villages(self, window: Window) -> NDArray[np.int32]:
         """int32 (h, w): row of the village, -1 where there is none."""
-        return self._burn(window, self._shapes, self._tree, own_number=True) - 1
+        return self._villages.rows(window)
 
     def forbidden(self, window: Window) -> NDArray[np.bool_]:
         """Bool (h, w)."""
-        return self._burn(window, self._forbidden, self._forbidden_tree, own_number=False) > 0
-
-    def _burn(
-        self, window: Window, shapes: NDArray[np.object_], tree: shapely.STRtree, *, own_number: bool
-    ) -> NDArray[np.int32]:
-        hits = np.sort(tree.query(shapely.box(*self.grid.window_bounds_m(window))))
-        if len(hits) == 0:
-            return np.zeros((window.height_px, window.width_px), dtype=np.int32)
-        a, b, c, d, e, f = self.grid.transform
-        values = hits + 1 if own_number else np.ones(len(hits), dtype=np.int64)
-        burned: NDArray[np.int32] = rasterize(
-            zip(shapes[hits], values.tolist(), strict=True),
-            out_shape=(window.height_px, window.width_px),
-            transform=Affine(a, b, c + window.col_px * a, d, e, f + window.row_px * e),
-            dtype="int32",
-        )
-        return burned
+        return self._forbidden.mask(window)
 
 
 def _prompts_of_windows(
@@ -169,7 +151,7 @@ def _prompts_of_windows(
             )
         scores = read(window)
         owner = ground.villages(window)
-        open_ground = valid & (scores != SCORE_NODATA) & ~ground.forbidden(window)
+        open_ground = valid & is_predicted(scores) & ~ground.forbidden(window)
         asked: list[Prompt] = []
         seen: list[View] = []
         for view in of_window:

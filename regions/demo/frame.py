@@ -12,9 +12,12 @@ from pyproj.exceptions import CRSError
 
 from regions.demo.layout import DemoError
 from regions.demo.shapes import Floats
+from regions.raster.grid import Grid
 
 OSM_UNITS = 10_000_000  # OpenStreetMap stores degrees as integers of 1e-7
 DEFAULT_CENTER_LONLAT = (113.30, 23.10)
+LOCAL_CRS = "local"
+"""CRS of grids in a city's local metres, which are placed nowhere on earth."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Frame:
         """Left, bottom, right, top in the CRS."""
         left, bottom = float(self.left_m), float(self.bottom_m)
         return left, bottom, left + self.side_m, bottom + self.side_m
+
+    @property
+    def grid(self) -> Grid:
+        """The city's pixels of 1 m."""
+        return Grid.covering(self.bounds_m, crs=self.crs, resolution_m=1.0)
 
     @property
     def origin(self) -> Floats:

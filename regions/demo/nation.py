@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from affine import Affine
+import shapely
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
 from regions.demo.block import make_block
 from regions.demo.city import DemoCity, Part, Progress, generate_demo_city
-from regions.demo.frame import DEFAULT_CENTER_LONLAT
+from regions.demo.frame import DEFAULT_CENTER_LONLAT, LOCAL_CRS
 from regions.demo.layout import DemoError, Layout, Plan, make_layout
 from regions.demo.shapes import smooth_noise
+from regions.raster.burn import burn, burn_values
+from regions.raster.grid import Grid
 
 _LOOKALIKE = {int(Plan.OLD): 0.35, int(Plan.INDUSTRY): 0.25, int(Plan.VILLAGE): 0.3, int(Plan.VILLAGE_SMALL): 0.3}
 
@@ -152,24 +153,18 @@ def _burnt(
     layout: Layout, n: int, resolution_m: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.int16], NDArray[np.float32]]:
     """Truth, district and look-alike bonus of every pixel; draws only the superblocks that hold villages."""
-    transform = Affine(resolution_m, 0, 0, 0, -resolution_m, layout.side_m)
+    grid = Grid(LOCAL_CRS, resolution_m, 0, -n, n, n)
     villages = [
         polygon
         for row, col in np.argwhere(np.isin(layout.plans, (int(Plan.VILLAGE), int(Plan.VILLAGE_SMALL))))
         for polygon in make_block(layout, int(row), int(col)).villages
     ]
-    truth = rasterize(((g, 1) for g in villages), (n, n), transform=transform, dtype="uint8")
-    district = rasterize(
-        ((d.geometry, d.index + 1) for d in layout.districts), (n, n), transform=transform, dtype="int16"
-    )
-    cells = [
-        ({"type": "Polygon", "coordinates": [[*quad.tolist(), quad[0].tolist()]]}, _LOOKALIKE[int(plan)])
-        for (row, col), plan in np.ndenumerate(layout.plans)
-        if int(plan) in _LOOKALIKE
-        for quad in (layout.quad(row, col),)
-    ]
-    bonus = rasterize(cells, (n, n), transform=transform, dtype="float32")
-    return truth > 0, (district - 1).astype(np.int16), bonus
+    districts = layout.districts
+    district = burn_values([d.geometry for d in districts], [d.index for d in districts], grid, dtype="int16", fill=-1)
+    alike = [(row, col) for (row, col), plan in np.ndenumerate(layout.plans) if int(plan) in _LOOKALIKE]
+    quads = [shapely.Polygon(layout.quad(row, col)) for row, col in alike]
+    bonus = burn_values(quads, [_LOOKALIKE[int(layout.plans[at])] for at in alike], grid, dtype="float32")
+    return burn(villages, grid), district, bonus
 
 
 def _near(mask: NDArray[np.bool_], reach_px: int) -> NDArray[np.bool_]:

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
 from regions.demo.block import make_block
 from regions.demo.canvas import Block, Roof, Surface
+from regions.demo.frame import LOCAL_CRS
 from regions.demo.layout import Layout
 from regions.demo.shapes import Floats, smooth_noise
+from regions.raster.burn import burn_values
+from regions.raster.grid import Grid
 
 TILE_PX = 512
 _PAD_PX = 2
@@ -246,14 +247,15 @@ class _View:
         hit = (boxes[:, 0] < right) & (boxes[:, 2] > self.left) & (boxes[:, 1] < self.top) & (boxes[:, 3] > bottom)
         return np.asarray(hit)
 
+    @property
+    def grid(self) -> Grid:
+        """The pixels of the window in local metres, 1 m each."""
+        return Grid(LOCAL_CRS, 1.0, int(self.left), -int(self.top), self.size, self.size)
+
     def burn(self, shapes: Iterable[Shape]) -> NDArray[np.int32]:
         """Rasterise in order, later shapes over earlier ones."""
         pairs = list(shapes)
-        if not pairs:
-            return np.zeros((self.size, self.size), np.int32)
-        transform = Affine(1.0, 0.0, self.left, 0.0, -1.0, self.top)
-        out = rasterize(pairs, (self.size, self.size), transform=transform, dtype="int32")
-        return np.asarray(out)
+        return burn_values([s for s, _ in pairs], [v for _, v in pairs], self.grid)
 
     def noise(self, seed: int, cell_px: int) -> F32:
         """Smooth noise 0 to 1 of this window of the city."""

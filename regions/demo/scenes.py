@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.windows import Window
+from rasterio.windows import Window as RasterWindow
 
 from regions.demo.frame import Frame
 from regions.demo.layout import Layout
 from regions.demo.render import TILE_PX, Renderer, SceneLook
+from regions.raster.grid import Window
+from regions.raster.profiles import tiled_profile
 
 Progress = Callable[[int, int], None]
 _CACHE_BYTES = 64 * 2**20  # fixed: the order in which GDAL writes blocks, and so the bytes, must not follow the machine
@@ -111,13 +113,11 @@ def write_scene(layout: Layout, frame: Frame, scene: Scene, folder: Path, *, pro
         Path of the file.
     """
     path = folder / scene.name
-    left, _, _, top = frame.bounds_m
-    profile = {
-        "driver": "GTiff", "width": scene.width_px, "height": layout.side_m, "count": 3, "dtype": "uint8",
-        "crs": frame.crs, "transform": rasterio.transform.from_origin(left + scene.col_px, top, 1.0, 1.0),
-        "tiled": True, "blockxsize": TILE_PX, "blockysize": TILE_PX, "compress": "DEFLATE", "zlevel": 6,
-        "predictor": 2, "interleave": "pixel", "photometric": "RGB", "BIGTIFF": "IF_SAFER",
-    }  # fmt: skip
+    grid = frame.grid[Window(0, scene.col_px, layout.side_m, scene.width_px)]
+    profile = tiled_profile(
+        grid, dtype="uint8", nodata=None, count=3, blockxsize=TILE_PX, blockysize=TILE_PX,
+        zlevel=6, predictor=2, interleave="pixel", photometric="RGB",
+    )  # fmt: skip
     total = -(-layout.side_m // TILE_PX) * -(-scene.width_px // TILE_PX)
     path.unlink(missing_ok=True)
     with (
@@ -128,7 +128,7 @@ def write_scene(layout: Layout, frame: Frame, scene: Scene, folder: Path, *, pro
         out.update_tags(TIFFTAG_DATETIME=f"{day.replace('-', ':')} 03:10:00", TIFFTAG_SOFTWARE="uvmap demo city")
         out.update_tags(ns="IMAGERY", ACQUISITIONDATETIME=f"{day}T03:10:00Z", SATELLITEID="DEMO-1")
         for done, (row, col, pixels, valid) in enumerate(tiles(layout, scene), start=1):
-            window = Window(col, row, pixels.shape[2], pixels.shape[1])
+            window = RasterWindow(col, row, pixels.shape[2], pixels.shape[1])
             out.write(pixels, window=window)
             out.write_mask(valid, window=window)
             if progress is not None:

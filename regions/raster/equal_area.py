@@ -8,10 +8,11 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
-from regions.crs import EQUAL_AREA_CRS
-
-CHINA_ALBERS = pyproj.CRS.from_user_input(EQUAL_AREA_CRS)
-"""The usual Albers equal-area projection of China (standard parallels 25 N and 47 N, meridian 105 E) on WGS 84."""
+CHINA_ALBERS = pyproj.CRS.from_user_input(
+    "+proj=aea +lat_1=25 +lat_2=47 +lat_0=0 +lon_0=105 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs +type=crs"
+)
+"""All areas and the national grid: the usual Albers equal-area projection of China (standard parallels 25 N and 47 N,
+meridian 105 E) on WGS 84."""
 
 
 def equal_areas_m2(shapes: gpd.GeoSeries) -> NDArray[np.float64]:

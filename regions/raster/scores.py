@@ -27,3 +27,8 @@ def is_predicted(scores: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def at_least(scores: NDArray[np.uint8], probability: float) -> NDArray[np.bool_]:
     """Bool, the shape of ``scores``: predicted, with at least this probability."""
     return np.asarray((scores >= score_of(probability)) & (scores != NOT_PREDICTED))
+
+
+def probability_of(scores: NDArray[np.uint8], *, not_predicted: float) -> NDArray[np.float64]:
+    """Float64, the shape of ``scores``: their probabilities, and ``not_predicted`` where nothing was predicted."""
+    return np.asarray(np.where(is_predicted(scores), scores / SCORE_SCALE, not_predicted), np.float64)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyproj import CRS, Geod
+from pyproj import Geod
 
-from regions.crs import EQUAL_AREA_CRS, CoordinateError, gcj02_from_wgs84, utm_code, wgs84_from_gcj02
+from regions.crs import CoordinateError, gcj02_from_wgs84, utm_code, wgs84_from_gcj02
+from regions.raster.equal_area import CHINA_ALBERS
 
 inside_china = {"lon": st.floats(75, 134), "lat": st.floats(18, 53)}
 
@@ -42,6 +43,6 @@ def test_gcj02_there_and_back(lon, lat):
 
 
 def test_equal_area():
-    crs = CRS(EQUAL_AREA_CRS)
+    crs = CHINA_ALBERS
     assert "Albers" in crs.coordinate_operation.method_name
     assert np.isclose(crs.to_dict()["lon_0"], 105)
