@@ -5,10 +5,14 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+from pipeline.disk import exchange, writing_to
 
 
 def sha256_of(path: Path) -> str:
@@ -110,8 +114,13 @@ def _ending(file: Path, main: Path) -> str:
 
 
 def digest_of(value: Any) -> str:
-    """Hex SHA-256 of a JSON-able value, independent of the order of its keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    """Hex SHA-256 of a JSON value in canonical form: keys sorted, no blanks.
+
+    Raises:
+        TypeError: Something in it is no JSON value. A path or a date must be given as the text that is meant: its own
+            text could hold more (such as the folder) than what the digest should tell apart.
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -122,13 +131,30 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place when the block ends well, and vanishes when not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+def replacing(path: Path, *, size: int = 0, sweep: bool = True) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its place when the block ends well, and vanishes when not.
+
+    Others see the old file or the new one, never a part. A process that is killed leaves at most the temporary file,
+    hidden and named after it, which the next call on the same host removes. Nothing is flushed to the platter: a power
+    cut can tear a file, which is why results are found again by their checksum.
+
+    Args:
+        path: The file; its folder is made.
+        size: Bytes that will be needed, for the error message.
+        sweep: Look for what killed processes left. Without it nothing is listed, for folders of very many files whose
+            owner calls `remove_leftovers` once.
+
+    Raises:
+        DiskFullError: No space is left.
+    """
+    temporary = path.with_name(f".{path.stem}.{_writer()}{_TEMPORARY}{path.suffix}")
     try:
-        yield temporary
-        temporary.replace(path)
+        with writing_to(path, size=size):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for left in _left_by_the_dead(path.parent, path.stem) if sweep else ():
+                left.unlink(missing_ok=True)
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -137,18 +163,72 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """An empty folder beside ``folder`` that takes its place when the block ends well, and vanishes when not.
 
-    What stood at ``folder`` stays readable until the very end and is then removed.
+    On Linux's own file systems the two change places in one step, and what stood at ``folder`` is then removed: others
+    see the old folder or the new one, whole, at every moment. Where the file system cannot do that (NFS, for example),
+    there is a moment between two renames at which nothing stands at ``folder``; what a process killed just then left is
+    put back by the next call on the same host (`recover_folder`). A link to a folder stays, and its target is replaced.
+
+    Raises:
+        DiskFullError: No space is left.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    retired = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    folder = folder.resolve() if folder.is_symlink() else folder
+    with writing_to(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    recover_folder(folder)
+    temporary = folder.with_name(f".{folder.name}.{_writer()}{_TEMPORARY}")
+    retired = folder.with_name(temporary.name.removesuffix(_TEMPORARY) + _RETIRED)
     try:
-        yield temporary
-        if folder.exists():
-            folder.rename(retired)
-        temporary.rename(folder)
+        with writing_to(folder):
+            temporary.mkdir()
+            yield temporary
+            if not folder.exists():
+                temporary.rename(folder)
+            elif not exchange(temporary, folder):
+                folder.rename(retired)
+                temporary.rename(folder)
     finally:
+        if retired.exists() and not folder.exists():
+            retired.rename(folder)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)
+
+
+def recover_folder(folder: Path) -> None:
+    """Put back the folder that a killed `replacing_folder` had moved away, and remove what such processes left."""
+    for path in _left_by_the_dead(folder.parent, folder.name):
+        if path.name.endswith(_RETIRED) and not folder.exists():
+            path.rename(folder)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files in a folder that killed `replacing` left. Nobody else may be writing there."""
+    for path in folder.glob(f".*{_TEMPORARY}*"):
+        path.unlink(missing_ok=True)
+
+
+_TEMPORARY, _RETIRED = ".tmp", ".old"
+_numbers = count()
+
+
+def _writer() -> str:
+    """Who writes, for names of temporary files: host, process, and a number, as one process may write from threads."""
+    return f"{socket.gethostname()}-{os.getpid()}-{next(_numbers)}"
+
+
+def _left_by_the_dead(parent: Path, name: str) -> list[Path]:
+    """Temporary and retired files or folders of ``name`` that a process of this host left which is no more, sorted."""
+    pattern = re.compile(rf"\.{re.escape(name)}\.{re.escape(socket.gethostname())}-(\d+)-\d+(\.tmp|\.old)")
+    found = ((path, pattern.match(path.name)) for path in parent.iterdir())
+    return sorted(path for path, match in found if match and not _is_alive(int(match[1])))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # it is there, but another user's
+    return True

@@ -5,28 +5,25 @@ result). It is done if and only if the entry of its name holds its key and the f
 file alone means nothing.
 
 On disk: ``entries/{name}.json`` and ``files/{name}-{key}.{suffix}``. Both are written beside their place and moved
-there; the entry last. A process that dies leaves at most a part-file, which the next run removes. Nothing is
+there; the entry last. A process that dies leaves at most a temporary file, which the next run removes. Nothing is
 flushed to the platter on purpose: a file torn by a power cut fails its checksum and is made again.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pipeline.disk import writing_to
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of
-
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from pipeline.files import remove_leftovers, replacing, sha256_of
 
 
 class LedgerError(PipelineError):
@@ -35,10 +32,6 @@ class LedgerError(PipelineError):
 
 class LedgerBusyError(LedgerError):
     """Another process works with the same ledger."""
-
-
-class DiskFullError(PipelineError):
-    """No space is left for a result."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +55,6 @@ class Entry:
     sha256: str
     size: int
     note: dict[str, Any]
-
-
-def digest_of(facts: Any) -> str:
-    """SHA-256 of a JSON value in canonical form (keys sorted, no blanks)."""
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Ledger:
@@ -97,8 +84,8 @@ class Ledger:
                 f"{self.root}: another process is working here: wait for it to end, or give another work folder"
             ) from error
         if not self._shared:
-            for part in self.root.glob("*/.*.part"):
-                part.unlink(missing_ok=True)
+            for folder in ("entries", "files"):
+                remove_leftovers(self.root / folder)
         return self
 
     def __exit__(
@@ -188,38 +175,5 @@ class Ledger:
             return False
 
     def _write(self, path: Path, data: bytes | bytearray | memoryview) -> None:
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with writing_to(path, size=len(data)):
-                part.write_bytes(data)
-                os.replace(part, path)  # noqa: PTH105 -- the call whose atomicity is meant
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-
-
-class writing_to:  # noqa: N801 -- reads as a phrase: with writing_to(path)
-    """Turn "no space left" while writing into a `DiskFullError` that says what is needed and what is free."""
-
-    def __init__(self, path: Path, *, size: int = 0) -> None:
-        self.path, self.size = path, size
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, OSError) and error.errno in NO_SPACE:
-            raise disk_full(self.path, size=self.size, cause=error.strerror or "") from error
-
-
-def disk_full(path: Path, *, size: int, cause: str) -> DiskFullError:
-    """The error to raise when ``path`` could not be written for want of space."""
-    folder = next(p for p in (path, *path.parents) if p.is_dir())
-    free = shutil.disk_usage(folder).free
-    need = f"{size / 1e6:.1f} MB needed, " if size else ""
-    return DiskFullError(
-        f"{path}: {cause or 'no space left'} ({need}{free / 1e6:.1f} MB free in {folder}): free space or raise the "
-        "quota, then run the same command again; what is done is kept"
-    )
+        with replacing(path, size=len(data), sweep=False) as temporary:
+            temporary.write_bytes(data)

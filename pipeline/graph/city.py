@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.geolink.graph import TileGraphs
+from pipeline.files import replacing_folder
 from pipeline.graph import pairs as rules
 from pipeline.graph.build import Plan, build_arrays
 from pipeline.graph.errors import CityGraphError
@@ -27,8 +28,6 @@ from pipeline.graph.store import (
     Mode,
     NodeArrays,
     PairArrays,
-    finish,
-    fresh,
     load_arrays,
     read_meta,
     save_arrays,
@@ -113,19 +112,19 @@ class CityGraph:
             raise CityGraphError(f"{workers} workers need a folder to share arrays in; give folder=")
         parts, meta = _source(features, part_size, by_value=workers > 1 or executor is not None)
         target = None if folder is None else Path(folder)
-        scratch = None if target is None else fresh(target)
-        plan = Plan(official=mode == "official", range_size=range_size, folder=scratch)
         with ExitStack() as stack:
-            if executor is None and workers > 1:
-                executor = stack.enter_context(ProcessPoolExecutor(workers, get_context("spawn")))
-            nodes, pairs, texts = build_arrays(parts, plan, executor)
-        graph = cls(mode, nodes, pairs, texts, meta)
-        if target is None or scratch is None:
-            return graph
-        save_arrays(scratch, pairs)
-        write_meta(scratch, graph._meta())
-        del graph, nodes, pairs
-        finish(scratch, target)
+            scratch = None if target is None else stack.enter_context(replacing_folder(target))
+            plan = Plan(official=mode == "official", range_size=range_size, folder=scratch)
+            with ExitStack() as workshop:
+                if executor is None and workers > 1:
+                    executor = workshop.enter_context(ProcessPoolExecutor(workers, get_context("spawn")))
+                nodes, pairs, texts = build_arrays(parts, plan, executor)
+            graph = cls(mode, nodes, pairs, texts, meta)
+            if target is None or scratch is None:
+                return graph
+            save_arrays(scratch, pairs)
+            write_meta(scratch, graph._meta())
+            del graph, nodes, pairs
         return cls.load(target)
 
     @cached_property
@@ -171,12 +170,10 @@ class CityGraph:
 
     def save(self, folder: str | Path) -> None:
         """Write the graph into ``folder``, complete or not at all."""
-        target = Path(folder)
-        temporary = fresh(target)
-        save_arrays(temporary, self.nodes)
-        save_arrays(temporary, self.pairs)
-        write_meta(temporary, self._meta())
-        finish(temporary, target)
+        with replacing_folder(Path(folder)) as temporary:
+            save_arrays(temporary, self.nodes)
+            save_arrays(temporary, self.pairs)
+            write_meta(temporary, self._meta())
 
     def _meta(self) -> dict[str, Any]:
         return {**self.meta, "mode": self.mode, "tag_sets": list(self.texts)}

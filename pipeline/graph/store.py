@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -136,20 +135,6 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if meta.get("format") != FORMAT:
         raise CityGraphError(f"{path}: format {meta.get('format')}, this version reads {FORMAT}; build the graph again")
     return meta
-
-
-def fresh(folder: Path) -> Path:
-    """An empty folder beside ``folder`` to write into, moved into place by `finish`."""
-    temporary = folder.with_name(folder.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    return temporary
-
-
-def finish(temporary: Path, folder: Path) -> None:
-    """Move a complete folder into its place."""
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
 
 
 def _prefix(kind: type[NodeArrays | PairArrays]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import glob
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +17,11 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 from rio_cogeo.cogeo import cog_validate
 
+from pipeline.disk import disk_full, writing_to
+from pipeline.files import replacing
 from pipeline.inference.block_file import core_scores
 from pipeline.inference.blocks import BlockId, BlockPlan
 from pipeline.inference.errors import ScoreFileError
-from pipeline.ledger import disk_full, writing_to
 from regions.raster.profiles import cog_options, tiled_profile
 from regions.raster.scores import NOT_PREDICTED, SCORE_SCALE
 
@@ -57,46 +58,62 @@ def assemble(
         DiskFullError: no space left.
     """
     grid = plan.grid
-    flat, part = work / ".scores.flat.tif", out.with_name(f".{out.name}.part")
+    flat = work / ".scores.flat.tif"
+    need = grid.height_px * grid.width_px * outputs
+    try:
+        with _writing(flat, size=need):
+            counts = _write_flat(plan, files, flat, outputs=outputs, tags=tags or {})
+        with replacing(out, size=need // 2) as part:
+            try:
+                _write_cog(flat, part, counts, outputs=outputs)
+            finally:
+                for leftover in out.parent.glob(f"{glob.escape(part.name)}*.tmp"):
+                    leftover.unlink(missing_ok=True)  # overviews that GDAL had begun
+    finally:
+        flat.unlink(missing_ok=True)
+    return {"predicted": int(counts[0, :NOT_PREDICTED].sum()), "not_predicted": int(counts[0, NOT_PREDICTED])}
+
+
+def _write_flat(
+    plan: BlockPlan, files: dict[BlockId, Path], flat: Path, *, outputs: int, tags: Mapping[str, str]
+) -> NDArray[np.int64]:
+    """Write the scores of all blocks into an uncompressed raster; counts of each value per band (outputs, 256)."""
+    grid = plan.grid
     counts = np.zeros((outputs, 256), np.int64)
     profile = tiled_profile(
         grid, dtype="uint8", nodata=NOT_PREDICTED, count=outputs, compress="NONE", interleave="band", sparse_ok=True
     )
-    options = cog_options(resampling="AVERAGE") | {"level": DEFLATE_LEVEL, "num_threads": "2"}
-    need = grid.height_px * grid.width_px * outputs
-    try:
-        with writing_to(out, size=need):
-            out.parent.mkdir(parents=True, exist_ok=True)
-        with _writing(flat, size=need), rasterio.open(flat, "w", **profile) as sink:
-            for block in sorted(files):
-                window, scores = core_scores(plan, block, files, outputs=outputs)
-                if window.is_empty:
-                    continue
-                for band in range(outputs):
-                    counts[band] += np.bincount(scores[band].ravel(), minlength=256)
-                place = RasterioWindow(window.col_px, window.row_px, window.width_px, window.height_px)
-                sink.write(scores, window=place)
-            sink.scales = (1.0 / SCORE_SCALE,) * outputs
-            sink.offsets = (0.0,) * outputs
-            counts[:, NOT_PREDICTED] = grid.height_px * grid.width_px - counts[:, :NOT_PREDICTED].sum(axis=1)
-            sink.update_tags(**(tags or {}))
+    with rasterio.open(flat, "w", **profile) as sink:
+        for block in sorted(files):
+            window, scores = core_scores(plan, block, files, outputs=outputs)
+            if window.is_empty:
+                continue
             for band in range(outputs):
-                sink.set_band_description(band + 1, BAND_NAMES[band])
-                sink.update_tags(band + 1, **_statistics(counts[band]))
-        with _writing(part, size=need // 2):
-            rasterio.shutil.copy(flat, part, **options)
-        with _writing(part, size=need // 2):
-            is_whole = np.array_equal(_histograms(part, outputs), counts)
-        if not is_whole:
-            raise disk_full(part, size=need // 2, cause="the file holds other pixels than were written")
-        is_valid, errors, _ = cog_validate(str(part), strict=True, quiet=True)
-        if not is_valid:
-            raise ScoreFileError(f"{out}: not a valid cloud-optimised GeoTIFF: {'; '.join(errors)}: report this")
-        os.replace(part, out)  # noqa: PTH105 -- the call whose atomicity is meant
-    finally:
-        for leftover in (flat, part, *out.parent.glob(f"{part.name}*.tmp")):
-            leftover.unlink(missing_ok=True)
-    return {"predicted": int(counts[0, :NOT_PREDICTED].sum()), "not_predicted": int(counts[0, NOT_PREDICTED])}
+                counts[band] += np.bincount(scores[band].ravel(), minlength=256)
+            place = RasterioWindow(window.col_px, window.row_px, window.width_px, window.height_px)
+            sink.write(scores, window=place)
+        sink.scales = (1.0 / SCORE_SCALE,) * outputs
+        sink.offsets = (0.0,) * outputs
+        counts[:, NOT_PREDICTED] = grid.height_px * grid.width_px - counts[:, :NOT_PREDICTED].sum(axis=1)
+        sink.update_tags(**tags)
+        for band in range(outputs):
+            sink.set_band_description(band + 1, BAND_NAMES[band])
+            sink.update_tags(band + 1, **_statistics(counts[band]))
+    return counts
+
+
+def _write_cog(flat: Path, out: Path, counts: NDArray[np.int64], *, outputs: int) -> None:
+    """Copy the raster into a cloud-optimised one, and read that back: it must be valid and hold the same counts."""
+    need = flat.stat().st_size // 2
+    options = cog_options(resampling="AVERAGE") | {"level": DEFLATE_LEVEL, "num_threads": "2"}
+    with _writing(out, size=need):
+        rasterio.shutil.copy(flat, out, **options)
+        is_whole = np.array_equal(_histograms(out, outputs), counts)
+    if not is_whole:
+        raise disk_full(out, size=need, cause="the file holds other pixels than were written")
+    is_valid, errors, _ = cog_validate(str(out), strict=True, quiet=True)
+    if not is_valid:
+        raise ScoreFileError(f"{out}: not a valid cloud-optimised GeoTIFF: {'; '.join(errors)}: report this")
 
 
 def _statistics(counts: NDArray[np.int64]) -> dict[str, str]:

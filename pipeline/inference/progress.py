@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.ledger import writing_to
+from pipeline.disk import writing_to
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.files import digest_of
 from pipeline.imagery.source import content_digest
 from pipeline.inference.area import AreaOfInterest
 from pipeline.inference.blocks import BlockId, BlockPlan, union_window
 from pipeline.inference.protocols import GraphSource, Imagery
-from pipeline.ledger import Entry, Ledger, digest_of
+from pipeline.ledger import Entry, Ledger
 from regions.raster.grid import Window
 
 STAGE = "scores"

@@ -10,6 +10,7 @@ from pathlib import Path
 import rasterio
 from shapely.geometry.base import BaseGeometry
 
+from pipeline.files import digest_of
 from pipeline.inference.area import AreaOfInterest
 from pipeline.inference.assembly import ASSEMBLY_VERSION, assemble, tags_of
 from pipeline.inference.blocks import BlockPlan
@@ -18,7 +19,7 @@ from pipeline.inference.errors import InferenceError
 from pipeline.inference.progress import JsonLinesProgress, Progress
 from pipeline.inference.protocols import GraphSource, Imagery, TileModel, output_count
 from pipeline.inference.reading import STAGE_VERSION
-from pipeline.ledger import Ledger, digest_of
+from pipeline.ledger import Ledger
 from regions.raster.grid import Grid, Tiling
 
 DEFAULT_BLOCK_PX = 2048

@@ -23,9 +23,9 @@ import rasterio
 import shapely
 from affine import Affine
 
+from pipeline.disk import DiskFullError
 from pipeline.imagery import ArrayImagery, open_imagery
 from pipeline.inference import BlockPlan, predict_scores
-from pipeline.ledger import DiskFullError
 from regions.raster.grid import Grid, Tiling
 
 GRID = Grid("EPSG:32650", 1.0, 500_003, -4_400_001, 420, 390)

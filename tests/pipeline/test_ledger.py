@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.ledger import DiskFullError, Ledger, LedgerBusyError, digest_of, writing_to
+from pipeline.disk import DiskFullError, writing_to
+from pipeline.files import digest_of
+from pipeline.ledger import Ledger, LedgerBusyError
 
 
 def test_done_only_with_the_same_key_and_a_whole_file(tmp_path):
@@ -69,7 +71,7 @@ def test_torn_entry_and_left_over_parts(tmp_path):
         ledger.commit("a", b"1", key="k")
     entry = tmp_path / "entries/a.json"
     entry.write_text(entry.read_text()[:-9])
-    part = tmp_path / "files/.a-k.bin.77.part"
+    part = tmp_path / "files/.a-k.host-77-0.tmp.bin"
     part.write_bytes(b"half")
     with Ledger(tmp_path) as ledger:
         assert ledger.find("a", key="k") is None
