@@ -8,10 +8,10 @@ from pipeline.city.job import CityJob
 from pipeline.city.sources import find_sources
 from pipeline.learning.samples import cut_samples
 from pipeline.reference.areas import read_polygons
-from regions.campaign import GridSettings
 from regions.demo import DEMO_ADCODE, generate_demo_city
 from regions.raster.grid import Tiling
 from regions.registry import find_city
+from regions.settings import GridConfig
 
 
 def demo_job(work: Path, *, seed: int, side_m: int) -> CityJob:
@@ -29,7 +29,7 @@ def demo_job(work: Path, *, seed: int, side_m: int) -> CityJob:
         out=folder / "out",
         work=folder / "stages",
         checkpoint=folder / "none",
-        grid=GridSettings(),
+        grid=GridConfig(),
     )
 
 

@@ -221,7 +221,7 @@ def refinement(
                 sources["model"] = raster.read(1)
         for source, scores in sources.items():
             grid = Grid("EPSG:3857", ground_m, 0, 0, *truth.shape)
-            config = PolygonConfig(seed_probability=0.6, grow_probability=0.5, barriers=None)
+            config = PolygonConfig(seed=0.6, grow=0.5, barriers=None)
             villages = find_villages(scores, grid=grid, config=config).villages
             start = time.perf_counter()
             table = refine_villages(

@@ -64,7 +64,7 @@ def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 
                 "note": "Districts with role train were learnt from; their figures flatter.",
             }
         )
-    if job.polygons.refine != "none" and len(polygons):
+    if job.refinement.refiner != "none" and len(polygons):
         tables.append(_refinement_table(job, extent, polygons, reference))
     reliability = score_reliability(scores, reference, areas=_groups(areas)[0][1])
     figures["expected_calibration_error"] = reliability.expected_calibration_error()

@@ -15,74 +15,18 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from regions.errors import RegionsError
 from regions.registry import City, find_city, national_set
+from regions.settings import BATCH_SIZE, GridConfig, PolygonConfig, RefinementConfig, Settings
 
 
 class CampaignError(RegionsError):
     """A campaign file is missing or does not fit the schema."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GridSettings(_Strict):
-    """Pixel grid and tiling.
-
-    Attributes:
-        resolution_m: Pixel size; the imagery's own where null.
-        stride_px: Distance between the model's tiles; below the tile size they overlap and are blended.
-        block_px: Unit of reading, writing and resuming.
-        symmetries: Test-time augmentation: every tile is asked about in this many of the 8 ways to turn and mirror
-            it; above 1 the score raster has a second band, their disagreement.
-    """
-
-    resolution_m: float | None = Field(default=None, gt=0)
-    stride_px: int = Field(default=168, gt=0)
-    block_px: int = Field(default=2048, gt=0)
-    symmetries: int = Field(default=1, ge=1, le=8)
-
-
-class PolygonSettings(_Strict):
-    """From scores to polygons.
-
-    Attributes:
-        seed: Probability that starts a village.
-        grow: Probability down to which it grows.
-        close_gap_m: Gaps up to this width (a lane) are closed.
-        min_area_m2: Minimum mapping unit.
-        min_hole_m2: Smaller holes are filled.
-        simplify_m: Largest deviation of the simplified boundary.
-        split_by_roads: Whether main roads and rivers cut villages.
-        exclude_land_use: Whether villages on water, parks and campuses are removed.
-        refine: Boundary refinement: none, the built-in one, or SAM from `sam_weights`.
-        sam_weights: Folder with SAM weights.
-    """
-
-    seed: float = Field(default=0.6, ge=0, le=1)
-    grow: float = Field(default=0.45, ge=0, le=1)
-    close_gap_m: float = Field(default=6.0, ge=0)
-    min_area_m2: float = Field(default=2000.0, ge=0)
-    min_hole_m2: float = Field(default=1000.0, ge=0)
-    simplify_m: float = Field(default=1.5, ge=0)
-    split_by_roads: bool = True
-    exclude_land_use: bool = False
-    refine: Literal["none", "built-in", "sam"] = "none"
-    sam_weights: Path | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "PolygonSettings":
-        if self.grow > self.seed:
-            raise ValueError(f"grow {self.grow} must not exceed seed {self.seed}")
-        if self.refine == "sam" and self.sam_weights is None:
-            raise ValueError("refine: sam needs sam_weights, a local folder with SAM weights")
-        return self
-
-
-class Campaign(_Strict):
+class Campaign(Settings):
     """One campaign.
 
     Attributes:
@@ -96,6 +40,7 @@ class Campaign(_Strict):
         demo_side_m: Where set, missing data of demo cities are generated with this side.
         grid: Grid and tiling.
         polygons: Vectorising.
+        refinement: Outlines drawn anew from the imagery.
         batch_size: Tiles per batch of the model.
         max_parallel_cities: Cities worked on at the same time.
         failure_tolerance: Share of cities that may fail before the whole run counts as failed.
@@ -110,9 +55,10 @@ class Campaign(_Strict):
     previous_root: Path | None = None
     checkpoint: Path
     demo_side_m: int | None = Field(default=None, ge=1000, le=50_000)
-    grid: GridSettings = GridSettings()
-    polygons: PolygonSettings = PolygonSettings()
-    batch_size: int = Field(default=8, gt=0)
+    grid: GridConfig = GridConfig()
+    polygons: PolygonConfig = PolygonConfig()
+    refinement: RefinementConfig = RefinementConfig()
+    batch_size: int = Field(default=BATCH_SIZE, gt=0)
     max_parallel_cities: int = Field(default=1, gt=0)
     failure_tolerance: float = Field(default=0.0, ge=0, le=1)
 
@@ -164,9 +110,23 @@ def load_campaign(name_or_path: str | Path) -> Campaign:
         raise CampaignError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}") from error
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}, got {e['input']!r}" for e in error.errors()
+            f"{(field := '.'.join(map(str, e['loc']))) or 'file'}: {e['msg']}, got {e['input']!r}{_moved(field)}"
+            for e in error.errors()
         )
         raise CampaignError(f"{origin}: {faults}") from error
+
+
+_MOVED = {
+    "polygons.refine": "refinement: {refiner: ...}",
+    "polygons.sam_weights": "refinement: {sam_weights: ...}",
+    "polygons.split_by_roads": "polygons: {barriers: null} for false, nothing for true",
+    "polygons.exclude_land_use": "polygons: {exclusions: {}} for true, nothing for false",
+}
+"""Fields of earlier campaign files, and what stands in their place."""
+
+
+def _moved(field: str) -> str:
+    return f" (write {_MOVED[field]})" if field in _MOVED else ""
 
 
 def _read(name_or_path: str | Path) -> tuple[str, str]:

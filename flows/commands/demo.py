@@ -37,9 +37,9 @@ def demo(
     from pipeline.city.sources import find_sources
     from pipeline.city.stages import map_city
     from pipeline.learning.training import train_model
-    from regions.campaign import GridSettings, PolygonSettings
     from regions.demo import DEMO_ADCODE
     from regions.registry import find_city
+    from regions.settings import GridConfig, RefinementConfig
 
     seconds: dict[str, float] = {"start": time.perf_counter() - start}
 
@@ -60,8 +60,8 @@ def demo(
         checkpoint=out / "model" / "checkpoint",
         campaign="demo",
         version="1.0.0",
-        grid=GridSettings(stride_px=STRIDE_PX, block_px=1024),
-        polygons=PolygonSettings(refine="built-in"),
+        grid=GridConfig(stride_px=STRIDE_PX, block_px=1024),
+        refinement=RefinementConfig(refiner="built-in"),
     )
     say("training on the districts with role `train`")
     trained = train_model(

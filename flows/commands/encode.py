@@ -29,9 +29,8 @@ def encode(
     from pipeline.learning.encodings import encode_city
 
     sources = opt.sources_from(city, data_root=data_root, imagery=imagery, vectors=vectors, imagery_crs=imagery_crs)
-    job = opt.job_from(
-        sources, out=out.parent, checkpoint=checkpoint, resolution_m=resolution_m, stride_px=224, block_px=2048
-    )
+    grid = opt.grid_of(resolution_m=resolution_m)
+    job = opt.job_from(sources, out=out.parent, checkpoint=checkpoint, grid=grid)
     summary = encode_city(job, out, image_only=image_only, progress=iter if json else progress)
     show(summary, text="\n".join(f"{key:<12} {value}" for key, value in summary.items()), as_json=json)
 

@@ -23,15 +23,19 @@ def map_(
     imagery_crs: opt.ImageryCrs = None,
     resolution_m: opt.ResolutionM = None,
     default_tag: opt.DefaultTag = None,
-    stride_px: opt.StridePx = 168,
-    block_px: opt.BlockPx = 2048,
+    stride_px: opt.StridePx = opt.GRID.stride_px,
+    block_px: opt.BlockPx = opt.GRID.block_px,
     symmetries: Annotated[
         int, typer.Option(min=1, max=8, help="Above 1: ask turned and mirrored, band 2 says how they differ.")
-    ] = 1,
-    seed: Annotated[float, typer.Option(help="Probability that starts a village.")] = 0.6,
-    grow: Annotated[float, typer.Option(help="Probability down to which it grows.")] = 0.45,
-    min_area_m2: Annotated[float, typer.Option(help="Minimum mapping unit.")] = 2000.0,
-    refine: Annotated[str, typer.Option(help="Boundary refinement: none, built-in or sam.")] = "none",
+    ] = opt.GRID.symmetries,
+    seed: Annotated[float, typer.Option(help="Probability that starts a village.")] = opt.POLYGONS.seed,
+    grow: Annotated[float, typer.Option(help="Probability down to which it grows.")] = opt.POLYGONS.grow,
+    close_gap_m: opt.CloseGapM = opt.POLYGONS.close_gap_m,
+    min_area_m2: opt.MinAreaM2 = opt.POLYGONS.min_area_m2,
+    simplify_m: Annotated[float, typer.Option(help="Largest shift of a simplified outline.")] = opt.POLYGONS.simplify_m,
+    refiner: Annotated[
+        str, typer.Option("--refine", help="Boundary refinement: none, built-in or sam.")
+    ] = opt.REFINEMENT.refiner,
     sam_weights: Annotated[Path | None, typer.Option(help="Folder with SAM weights, for --refine sam.")] = None,
     previous: Annotated[
         Path | None, typer.Option(help="Product of the last release; its villages keep their ids.")
@@ -59,18 +63,15 @@ def map_(
         imagery_crs=imagery_crs,
         default_tag=default_tag,
     )
-    polygons = opt.polygon_settings(
-        seed=seed, grow=grow, min_area_m2=min_area_m2, refine=refine, sam_weights=sam_weights
-    )
     job = opt.job_from(
         sources,
         out=out,
         checkpoint=checkpoint,
-        resolution_m=resolution_m,
-        stride_px=stride_px,
-        block_px=block_px,
-        polygons=polygons,
-        symmetries=symmetries,
+        grid=opt.grid_of(resolution_m=resolution_m, stride_px=stride_px, block_px=block_px, symmetries=symmetries),
+        polygons=opt.polygons_of(
+            seed=seed, grow=grow, close_gap_m=close_gap_m, min_area_m2=min_area_m2, simplify_m=simplify_m
+        ),
+        refinement=opt.refinement_of(refiner=refiner, sam_weights=sam_weights),
     ).model_copy(update={"previous": previous})
     summary = map_city(job, progress=not json)
     if sources.reference:

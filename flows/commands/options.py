@@ -1,7 +1,7 @@
 """Options that several commands share: which city, which files, which grid."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -9,12 +9,19 @@ from pydantic import ValidationError
 from pipeline.city.job import CityJob
 from pipeline.city.sources import CitySources, SourceNotes, find_sources
 from pipeline.errors import PipelineError
-from regions.campaign import GridSettings, PolygonSettings
 from regions.crs import utm_code
 from regions.registry import find_city
+from regions.settings import GridConfig, PolygonConfig, RefinementConfig, Settings
+
+GRID = GridConfig()
+POLYGONS = PolygonConfig()
+REFINEMENT = RefinementConfig()
+"""The defaults that the options show."""
 
 UNREGISTERED = "990000"
 """Adcode of an area that is no city of the registry."""
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 CityArg = Annotated[str | None, typer.Argument(help="Adcode, Chinese or English name; none with --imagery.")]
 DataRoot = Annotated[Path, typer.Option(help="Folder with one folder per adcode.")]
@@ -29,6 +36,10 @@ DefaultTag = Annotated[list[str] | None, typer.Option(help="Tag of untagged feat
 StridePx = Annotated[int, typer.Option(help="Distance between tiles; below 224 they overlap.")]
 BlockPx = Annotated[int, typer.Option(help="Unit of reading and resuming.")]
 Checkpoint = Annotated[Path, typer.Option(help="Folder of a trained model.")]
+
+
+MinAreaM2 = Annotated[float, typer.Option(help="Minimum mapping unit.")]
+CloseGapM = Annotated[float, typer.Option(help="Gaps up to this width are closed.")]
 
 
 class OptionError(PipelineError):
@@ -94,12 +105,9 @@ def job_from(
     *,
     out: Path,
     checkpoint: Path,
-    resolution_m: float | None,
-    stride_px: int,
-    block_px: int,
-    polygons: PolygonSettings | None = None,
-    batch_size: int = 8,
-    symmetries: int = 1,
+    grid: GridConfig = GRID,
+    polygons: PolygonConfig = POLYGONS,
+    refinement: RefinementConfig = REFINEMENT,
 ) -> CityJob:
     """The job of files named on the command line."""
     return CityJob(
@@ -109,19 +117,44 @@ def job_from(
         out=out / sources.adcode,
         work=out / ".work" / sources.adcode,
         checkpoint=checkpoint,
-        grid=GridSettings(resolution_m=resolution_m, stride_px=stride_px, block_px=block_px, symmetries=symmetries),
-        polygons=polygons or PolygonSettings(),
-        batch_size=batch_size,
+        grid=grid,
+        polygons=polygons,
+        refinement=refinement,
     )
 
 
-def polygon_settings(**values: Any) -> PolygonSettings:
-    """Polygon settings from options.
+def polygons_of(*, min_area_m2: float, **values: Any) -> PolygonConfig:
+    """Polygon settings from options; holes are filled up to the default size, or the unit's where that is smaller.
 
     Raises:
         OptionError: values that do not fit each other.
     """
+    hole = min(POLYGONS.min_hole_m2, min_area_m2)
+    return _settings_of(PolygonConfig, min_area_m2=min_area_m2, min_hole_m2=hole, **values)
+
+
+def grid_of(**values: Any) -> GridConfig:
+    """Grid settings from options.
+
+    Raises:
+        OptionError: values that do not fit.
+    """
+    return _settings_of(GridConfig, **values)
+
+
+def refinement_of(**values: Any) -> RefinementConfig:
+    """Refinement settings from options.
+
+    Raises:
+        OptionError: values that do not fit each other.
+    """
+    return _settings_of(RefinementConfig, **values)
+
+
+def _settings_of(model: type[SettingsT], **values: Any) -> SettingsT:
+    """The model, checked; what does not fit is said in one line."""
     try:
-        return PolygonSettings(**values)
+        return model(**values)
     except ValidationError as error:
-        raise OptionError("; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors())) from error
+        faults = [f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors()]
+        raise OptionError("; ".join(faults)) from error

@@ -26,8 +26,8 @@ def plan(
     aoi: opt.Aoi = None,
     imagery_crs: opt.ImageryCrs = None,
     resolution_m: opt.ResolutionM = None,
-    stride_px: opt.StridePx = 168,
-    block_px: opt.BlockPx = 2048,
+    stride_px: opt.StridePx = opt.GRID.stride_px,
+    block_px: opt.BlockPx = opt.GRID.block_px,
     json: JsonFlag = False,
 ) -> None:
     """Tiles, pixels, bytes and time at the measured throughput, for a city or for a whole campaign.
@@ -55,9 +55,7 @@ def plan(
                 sources,
                 out=Path("out"),
                 checkpoint=checkpoint or Path(),
-                resolution_m=resolution_m,
-                stride_px=stride_px,
-                block_px=block_px,
+                grid=opt.grid_of(resolution_m=resolution_m, stride_px=stride_px, block_px=block_px),
             )
         )
     speed = None

@@ -44,9 +44,7 @@ def pretrain(
             opt.sources_from(city, data_root=data_root, imagery=scenes, vectors=vectors, imagery_crs=imagery_crs),
             out=out,
             checkpoint=out / "checkpoint",
-            resolution_m=resolution_m,
-            stride_px=stride_px,
-            block_px=2048,
+            grid=opt.grid_of(resolution_m=resolution_m),
         )
         for city, scenes in wanted
     ]

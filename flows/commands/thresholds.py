@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from flows.commands import options as opt
 from flows.console import JsonFlag, say, show, table
 
 
@@ -17,8 +18,8 @@ def thresholds(
         typer.Option(help="Areas with a column `role`: validation is judged, assess must lie elsewhere."),
     ] = None,
     role: Annotated[str, typer.Option(help="Role of the areas to judge; never `assess`.")] = "validation",
-    min_area_m2: Annotated[float, typer.Option(help="Minimum mapping unit.")] = 2000.0,
-    close_gap_m: Annotated[float, typer.Option(help="Gaps up to this width are closed.")] = 6.0,
+    min_area_m2: opt.MinAreaM2 = opt.POLYGONS.min_area_m2,
+    close_gap_m: opt.CloseGapM = opt.POLYGONS.close_gap_m,
     page: Annotated[Path | None, typer.Option(help="HTML page that receives the curve.")] = None,
     json: JsonFlag = False,
 ) -> None:
@@ -29,7 +30,6 @@ def thresholds(
     Example: uvmap thresholds out/china/440300 --reference data/china/440300/labels/uv.gpkg
     --districts data/china/440300/labels/districts.gpkg
     """
-    from pipeline.polygons import PolygonConfig
     from pipeline.polygons.scores import grid_of_scores
     from pipeline.polygons.threshold_page import validation_areas, write_curve_page
     from pipeline.polygons.thresholds import choose_thresholds
@@ -47,7 +47,7 @@ def thresholds(
         reference=read_polygons([reference], crs=grid.crs).geometry,
         validation=judged,
         assessment=kept,
-        config=PolygonConfig(min_area_m2=min_area_m2, min_hole_m2=min(1000.0, min_area_m2), close_gap_m=close_gap_m),
+        config=opt.polygons_of(min_area_m2=min_area_m2, close_gap_m=close_gap_m),
     )
     best = choice.best_per_grow()
     rows = best.assign(curve=["#" * round(40 * f1) for f1 in best["f1"]]).to_dict("records")

@@ -56,7 +56,10 @@ def train(
         )
         jobs.append(
             opt.job_from(
-                sources, out=out.parent, checkpoint=out, resolution_m=resolution_m, stride_px=168, block_px=2048
+                sources,
+                out=out.parent,
+                checkpoint=out,
+                grid=opt.grid_of(resolution_m=resolution_m),
             )
         )
     result = train_model(

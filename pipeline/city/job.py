@@ -7,8 +7,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.city.sources import CitySources, find_sources
-from regions.campaign import Campaign, GridSettings, PolygonSettings
+from regions.campaign import Campaign
 from regions.registry import City, find_city
+from regions.settings import BATCH_SIZE, GridConfig, PolygonConfig, RefinementConfig
 
 STAGE_NAMES: tuple[str, ...] = ("graph", "scores", "polygons", "refinement", "product")
 """The stages of a city, in order; `pipeline.city.stages` runs them."""
@@ -28,6 +29,7 @@ class CityJob(BaseModel):
         version: Version of the campaign, the release of the product.
         grid: Grid and tiling.
         polygons: Vectorising.
+        refinement: Outlines drawn anew from the imagery.
         batch_size: Tiles per batch of the model.
         previous: The city's product of the last release, whose villages keep their ids; not `out`.
     """
@@ -42,9 +44,10 @@ class CityJob(BaseModel):
     checkpoint: Path
     campaign: str = "local"
     version: str = "0.0.0"
-    grid: GridSettings = GridSettings()
-    polygons: PolygonSettings = PolygonSettings()
-    batch_size: int = 8
+    grid: GridConfig = GridConfig()
+    polygons: PolygonConfig = PolygonConfig()
+    refinement: RefinementConfig = RefinementConfig()
+    batch_size: int = BATCH_SIZE
     previous: Path | None = None
 
     @property
@@ -71,6 +74,7 @@ def job_of(campaign: Campaign, city: City) -> CityJob:
         version=campaign.version,
         grid=campaign.grid,
         polygons=campaign.polygons,
+        refinement=campaign.refinement,
         batch_size=campaign.batch_size,
         previous=previous if previous is not None and previous.is_dir() else None,
     )

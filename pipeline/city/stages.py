@@ -26,12 +26,10 @@ from pipeline.files import sha256_of, source_digest
 from pipeline.graph import CityGraph, graph_key
 from pipeline.imagery import open_imagery, prepare_imagery
 from pipeline.inference import Progress, ScoreResult, predict_scores
-from pipeline.polygons import PolygonConfig, find_villages
+from pipeline.polygons import find_villages
 from pipeline.polygons.barriers import barrier_shapes, exclusion_shapes
-from pipeline.polygons.config import BarrierConfig, ExclusionConfig
 from pipeline.product.build import build_product
 from pipeline.refinement import (
-    RefinementConfig,
     choose_refiner,
     refine_villages,
     refinement_summary,
@@ -43,8 +41,8 @@ from regions.raster.grid import Tiling
 __all__ = ["STAGE_NAMES", "CityJob", "UnknownStageError", "job_of", "map_city", "run_stage"]
 
 GRAPH_VERSION = 1
-POLYGONS_VERSION = 1
-REFINEMENT_VERSION = 1
+POLYGONS_VERSION = 2
+REFINEMENT_VERSION = 2
 
 
 class UnknownStageError(PipelineError):
@@ -152,14 +150,12 @@ def polygon_stage(job: CityJob, extent: CityExtent, graph: StageResult, scores: 
         "version": POLYGONS_VERSION,
         "scores": sha256_of(scores.folder / "scores.tif"),
         "graph": graph.key,
-        "settings": job.polygons.model_dump(mode="json", exclude={"refine", "sam_weights"}),
+        "settings": job.polygons.model_dump(mode="json", exclude={"block_px"}),
     }
 
     def build(folder: Path) -> dict[str, Any]:
         vectors = gpd.read_parquet(graph.folder / "features.parquet")
-        found = find_villages(
-            scores.folder / "scores.tif", grid=extent.grid, config=polygon_config(job), vectors=vectors
-        )
+        found = find_villages(scores.folder / "scores.tif", grid=extent.grid, config=job.polygons, vectors=vectors)
         found.villages.to_parquet(folder / "villages.parquet", compression="zstd", index=False)
         found.removed.to_parquet(folder / "removed.parquet", compression="zstd", index=False)
         return found.counts
@@ -171,18 +167,18 @@ def refinement_stage(
     job: CityJob, extent: CityExtent, graph: StageResult, scores: StageResult, polygons: StageResult
 ) -> StageResult:
     """Outlines drawn anew from the imagery where the acceptance rule takes them; without a refiner, a note."""
-    settings, sources = job.polygons, job.sources
+    settings, sources = job.refinement, job.sources
     weights = sorted(settings.sam_weights.rglob("*")) if settings.sam_weights is not None else []
     inputs = {
         "version": REFINEMENT_VERSION,
         "polygons": polygons.key,
-        "refine": settings.refine,
+        "settings": settings.model_dump(mode="json", exclude={"sam_weights", "batch_windows"}),
         "sam_weights": [sha256_of(p) for p in weights if p.is_file()],
     }
 
     def build(folder: Path) -> dict[str, Any]:
         villages = gpd.read_parquet(polygons.folder / "villages.parquet")
-        refiner, note = choose_refiner(settings.refine, sam_weights=settings.sam_weights)
+        refiner, note = choose_refiner(settings.refiner, sam_weights=settings.sam_weights)
         if refiner is None or len(villages) == 0:
             refined = unrefined(villages, note)
         else:
@@ -196,11 +192,8 @@ def refinement_stage(
                     imagery=imagery,
                     grid=extent.grid,
                     refiner=refiner,
-                    config=RefinementConfig(
-                        min_area_m2=settings.min_area_m2,
-                        min_hole_m2=settings.min_hole_m2,
-                        simplify_m=settings.simplify_m,
-                    ),
+                    config=settings,
+                    polygons=job.polygons,
                     forbidden=_forbidden(job, extent, graph),
                 )
         refined.to_parquet(folder / "villages.parquet", compression="zstd", index=False)
@@ -212,7 +205,7 @@ def refinement_stage(
 
 def _forbidden(job: CityJob, extent: CityExtent, graph: StageResult) -> gpd.GeoSeries:
     """Ground that a refined outline may not reach into: what cuts villages, and what excludes them."""
-    config = polygon_config(job)
+    config = job.polygons
     vectors = gpd.read_parquet(graph.folder / "features.parquet")
     shapes: list[shapely.Geometry] = []
     if config.barriers is not None:
@@ -220,21 +213,6 @@ def _forbidden(job: CityJob, extent: CityExtent, graph: StageResult) -> gpd.GeoS
     if config.exclusions is not None:
         shapes += list(exclusion_shapes(vectors, config.exclusions).geometry)
     return gpd.GeoSeries(shapes, crs=extent.grid.crs)
-
-
-def polygon_config(job: CityJob) -> PolygonConfig:
-    """The settings of a job as the vectoriser takes them."""
-    settings = job.polygons
-    return PolygonConfig(
-        seed_probability=settings.seed,
-        grow_probability=settings.grow,
-        close_gap_m=settings.close_gap_m,
-        min_area_m2=settings.min_area_m2,
-        min_hole_m2=settings.min_hole_m2,
-        simplify_m=settings.simplify_m,
-        barriers=BarrierConfig() if settings.split_by_roads else None,
-        exclusions=ExclusionConfig() if settings.exclude_land_use else None,
-    )
 
 
 def _told(result: StageResult) -> dict[str, Any]:

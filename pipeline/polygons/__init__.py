@@ -1,9 +1,6 @@
 """Polygons: from the score raster to urban villages, the same whatever the blocks."""
 
-from pipeline.polygons.config import (
-    BarrierConfig,
-    ExclusionConfig,
-    PolygonConfig,
+from pipeline.polygons.errors import (
     PolygonError,
 )
 from pipeline.polygons.scores import ScoreSource, score_reader
@@ -14,6 +11,7 @@ from pipeline.polygons.vectorize import (
     polygonize_mask,
     vectorize_scores,
 )
+from regions.settings import BarrierConfig, ExclusionConfig, PolygonConfig
 
 __all__ = [
     "BarrierConfig",

@@ -13,9 +13,10 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from pipeline.polygons.config import BarrierConfig, ExclusionConfig, PolygonError
+from pipeline.polygons.errors import PolygonError
 from regions.raster.burn import burn_into
 from regions.raster.grid import Grid, Window
+from regions.settings import BarrierConfig, ExclusionConfig
 
 LINE_TYPES = (int(shapely.GeometryType.LINESTRING), int(shapely.GeometryType.MULTILINESTRING))
 POLYGON_TYPES = (int(shapely.GeometryType.POLYGON), int(shapely.GeometryType.MULTIPOLYGON))

@@ -6,7 +6,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from pipeline.polygons.config import ExclusionConfig
+from regions.settings import ExclusionConfig
 
 
 def remove_excluded(

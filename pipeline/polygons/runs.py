@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.polygons.config import PolygonError
+from pipeline.polygons.errors import PolygonError
 from regions.raster.grid import Window
 
 

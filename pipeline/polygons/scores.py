@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterWindow
 
-from pipeline.polygons.config import PolygonError
+from pipeline.polygons.errors import PolygonError
 from regions.raster.grid import Grid, Window
 from regions.raster.scores import NOT_PREDICTED
 

@@ -7,7 +7,7 @@ score, and pixels inside and outside the reference. So one labelling per grow le
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import geopandas as gpd
 import numpy as np
@@ -16,12 +16,13 @@ import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.polygons.config import PolygonConfig, PolygonError
+from pipeline.polygons.errors import PolygonError
 from pipeline.polygons.morphology import close_gaps
 from pipeline.polygons.scores import ReadScores, ScoreSource, score_reader
 from regions.raster.burn import burn
 from regions.raster.grid import Grid, Window
 from regions.raster.scores import at_least, is_predicted, score_of
+from regions.settings import PolygonConfig
 
 LEVELS = tuple(round(0.05 * k, 2) for k in range(2, 19))
 """0.10 to 0.90 by 0.05."""
@@ -55,7 +56,7 @@ class ThresholdChoice:
 
     def apply(self, config: PolygonConfig) -> PolygonConfig:
         """The configuration with these thresholds."""
-        return replace(config, grow_probability=self.grow_probability, seed_probability=self.seed_probability)
+        return config.model_copy(update={"grow": self.grow_probability, "seed": self.seed_probability})
 
 
 def choose_thresholds(

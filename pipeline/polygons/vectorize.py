@@ -19,7 +19,6 @@ import shapely
 from numpy.typing import NDArray
 
 from pipeline.polygons.barriers import BarrierMask, barrier_shapes, check_vectors, exclusion_shapes
-from pipeline.polygons.config import PolygonConfig
 from pipeline.polygons.exclusion import remove_excluded
 from pipeline.polygons.morphology import close_gaps
 from pipeline.polygons.rings import Rings, polygons_of_rings, trace_rings
@@ -28,6 +27,7 @@ from pipeline.polygons.scores import ReadScores, ScoreSource, score_reader
 from pipeline.polygons.simplification import simplify_polygons
 from regions.raster.grid import Grid, Window
 from regions.raster.scores import at_least, is_predicted
+from regions.settings import PolygonConfig
 
 
 @dataclass(frozen=True)
@@ -176,13 +176,13 @@ def _block_runs(
     radius = config.close_radius_px(grid.resolution_m)
     outer = block.padded(2 * radius)
     scores = read(outer)
-    grow = at_least(scores, config.grow_probability)
+    grow = at_least(scores, config.grow)
     own = block.slices_in(outer)
     if not grow.any():
         mask = grow[own]
         return runs_of_mask(mask, window=block, height_px=grid.height_px, width_px=grid.width_px)
     mask = close_gaps(grow, radius_px=radius)[own] & is_predicted(scores[own])
-    seeds = grow[own] & at_least(scores[own], config.seed_probability)
+    seeds = grow[own] & at_least(scores[own], config.seed)
     burned = barriers.burn(block) if barriers is not None else None
     if burned is not None:
         mask &= ~burned

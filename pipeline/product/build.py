@@ -335,6 +335,7 @@ def _parameters(job: CityJob, extent: CityExtent) -> dict[str, Any]:
         "grid": asdict(extent.grid),
         "tiling": job.grid.model_dump(mode="json"),
         "polygons": job.polygons.model_dump(mode="json"),
+        "refinement": job.refinement.model_dump(mode="json", exclude={"sam_weights"}),
         "batch_size": job.batch_size,
     }
 

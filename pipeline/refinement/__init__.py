@@ -2,10 +2,11 @@
 
 from pipeline.refinement.built_in import BandRefiner
 from pipeline.refinement.choice import choose_refiner, refinement_summary, unrefined
-from pipeline.refinement.config import AcceptanceRule, RefinementConfig, RefinementError
+from pipeline.refinement.errors import RefinementError
 from pipeline.refinement.measures import boundary_f1, boundary_iou, compare_outlines
 from pipeline.refinement.refine import ImageReader, refine_villages
 from pipeline.refinement.refiner import RefinedMask, Refiner
+from regions.settings import AcceptanceRule, RefinementConfig
 
 __all__ = [
     "AcceptanceRule",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import geopandas as gpd
 
 from pipeline.refinement.built_in import BandRefiner
-from pipeline.refinement.config import RefinementError
+from pipeline.refinement.errors import RefinementError
 from pipeline.refinement.refiner import Refiner
 
 

@@ -15,8 +15,8 @@ from pipeline.polygons import simplify_polygons
 from pipeline.polygons.rings import polygons_of_rings, trace_rings
 from pipeline.polygons.runs import join_runs, label_runs
 from pipeline.polygons.vectorize import to_metres
-from pipeline.refinement.config import RefinementConfig
 from regions.raster.grid import Grid
+from regions.settings import AcceptanceRule, PolygonConfig
 
 if TYPE_CHECKING:
     from pipeline.refinement.refine import Evidence
@@ -26,22 +26,37 @@ MIN_LEFT = 0.95
 
 
 def settle_outlines(
-    villages: gpd.GeoDataFrame, evidence: Sequence[Evidence], *, grid: Grid, config: RefinementConfig, name: str
+    villages: gpd.GeoDataFrame,
+    evidence: Sequence[Evidence],
+    *,
+    grid: Grid,
+    rule: AcceptanceRule,
+    polygons: PolygonConfig,
+    name: str,
 ) -> gpd.GeoDataFrame:
-    """Judge what the windows found for each village and give the table with the outlines that hold."""
+    """Judge what the windows found for each village and give the table with the outlines that hold.
+
+    Args:
+        villages: The villages before.
+        evidence: What the windows found, one for each village.
+        grid: The city's grid.
+        rule: When a refined outline is taken.
+        polygons: Smallest areas and holes of the refined outlines, and their simplification.
+        name: Of the refiner.
+    """
     before = villages.geometry.to_numpy()
     refined = before.copy()
     accepted = np.zeros(len(before), dtype=bool)
     reasons = ["rejected: nothing found"] * len(before)
     agreement = np.full(len(before), np.nan)
     for k, found in enumerate(evidence):
-        shape = _largest_part(found, grid, config)
+        shape = _largest_part(found, grid, polygons)
         if shape is None:
             continue
         common = shapely.area(shapely.intersection(shape, before[k]))
         area = shapely.area(before[k])
         agreement[k] = common / (shapely.area(shape) + area - common)
-        accepted[k], reasons[k] = config.rule.judge(
+        accepted[k], reasons[k] = rule.judge(
             agreement=float(agreement[k]),
             area_ratio=float(shapely.area(shape) / area),
             spill=found.spill,
@@ -50,7 +65,7 @@ def settle_outlines(
         if accepted[k]:
             refined[k] = shape
     chosen = np.flatnonzero(accepted)
-    refined[chosen] = simplify_polygons(refined[chosen], tolerance_m=config.simplify_m).polygons
+    refined[chosen] = simplify_polygons(refined[chosen], tolerance_m=polygons.simplify_m).polygons
     back = part_neighbours(before, refined, accepted)
     for k in back:
         reasons[k] = "rejected: it would overlap a neighbour"
@@ -100,7 +115,7 @@ def part_neighbours(
                 refined[loser], free[loser] = before[loser], False
 
 
-def _largest_part(found: Evidence, grid: Grid, config: RefinementConfig) -> shapely.Polygon | None:
+def _largest_part(found: Evidence, grid: Grid, settings: PolygonConfig) -> shapely.Polygon | None:
     """The largest component of the refined pixels in metres, small holes filled; None where none is large enough."""
     if not found.parts:
         return None
@@ -112,10 +127,10 @@ def _largest_part(found: Evidence, grid: Grid, config: RefinementConfig) -> shap
         return None
     pixel_m2 = grid.resolution_m**2
     largest = rings.labels[outer[np.argmax(rings.areas_px[outer])]]
-    wanted = (rings.labels == largest) & ((rings.areas_px > 0) | (-rings.areas_px * pixel_m2 >= config.min_hole_m2))
+    wanted = (rings.labels == largest) & ((rings.areas_px > 0) | (-rings.areas_px * pixel_m2 >= settings.min_hole_m2))
     polygons, _ = polygons_of_rings(rings.select(np.flatnonzero(wanted)))
     shape = to_metres(polygons, grid)[0]
-    return shape if shapely.area(shape) >= config.min_area_m2 else None
+    return shape if shapely.area(shape) >= settings.min_area_m2 else None
 
 
 def _nullable(values: NDArray[np.float64]) -> pd.arrays.FloatingArray:

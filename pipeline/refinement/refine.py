@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.polygons import ScoreSource, score_reader
 from pipeline.polygons.runs import Runs, runs_of_mask
 from pipeline.polygons.scores import ReadScores
-from pipeline.refinement.config import RefinementConfig, RefinementError
+from pipeline.refinement.errors import RefinementError
 from pipeline.refinement.outlines import settle_outlines
 from pipeline.refinement.prompts import Prompt, make_prompt
 from pipeline.refinement.refiner import RefinedMask, Refiner
@@ -22,6 +22,7 @@ from pipeline.refinement.windows import View, views_of_village
 from regions.raster.burn import ShapeLayer
 from regions.raster.grid import Grid, Window
 from regions.raster.scores import is_predicted
+from regions.settings import PolygonConfig, RefinementConfig
 
 
 class ImageReader(Protocol):
@@ -68,6 +69,7 @@ def refine_villages(
     grid: Grid,
     refiner: Refiner,
     config: RefinementConfig | None = None,
+    polygons: PolygonConfig | None = None,
     forbidden: gpd.GeoSeries | None = None,
 ) -> gpd.GeoDataFrame:
     """Refine the outlines of villages.
@@ -81,7 +83,8 @@ def refine_villages(
         imagery: At least three bands, the first three red, green, blue.
         grid: The city's grid.
         refiner: SAM or the built-in refiner.
-        config: None takes the defaults.
+        config: Windows, prompts and rule; None takes the defaults.
+        polygons: Smallest areas and holes of the refined outlines, and their simplification; None takes the defaults.
         forbidden: Polygons in the grid's CRS that a village may not reach into (barriers, excluded land).
 
     Returns:
@@ -93,7 +96,7 @@ def refine_villages(
         RefinementError: The imagery has fewer than three bands.
         PolygonError: The score raster does not lie on the grid.
     """
-    config = config or RefinementConfig()
+    config, polygons = config or RefinementConfig(), polygons or PolygonConfig()
     shapes = villages.geometry.to_numpy()
     by_window: dict[Window, list[View]] = defaultdict(list)
     for k, shape in enumerate(shapes):
@@ -114,7 +117,7 @@ def refine_villages(
             for seen, asked, found in zip(views, prompts, answers, strict=True):
                 for view, prompt, answer in zip(seen, asked, found, strict=True):
                     _add_evidence(evidence[view.village], view, prompt, answer, grid)
-    return settle_outlines(villages, evidence, grid=grid, config=config, name=refiner.name)
+    return settle_outlines(villages, evidence, grid=grid, rule=config.rule, polygons=polygons, name=refiner.name)
 
 
 class _Ground:
@@ -147,7 +150,7 @@ def _prompts_of_windows(
         image, valid = imagery.read(window)
         if image.shape[0] < 3:
             raise RefinementError(
-                f"imagery has {image.shape[0]} band(s), refinement needs red, green and blue: map with refine: none"
+                f"imagery has {image.shape[0]} band(s), refinement needs red, green and blue: map with --refine none"
             )
         scores = read(window)
         owner = ground.villages(window)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, Sam2Model, SamModel
 
-from pipeline.refinement.config import RefinementError
+from pipeline.refinement.errors import RefinementError
 from pipeline.refinement.prompts import Prompt, mask_logits
 from pipeline.refinement.refiner import RefinedMask
 

@@ -13,7 +13,7 @@ from pipeline.city.plan import Throughput, plan_city
 from pipeline.city.stages import STAGE_NAMES, UnknownStageError, map_city, run_stage
 from pipeline.product.files import ProductError, check_product, read_manifest
 from pipeline.reference.areas import read_polygons
-from regions.campaign import GridSettings, PolygonSettings
+from regions.settings import GridConfig, PolygonConfig
 
 pytestmark = pytest.mark.xdist_group("city")
 
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.xdist_group("city")
 @pytest.fixture
 def random_job(job, tmp_path):
     """The demo city with thresholds at which random weights find something."""
-    settings = PolygonSettings(seed=0.3, grow=0.25, min_area_m2=500, min_hole_m2=100, split_by_roads=False)
+    settings = PolygonConfig(seed=0.3, grow=0.25, min_area_m2=500, min_hole_m2=100, barriers=None)
     changes = {"out": tmp_path / "out", "work": tmp_path / "work", "polygons": settings}
-    return job.model_copy(update=changes | {"grid": GridSettings(stride_px=224)})
+    return job.model_copy(update=changes | {"grid": GridConfig(stride_px=224)})
 
 
 def test_job_survives_json(random_job):
@@ -88,7 +88,7 @@ def test_manifest_tells_the_lineage(random_job):
 
 
 def test_disagreement_is_a_second_band(random_job):
-    job = random_job.model_copy(update={"grid": GridSettings(stride_px=224, symmetries=2)})
+    job = random_job.model_copy(update={"grid": GridConfig(stride_px=224, symmetries=2)})
     map_city(job)
     with rasterio.open(job.out / f"{job.adcode}_scores.tif") as raster:
         assert raster.count == 2

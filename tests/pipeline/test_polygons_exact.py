@@ -7,6 +7,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pydantic import ValidationError
 from scipy.ndimage import binary_closing
 
 from pipeline.polygons import PolygonConfig, PolygonError, find_villages, polygonize_mask
@@ -125,16 +126,16 @@ def test_hysteresis_and_not_predicted():
     scores[4, 18] = 200
     scores[2:8, 25:35] = 255  # not predicted: never village
     grid = Grid("EPSG:32650", 1.0, 0, 0, 20, 40)
-    config = PolygonConfig(min_area_m2=0, min_hole_m2=0, simplify_m=0, close_gap_m=0)
+    config = PolygonConfig(grow=0.4, min_area_m2=0, min_hole_m2=0, simplify_m=0, close_gap_m=0)
     found = find_villages(scores, grid=grid, config=config)
     assert [shape.bounds for shape in found.villages.geometry] == [(15.0, -8.0, 25.0, -2.0)]
     assert found.counts["without_seed"] == 1
 
 
 def test_config_refuses_what_cannot_be():
-    with pytest.raises(PolygonError, match=r"grow 0\.7 and seed 0\.6"):
-        PolygonConfig(seed_probability=0.6, grow_probability=0.7)
-    with pytest.raises(PolygonError, match="min_hole_m2"):
+    with pytest.raises(ValidationError, match=r"grow 0\.7 must not exceed seed 0\.6"):
+        PolygonConfig(seed=0.6, grow=0.7)
+    with pytest.raises(ValidationError, match="min_hole_m2"):
         PolygonConfig(min_hole_m2=3000)
 
 

@@ -49,7 +49,7 @@ def test_the_curve_equals_the_vectoriser():
     assert choice.not_predicted_px == 180 * 5 and choice.pixels == 180 * 235
     for row in choice.curve.itertuples():
         config = PolygonConfig(
-            seed_probability=row.seed, grow_probability=row.grow, min_area_m2=400, min_hole_m2=0, close_gap_m=8,
+            seed=row.seed, grow=row.grow, min_area_m2=400, min_hole_m2=0, close_gap_m=8,
             simplify_m=0, barriers=None,
         )  # fmt: skip
         villages = find_villages(scores, grid=GRID, config=config).villages
@@ -68,7 +68,7 @@ def test_the_curve_equals_the_vectoriser():
     table = choice.best_per_grow().set_index("grow")
     assert table.loc[choice.grow_probability, "seed"] == choice.seed_probability
     applied = choice.apply(CONFIG)
-    assert (applied.grow_probability, applied.close_gap_m) == (choice.grow_probability, 8)
+    assert (applied.grow, applied.close_gap_m) == (choice.grow_probability, 8)
 
 
 def test_only_the_validation_ground_counts():

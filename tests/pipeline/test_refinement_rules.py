@@ -88,7 +88,9 @@ def setting(before, refined, **refiner):
     return villages, scores, pictures, Fixed(refined, **refiner).watch(pictures)
 
 
-CONFIG = RefinementConfig(margin_px=6, simplify_m=0, min_area_m2=100, min_hole_m2=50, batch_windows=1)
+CONFIG = RefinementConfig(margin_px=6, batch_windows=1)
+SIZES = PolygonConfig(simplify_m=0, min_area_m2=100, min_hole_m2=50)
+AS_SET = {"config": CONFIG, "polygons": SIZES}
 
 
 @given(
@@ -115,7 +117,7 @@ def test_a_large_village_is_refined_across_windows_without_seams():
     before = rectangle(40, 40, 240, 330)
     refined = rectangle(44, 37, 243, 333)
     villages, scores, pictures, refiner = setting(before, refined)
-    table = refine_villages(villages, scores=scores, imagery=pictures, grid=GRID, refiner=refiner, config=CONFIG)
+    table = refine_villages(villages, scores=scores, imagery=pictures, grid=GRID, refiner=refiner, **AS_SET)
     assert len(pictures.windows) > 20
     assert table["boundary"].tolist() == ["sam"]
     assert table["boundary_reason"][0].startswith("accepted: agreement 0.9")
@@ -129,7 +131,7 @@ def test_a_large_village_is_refined_across_windows_without_seams():
 def test_windows_lie_round_villages_only_and_are_read_once():
     before = rectangle(10, 10, 30, 30) | rectangle(10, 36, 30, 56) | rectangle(250, 350, 280, 390)
     villages, scores, pictures, refiner = setting(before, before, side_px=128)
-    refine_villages(villages, scores=scores, imagery=pictures, grid=GRID, refiner=refiner, config=CONFIG)
+    refine_villages(villages, scores=scores, imagery=pictures, grid=GRID, refiner=refiner, **AS_SET)
     assert len(pictures.windows) == len(set(pictures.windows)) == 2  # two villages share a window
     assert [len(prompts) for _, prompts in refiner.asked] == [2, 1]
 
@@ -149,7 +151,7 @@ def test_the_rule_rejects_with_its_reason(refined, quality, fault):
     left, _, _, top = GRID.bounds_m
     park = gpd.GeoSeries([shapely.box(left + 91, top - 300, left + 97, top)], crs=GRID.crs)
     table = refine_villages(
-        villages, scores=scores, imagery=pictures, grid=GRID, refiner=refiner, config=CONFIG, forbidden=park
+        villages, scores=scores, imagery=pictures, grid=GRID, refiner=refiner, **AS_SET, forbidden=park
     )
     assert table["boundary"].tolist() == ["model"]
     assert fault in table["boundary_reason"][0]
@@ -162,8 +164,10 @@ def test_refined_outlines_do_not_reach_into_neighbours_or_unpredicted_ground():
     villages, scores, pictures, refiner = setting(before, refined, side_px=256)
     scores[91:] = 255
     rule = AcceptanceRule(max_spill=0.6)
-    config = RefinementConfig(margin_px=6, simplify_m=0, min_area_m2=100, min_hole_m2=50, rule=rule)
-    table = refine_villages(villages, scores=scores, imagery=pictures, grid=GRID, refiner=refiner, config=config)
+    config = RefinementConfig(margin_px=6, rule=rule)
+    table = refine_villages(
+        villages, scores=scores, imagery=pictures, grid=GRID, refiner=refiner, config=config, polygons=SIZES
+    )
     one, two = table.geometry
     assert shapely.area(shapely.intersection(one, two)) == pytest.approx(0)
     assert table.total_bounds[1] >= GRID.bounds_m[3] - 91
@@ -210,7 +214,7 @@ def test_the_built_in_refiner_follows_an_edge_and_smooths_steps():
     pixels = np.clip(pixels, 0, 255).astype(np.uint8)
     noisy = gaussian_filter(truth.astype(float), 8) + 0.8 * gaussian_filter(rng.normal(0, 1, truth.shape), 9) * 5
     scores = np.round(250 * np.clip(noisy, 0, 1)).astype(np.uint8)
-    config = PolygonConfig(seed_probability=0.5, grow_probability=0.5, simplify_m=0, close_gap_m=0)
+    config = PolygonConfig(seed=0.5, grow=0.5, simplify_m=0, close_gap_m=0)
     villages = find_villages(scores, grid=GRID, config=config).villages
     assert len(villages) == 1
     table = refine_villages(
@@ -219,7 +223,7 @@ def test_the_built_in_refiner_follows_an_edge_and_smooths_steps():
         imagery=Pictures(pixels),
         grid=GRID,
         refiner=BandRefiner(side_px=512, edge_weight=6, score_weight=0, blur_px=1.0),
-        config=RefinementConfig(simplify_m=0),
+        polygons=PolygonConfig(simplify_m=0),
     )
     assert table["boundary"].tolist() == ["built-in"]
     left, _, _, top = GRID.bounds_m
@@ -265,7 +269,7 @@ def test_imagery_of_one_band_is_refused():
             return np.zeros((1, 64, 64), dtype=np.uint8), np.ones((64, 64), dtype=bool)
 
     with pytest.raises(RefinementError, match=r"1 band\(s\)"):
-        refine_villages(villages, scores=scores, imagery=Grey(), grid=GRID, refiner=refiner, config=CONFIG)
+        refine_villages(villages, scores=scores, imagery=Grey(), grid=GRID, refiner=refiner, **AS_SET)
 
 
 def test_choice_and_notes(tmp_path):

@@ -108,7 +108,7 @@ def test_a_city_goes_through(weights, kind):
     for rule in (AcceptanceRule(), lenient):
         table = refine_villages(
             villages, scores=scores, imagery=Noise(), grid=grid, refiner=refiner,
-            config=RefinementConfig(margin_px=4, min_area_m2=50, min_hole_m2=10, rule=rule),
+            config=RefinementConfig(margin_px=4, rule=rule), polygons=PolygonConfig(min_area_m2=50, min_hole_m2=10),
         )  # fmt: skip
         assert isinstance(table, gpd.GeoDataFrame) and len(table) == len(villages)
         assert table.geometry.is_valid.all()

@@ -38,7 +38,10 @@ def test_round_trip(tmp_path):
         ({"cities": []}, "no cities"),
         ({"grid": {"stride_px": 0}}, "grid.stride_px"),
         ({"polygons": {"seed": 0.2, "grow": 0.6}}, "must not exceed"),
-        ({"polygons": {"refine": "sam"}}, "sam_weights"),
+        ({"polygons": {"min_area_m2": 500}}, "min_hole_m2"),
+        ({"polygons": {"barriers": {"highway": []}}}, r"polygons\.barriers\.highway"),
+        ({"polygons": {"refine": "sam"}}, r"polygons\.refine: .*write refinement"),
+        ({"refinement": {"refiner": "sam"}}, "sam_weights"),
         ({"previous_root": "out/demo-nation"}, "folder of its own"),
     ],
 )
