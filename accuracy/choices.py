@@ -10,7 +10,7 @@ from accuracy.errors import AccuracyError
 Word = TypeVar("Word", bound=str)
 
 
-def choice(value: str, allowed: Sequence[Word], where: str) -> Word:
+def choose(value: str, allowed: Sequence[Word], where: str) -> Word:
     """The allowed word that equals ``value``, case and hyphens apart.
 
     Raises:

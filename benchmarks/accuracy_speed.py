@@ -27,10 +27,11 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from accuracy.estimation.estimation import estimate
-from accuracy.estimation.measures import confusion_indicators
-from accuracy.estimation.replication import rao_wu_multipliers
-from accuracy.estimation.table_estimates import replicated_estimates
+from accuracy.estimation.options import EstimateOptions
+from accuracy.estimation.replication import draw_rao_wu_multipliers
+from accuracy.estimation.table_estimates import estimate_replicated
 from accuracy.estimation.variance import VARIANCE_KINDS
+from accuracy.measures import confusion_indicators
 from accuracy.survey.design import SamplingDesign
 from accuracy.survey.sample import ReferenceSample
 
@@ -59,21 +60,21 @@ def sample_of(table: pd.DataFrame) -> ReferenceSample:
 def linearised(table: pd.DataFrame) -> list[pd.DataFrame]:
     sample = sample_of(table)
     return [
-        estimate(sample, domain=domain, variance=kind, lonely_psu="certainty").frame
+        estimate(sample, EstimateOptions(variance=kind, lonely_psu="certainty"), domain=domain).frame
         for kind in VARIANCE_KINDS
         for domain in DOMAINS
     ]
 
 
 def bootstrap(table: pd.DataFrame) -> pd.DataFrame:
-    return replicated_estimates(sample_of(table), by=("city", "size"), replicates=1000, seed=1)
+    return estimate_replicated(sample_of(table), by=("city", "size"), replicates=1000, seed=1)
 
 
 def loop_bootstrap(table: pd.DataFrame, replicates: int) -> np.ndarray:
     """F1 of every city and region by point weights, replicate by replicate: the plain way."""
     sample = sample_of(table)
     arrays, cells = sample.arrays, confusion_indicators(sample.mapped, sample.reference)
-    multipliers = rao_wu_multipliers(arrays, replicates=1000, seed=1)[:replicates]
+    multipliers = draw_rao_wu_multipliers(arrays, replicates=1000, seed=1)[:replicates]
     masks = [np.ones(len(table), bool)]
     masks += [(table[c] == v).to_numpy() for c in ("region", "city", "size") for v in sorted(table[c].unique())]
     out = np.empty((replicates, len(masks)))

@@ -27,6 +27,7 @@ from scipy import ndimage
 
 from accuracy.comparison.confusion import Confusion
 from accuracy.estimation.estimation import estimate
+from accuracy.estimation.options import EstimateOptions
 from accuracy.survey.design import SamplingDesign
 from accuracy.survey.drawing import draw_cities
 from accuracy.survey.map_strata import STRATA, MapRasters, MapStrata
@@ -188,7 +189,7 @@ def sample_counts(
 
 def measure(table: pd.DataFrame, totals: Mapping[tuple[str, str], float] | None) -> pd.DataFrame:
     sample = ReferenceSample(table=table, design=SamplingDesign(psu_selection="probability"))
-    return estimate(sample, measures=MEASURES, calibrate_to=totals).frame
+    return estimate(sample, EstimateOptions(measures=tuple(MEASURES)), calibrate_to=totals).frame
 
 
 def summarise(results: pd.DataFrame, truth: Mapping[str, float]) -> pd.DataFrame:

@@ -1,22 +1,126 @@
-"""A city's product against complete reference: the figures and tables that go into its manifest and report."""
+"""A product against complete reference: the published polygons first, the raw scores as a diagnostic."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import geopandas as gpd
+import numpy as np
+import pandas as pd
+import rasterio
+import rasterio.features
+import shapely
 
-from accuracy.comparison.reliability import score_reliability
-from accuracy.comparison.wall_to_wall import AreaComparison, compare_wall_to_wall
+from accuracy.comparison.reliability import measure_reliability
+from accuracy.comparison.wall_to_wall import AreaComparison, WallToWallComparison, compare_wall_to_wall
+from accuracy.errors import ComparisonError
+from accuracy.survey.map_strata import MapRasters
 from pipeline.city.extent import CityExtent
 from pipeline.city.job import CityJob
 from pipeline.product.build import add_assessment
-from pipeline.product.files import polygon_paths, scores_path
-from pipeline.product.mask import write_polygon_mask
-from pipeline.reference.areas import read_polygons
+from pipeline.product.files import mask_path, polygon_paths, scores_path
+from pipeline.reference.areas import RASTER_SUFFIXES, read_polygons
 from pipeline.refinement.measures import compare_outlines
 
+JudgedMap = Literal["polygons", "scores"]
+JUDGED_MAPS: tuple[JudgedMap, ...] = get_args(JudgedMap)
 MEASURES = ("iou", "f1", "precision", "recall")
 ROLE_UNSEEN = "assess"
+
+
+def name_map(judged: JudgedMap, threshold: float) -> str:
+    """How tables name what was judged: the scores are never mistaken for the published map."""
+    return "polygons" if judged == "polygons" else f"scores >= {threshold:g} (diagnostic)"
+
+
+def find_rasters(folder: Path) -> MapRasters:
+    """The mask and the scores of a product folder.
+
+    Raises:
+        ComparisonError: The folder does not hold one of each.
+    """
+    found = {}
+    for pattern, what in (("*_uv_mask.tif", "mask of the published polygons"), ("*_scores.tif", "score raster")):
+        files = sorted(folder.glob(pattern))
+        if len(files) != 1:
+            raise ComparisonError(
+                f"{folder} holds {len(files)} files {pattern} ({what}), one is needed: give a product folder of"
+                " `uvmap map`; products of before the mask was shipped must be mapped again"
+            )
+        found[pattern] = files[0]
+    return MapRasters(mask=found["*_uv_mask.tif"], scores=found["*_scores.tif"])
+
+
+def read_reference(
+    paths: Sequence[Path], rasters: MapRasters, *, raster_crs: str | None = None
+) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame | None]:
+    """Reference villages in the CRS of a product, and the ground of which the reference says nothing.
+
+    Args:
+        paths: Polygon files, or mask rasters whose nodata is ground without labels.
+        rasters: The product.
+        raster_crs: CRS of mask rasters that carry none.
+
+    Returns:
+        The villages, and the unlabelled ground (None where all is labelled).
+
+    Raises:
+        AreaError: A file cannot be read.
+    """
+    with rasterio.open(rasters.mask) as mask:
+        crs = mask.crs.to_string()
+    unlabelled = [_unlabelled_ground(p, crs, raster_crs) for p in paths if p.suffix.lower() in RASTER_SUFFIXES]
+    known = [part for part in unlabelled if part is not None]
+    return (
+        read_polygons(paths, crs=crs, raster_crs=raster_crs),
+        gpd.GeoDataFrame(pd.concat(known, ignore_index=True), crs=crs) if known else None,
+    )
+
+
+def _unlabelled_ground(path: Path, crs: str, raster_crs: str | None) -> gpd.GeoDataFrame | None:
+    """Where a mask raster has its nodata value; a nodata value of 0 is the background, not unlabelled ground."""
+    with rasterio.open(path) as raster:
+        if raster.nodata is None or raster.nodata == 0:
+            return None
+        silent = raster.read_masks(1) == 0
+        shapes = rasterio.features.shapes(silent.astype(np.uint8), mask=silent, transform=raster.transform)
+        found = [shapely.geometry.shape(s) for s, _ in shapes]
+        own = raster.crs or raster_crs
+    return gpd.GeoDataFrame(geometry=found, crs=own).to_crs(crs) if found else None
+
+
+def compare_product(
+    rasters: MapRasters,
+    reference: gpd.GeoDataFrame,
+    *,
+    unlabelled: gpd.GeoDataFrame | None = None,
+    areas: gpd.GeoDataFrame | None = None,
+    maps: Sequence[JudgedMap] = ("polygons",),
+    threshold: float = 0.5,
+) -> dict[JudgedMap, WallToWallComparison]:
+    """Compare a product with reference polygons that are complete inside areas.
+
+    Args:
+        rasters: Mask and scores of the product.
+        reference: Urban villages, any CRS.
+        unlabelled: Ground of which the reference says nothing: it is left out.
+        areas: Where the reference is complete; None for the whole raster.
+        maps: What is judged: ``polygons``, the published map, or ``scores``, a diagnostic of the model.
+        threshold: Probability from which a score counts as mapped.
+
+    Raises:
+        ComparisonError: Rasters, reference and areas do not fit each other.
+    """
+    files: Mapping[JudgedMap, tuple[Path, float | None]] = {
+        "polygons": (rasters.mask, None),
+        "scores": (rasters.scores, threshold),
+    }
+    return {
+        judged: compare_wall_to_wall(
+            files[judged][0], reference, unlabelled=unlabelled, areas=areas, threshold=files[judged][1]
+        )
+        for judged in maps
+    }
 
 
 def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 0.5) -> dict[str, Any]:
@@ -25,48 +129,51 @@ def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 
     Args:
         job: The city, with reference; districts may say which areas no training saw (role `assess`).
         extent: Its extent.
-        threshold: Probability from which a pixel of the score raster counts.
+        threshold: Probability from which a pixel of the score raster counts in the diagnostic rows.
 
     Returns:
         ``figures``: for the polygons (the product) and for the scores, on the unseen areas together, on those
         with and without a map; ``tables``: for the report page.
     """
-    reference = read_polygons(job.sources.reference, crs=extent.grid.crs, raster_crs=job.sources.notes.imagery_crs)
     areas = _areas(job, extent)
-    polygons = gpd.read_parquet(polygon_paths(job.out, job.adcode)[0])
-    scores = scores_path(job.out, job.adcode)
-    mask = write_polygon_mask(scores, polygons, job.work / "polygon_mask.tif")
+    rasters = MapRasters(mask=mask_path(job.out, job.adcode), scores=scores_path(job.out, job.adcode))
+    reference, unlabelled = read_reference(job.sources.reference, rasters, raster_crs=job.sources.notes.imagery_crs)
     figures: dict[str, Any] = {}
     rows: list[tuple[Any, ...]] = []
     for label, where in _groups(areas):
-        for what, path, cut in (("polygons", mask, None), ("scores", scores, threshold)):
-            total = compare_wall_to_wall(path, reference, areas=where, threshold=cut).total
-            rows.append((label, what, *_cells(total)))
-            name = label.replace(" ", "_")
-            figures |= {f"{m}_{name}_{what}": getattr(total.confusion, m) for m in MEASURES}
+        name = label.replace(" ", "_")
+        compared = compare_product(
+            rasters, reference, unlabelled=unlabelled, areas=where, maps=JUDGED_MAPS, threshold=threshold
+        )
+        for judged, comparison in compared.items():
+            total = comparison.total
+            rows.append((label, name_map(judged, threshold), *_cells(total)))
+            figures |= {f"{m}_{name}_{judged}": getattr(total.confusion, m) for m in MEASURES}
             figures[f"reference_share_{name}"] = _reference_share(total)
-    per_area = compare_wall_to_wall(mask, reference, areas=areas, threshold=None) if areas is not None else None
     tables = [
         {
             "title": "Accuracy against complete reference",
-            "columns": ["areas", "what", "IoU", "F1", "precision", "recall", "pixels", "not predicted"],
+            "columns": ["areas", "map", "IoU", "F1", "precision", "recall", "pixels", "not predicted"],
             "rows": rows,
-            "note": "A census of the pixels of these areas, no sample: no sampling error. `unseen`: areas that neither "
-            "training nor validation read. F1 and IoU come from one confusion; pixels not predicted are in none.",
+            "note": "A census of the pixels of these areas, no sample: no sampling error. `polygons`: the published "
+            "map; rows of scores are a diagnostic of the model. `unseen`: areas that neither training nor validation "
+            "read. F1 and IoU come from one confusion; pixels not predicted are in none.",
         }
     ]
-    if per_area is not None:
+    if areas is not None:
+        per_area = compare_product(rasters, reference, unlabelled=unlabelled, areas=areas)["polygons"]
         tables.append(
             {
                 "title": "Accuracy by district (polygons)",
-                "columns": ["district", "what", "IoU", "F1", "precision", "recall", "pixels", "not predicted"],
+                "columns": ["district", "map", "IoU", "F1", "precision", "recall", "pixels", "not predicted"],
                 "rows": [(a.name, "polygons", *_cells(a)) for a in per_area.areas],
                 "note": "Districts with role train were learnt from; their figures flatter.",
             }
         )
+    polygons = gpd.read_parquet(polygon_paths(job.out, job.adcode)[0])
     if job.refinement.refiner != "none" and len(polygons):
         tables.append(_refinement_table(job, extent, polygons, reference))
-    reliability = score_reliability(scores, reference, areas=_groups(areas)[0][1])
+    reliability = measure_reliability(rasters.scores, reference, areas=_groups(areas)[0][1])
     figures["expected_calibration_error"] = reliability.expected_calibration_error()
     result = {"figures": figures, "tables": tables, "reliability": reliability.bins()}
     add_assessment(job, extent, result)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import geopandas as gpd
@@ -18,14 +18,16 @@ import pandas as pd
 import shapely
 from rasterio.transform import from_bounds
 
-from accuracy.arrays import Bools, Floats
+from accuracy.arrays import Bools, Floats, SampleArrays
 from accuracy.comparison.boundaries import compare_boundaries
-from accuracy.comparison.objects import match_objects, splits_and_merges
+from accuracy.comparison.objects import find_splits_and_merges, match_objects
 from accuracy.errors import ComparisonError
 from accuracy.estimation.estimation import estimate_arrays
-from accuracy.estimation.intervals import logit_t
-from accuracy.estimation.variance import LonelyRule, VarianceKind, design_variance
+from accuracy.estimation.options import EstimateOptions
+from accuracy.estimation.variance import design_variance
+from accuracy.intervals import logit_t
 from accuracy.survey.design import SamplingDesign
+from accuracy.survey.design_arrays import build_arrays
 from regions.raster.burn import burn_into
 
 IOU_LEVELS = (0.3, 0.5, 0.75)
@@ -48,6 +50,21 @@ class BlockRules:
     def tolerances(self) -> tuple[float, ...]:
         """The tolerances, by default 1 and 3 pixels."""
         return self.tolerances_m or (self.resolution_m, 3 * self.resolution_m)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockSurvey:
+    """A sample of blocks, digitised and compared.
+
+    Attributes:
+        counts: Counts of every block, of `compare_blocks`.
+        design: How the blocks were drawn.
+        rules: How they were compared.
+    """
+
+    counts: pd.DataFrame
+    design: SamplingDesign
+    rules: BlockRules
 
 
 def compare_blocks(
@@ -85,94 +102,90 @@ def compare_blocks(
     return pd.concat([pd.DataFrame(blocks.drop(columns="geometry")), counts], axis=1)
 
 
-def block_estimates(
-    counts: pd.DataFrame,
-    design: SamplingDesign,
-    rules: BlockRules,
-    *,
-    variance: VarianceKind = "two_stage",
-    lonely_psu: LonelyRule = "fail",
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """Pixel, object and boundary measures of the map from the weighted blocks.
+def estimate_from_blocks(survey: BlockSurvey, options: EstimateOptions | None = None) -> pd.DataFrame:
+    """Pixel, object and boundary measures of the map from the weighted blocks: ratios of totals, never means of ratios.
 
     Returns:
         ``kind`` (pixels, objects, boundary), ``at`` (IoU or tolerance in metres), ``measure``, ``estimate``, ``se``,
         ``ci_low``, ``ci_high``; NaN where not estimable.
     """
-    options: dict[str, Any] = {"variance": variance, "lonely_psu": lonely_psu, "level": level}
-    rows: list[dict[str, Any]] = []
-
-    def take(kind: str, at: float | None, cells: Sequence[str], measures: Sequence[str]) -> None:
-        values = counts[list(cells)].to_numpy(dtype=np.float64)
-        frame = estimate_arrays(arrays, values, None, measures=measures, **options).frame
-        rows.extend(
-            {"kind": kind, "at": at, **{c: r[c] for c in ("measure", "estimate", "se", "ci_low", "ci_high")}}
-            for r in frame.to_dict("records")
-        )
-
-    counts = counts.assign(_zero=0.0)
-    arrays = design.arrays(counts)
-    take("pixels", None, ("tp", "fp", "fn", "tn"), ("UA", "PA", "F1", "IoU"))
-    df = float(len(arrays.psu_names) - len(arrays.stratum_names))
-
-    def add(kind: str, at: float, measure: str, value: float, d: Floats) -> None:
-        se = float(np.sqrt(design_variance((arrays.weight * d)[:, None], arrays, kind=variance, lonely=lonely_psu)[0]))
-        low, high = logit_t(value, se, df, level) if np.isfinite(value) else (np.nan, np.nan)
-        rows.append(
-            {
-                "kind": kind,
-                "at": at,
-                "measure": measure,
-                "estimate": value,
-                "se": se,
-                "ci_low": float(low),
-                "ci_high": float(high),
-            }
-        )
-
-    for iou in rules.iou_levels:
+    counts = survey.counts.assign(_zero=0.0)
+    estimator = _BlockEstimator(
+        counts=counts, arrays=build_arrays(survey.design, counts), options=options or EstimateOptions()
+    )
+    rows = estimator.estimate_cells("pixels", None, ("tp", "fp", "fn", "tn"), ("UA", "PA", "F1", "IoU"))
+    for iou in survey.rules.iou_levels:
         tag = _tag(iou)
-        take("objects", iou, (f"tp_{tag}", f"fp_{tag}", f"fn_{tag}", "_zero"), ("UA", "PA", "F1"))
-        halves = counts[f"tp_{tag}"] + (counts[f"fp_{tag}"] + counts[f"fn_{tag}"]) / 2
-        add("objects", iou, "PQ", *_ratio(arrays.weight, counts[f"iou_{tag}"], halves))
-    for metres in rules.tolerances():
-        tag = f"{metres:g}m"
-        add(
-            "boundary",
-            metres,
-            "boundary IoU",
-            *_ratio(arrays.weight, counts[f"ring_both_{tag}"], counts[f"ring_either_{tag}"]),
+        rows += estimator.estimate_cells(
+            "objects", iou, (f"tp_{tag}", f"fp_{tag}", f"fn_{tag}", "_zero"), ("UA", "PA", "F1")
         )
-        p, dp = _ratio(arrays.weight, counts[f"map_near_{tag}"], counts[f"map_{tag}"])
-        r, dr = _ratio(arrays.weight, counts[f"reference_near_{tag}"], counts[f"reference_{tag}"])
-        f1 = 2 * p * r / (p + r) if p + r else np.nan
-        slope = 2 / (p + r) ** 2 if p + r else np.nan
-        add("boundary", metres, "boundary precision", p, dp)
-        add("boundary", metres, "boundary recall", r, dr)
-        add("boundary", metres, "boundary F1", f1, slope * (r**2 * dp + p**2 * dr))
+        halves = counts[f"tp_{tag}"] + (counts[f"fp_{tag}"] + counts[f"fn_{tag}"]) / 2
+        rows.append(estimator.describe("objects", iou, "PQ", *estimator.ratio(counts[f"iou_{tag}"], halves)))
+    for metres in survey.rules.tolerances():
+        rows += _estimate_boundaries(estimator, metres)
     return pd.DataFrame(rows)
 
 
-def _ratio(weight: Floats, top: pd.Series, bottom: pd.Series) -> tuple[float, Floats]:
-    y, x = top.to_numpy(dtype=float), bottom.to_numpy(dtype=float)
-    whole = float(weight @ x)
-    if whole <= 0:
-        return float("nan"), np.full(len(y), np.nan)
-    value = float(weight @ y) / whole
-    return value, (y - value * x) / whole
+@dataclass(frozen=True, kw_only=True)
+class _BlockEstimator:
+    counts: pd.DataFrame
+    arrays: SampleArrays
+    options: EstimateOptions
+
+    def estimate_cells(
+        self, kind: str, at: float | None, cells: Sequence[str], measures: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
+        values = self.counts[list(cells)].to_numpy(dtype=np.float64)
+        frame = estimate_arrays(self.arrays, values, replace(self.options, measures=measures)).frame
+        kept = ("measure", "estimate", "se", "ci_low", "ci_high")
+        return [{"kind": kind, "at": at, **{c: r[c] for c in kept}} for r in frame.to_dict("records")]
+
+    def ratio(self, top: pd.Series, bottom: pd.Series) -> tuple[float, Floats]:
+        """The ratio of two totals and its linearised values (n,)."""
+        y, x = top.to_numpy(dtype=float), bottom.to_numpy(dtype=float)
+        whole = float(self.arrays.weight @ x)
+        if whole <= 0:
+            return float("nan"), np.full(len(y), np.nan)
+        value = float(self.arrays.weight @ y) / whole
+        return value, (y - value * x) / whole
+
+    def describe(self, kind: str, at: float, measure: str, value: float, d: Floats) -> dict[str, Any]:
+        """A row from an estimate and its linearised values (n,)."""
+        z = (self.arrays.weight * d)[:, None]
+        v = design_variance(z, self.arrays, kind=self.options.variance, lonely=self.options.lonely_psu)
+        se = float(np.sqrt(v[0]))
+        df = float(len(self.arrays.psu_names) - len(self.arrays.stratum_names))
+        low, high = logit_t(value, se, df, self.options.level) if np.isfinite(value) else (np.nan, np.nan)
+        cell = {"estimate": value, "se": se, "ci_low": float(low), "ci_high": float(high)}
+        return {"kind": kind, "at": at, "measure": measure, **cell}
+
+
+def _estimate_boundaries(estimator: _BlockEstimator, metres: float) -> list[dict[str, Any]]:
+    """Boundary IoU, precision, recall and F1 at one tolerance."""
+    counts, tag = estimator.counts, f"{metres:g}m"
+    iou, d_iou = estimator.ratio(counts[f"ring_both_{tag}"], counts[f"ring_either_{tag}"])
+    p, dp = estimator.ratio(counts[f"map_near_{tag}"], counts[f"map_{tag}"])
+    r, dr = estimator.ratio(counts[f"reference_near_{tag}"], counts[f"reference_{tag}"])
+    f1 = 2 * p * r / (p + r) if p + r else np.nan
+    slope = 2 / (p + r) ** 2 if p + r else np.nan
+    return [
+        estimator.describe("boundary", metres, "boundary IoU", iou, d_iou),
+        estimator.describe("boundary", metres, "boundary precision", p, dp),
+        estimator.describe("boundary", metres, "boundary recall", r, dr),
+        estimator.describe("boundary", metres, "boundary F1", f1, slope * (r**2 * dp + p**2 * dr)),
+    ]
 
 
 def _one(block: Any, reference: Any, mapped: Any, rules: BlockRules) -> dict[str, float]:
     margin = math.ceil(max(rules.tolerances()) / rules.resolution_m) + 1
-    wide_truth, wide_told = (_mask(g, block, rules.resolution_m, margin) for g in (reference, mapped))
+    wide_truth, wide_mapped = (_mask(g, block, rules.resolution_m, margin) for g in (reference, mapped))
     inside = (slice(margin, -margin),) * 2
-    truth, told = wide_truth[inside], wide_told[inside]
+    truth, mapped_px = wide_truth[inside], wide_mapped[inside]
     row: dict[str, float] = {
-        "tp": int((truth & told).sum()),
-        "fp": int((~truth & told).sum()),
-        "fn": int((truth & ~told).sum()),
-        "tn": int((~truth & ~told).sum()),
+        "tp": int((truth & mapped_px).sum()),
+        "fp": int((~truth & mapped_px).sum()),
+        "fn": int((truth & ~mapped_px).sum()),
+        "tn": int((~truth & ~mapped_px).sum()),
     }
     own_r, own_m = (_inside(g, block) for g in (reference, mapped))
     for iou in rules.iou_levels:
@@ -185,11 +198,11 @@ def _one(block: Any, reference: Any, mapped: Any, rules: BlockRules) -> dict[str
         row[f"iou_{tag}"] = float(match.iou[here].sum())
         row[f"fn_{tag}"] = int(own_r.sum()) - int(here.sum())
         row[f"fp_{tag}"] = int((own_m & ~matched_m).sum())
-    split, merged = splits_and_merges(reference, mapped)
+    split, merged = find_splits_and_merges(reference, mapped)
     row["split"], row["merged"] = int(own_r[split].sum()), int(own_m[merged].sum())
     for metres in rules.tolerances():
         c = compare_boundaries(
-            wide_truth, wide_told, tolerance_m=metres, resolution_m=rules.resolution_m, margin_px=margin
+            wide_truth, wide_mapped, tolerance_m=metres, resolution_m=rules.resolution_m, margin_px=margin
         )
         tag = f"{metres:g}m"
         row |= {

@@ -82,7 +82,7 @@ class ObjectMatch:
         return float(self.iou.mean()) if self.tp else None
 
 
-def overlaps(reference: Sequence[Any], predicted: Sequence[Any]) -> pd.DataFrame:
+def find_overlaps(reference: Sequence[Any], predicted: Sequence[Any]) -> pd.DataFrame:
     """Every pair of objects that share area.
 
     Returns:
@@ -131,7 +131,7 @@ def match_objects(
     """
     if not 0 <= iou <= 1:
         raise ComparisonError(f"IoU threshold {iou} lies outside [0, 1]")
-    pairs = overlaps(reference, predicted)
+    pairs = find_overlaps(reference, predicted)
     good = pairs[(pairs["iou"] > iou) if strict else (pairs["iou"] >= iou)]
     rows, cols, values = (good[c].to_numpy() for c in ("reference", "predicted", "iou"))
     matched: list[tuple[int, int, float]] = []
@@ -152,7 +152,7 @@ def match_objects(
     )
 
 
-def splits_and_merges(
+def find_splits_and_merges(
     reference: Sequence[Any], predicted: Sequence[Any], *, cover: float = COVER
 ) -> tuple[list[int], list[int]]:
     """Reference objects that the map splits, and predicted objects that merge several.
@@ -160,7 +160,7 @@ def splits_and_merges(
     Split: two or more predicted objects each cover at least ``cover`` of it. Merged: it covers at least ``cover`` of
     two or more reference objects.
     """
-    pairs = overlaps(reference, predicted)
+    pairs = find_overlaps(reference, predicted)
     big = pairs[pairs["over_segmentation"] <= 1 - cover + 1e-12]
     split = big.groupby("reference").size()
     merged = big.groupby("predicted").size()

@@ -60,7 +60,7 @@ class Reliability:
         return float(sum(b["pixels"] * abs(b["score_mean"] - b["observed"]) for b in known) / total)  # type: ignore[operator]
 
 
-def score_reliability(
+def measure_reliability(
     scores: Path, reference: gpd.GeoDataFrame, *, areas: gpd.GeoDataFrame | None = None
 ) -> Reliability:
     """Count pixels and urban villages per score, block by block of the raster.

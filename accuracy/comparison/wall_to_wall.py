@@ -5,8 +5,7 @@ This is a census of the areas, not a sample: the figures carry no sampling error
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,6 @@ from accuracy.errors import ComparisonError
 from regions.raster.burn import burn_into
 from regions.raster.equal_area import CHINA_ALBERS
 from regions.raster.scores import SCORE_SCALE, at_least, is_predicted
-
-WindowReader = Callable[[Window, Any], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +84,11 @@ class WallToWallComparison:
 
 
 def compare_wall_to_wall(
-    score_or_mask_path: Path | str,
+    map_path: Path | str,
     reference_polygons: gpd.GeoDataFrame,
     *,
     areas: gpd.GeoDataFrame | None = None,
+    unlabelled: gpd.GeoDataFrame | None = None,
     threshold: float | None = 0.5,
     area_name: str = "name",
     window_px: int = 2048,
@@ -101,10 +99,11 @@ def compare_wall_to_wall(
     where its centre lies in that area.
 
     Args:
-        score_or_mask_path: Raster, band 1. With a threshold: uint8 scores (probability * 250, 255 = not
-            predicted). Without: a mask, any value but 0 is urban village.
+        map_path: Raster, band 1. With a threshold: uint8 scores (probability * 250, 255 = not predicted).
+            Without: a mask, 1 = urban village, 0 = not; its nodata is not predicted.
         reference_polygons: Urban villages, any CRS; overlapping polygons count once.
         areas: Where the reference is complete, any CRS; None takes the whole raster.
+        unlabelled: Ground of which the reference says nothing, any CRS: in no cell and no count.
         threshold: Probability in (0, 1] from which a pixel counts as mapped; None for a mask.
         area_name: Column of ``areas`` with names; the index is used where it is missing.
         window_px: Side of the windows read; the answer does not depend on it.
@@ -113,79 +112,20 @@ def compare_wall_to_wall(
         The comparison per area and in total.
 
     Raises:
-        ComparisonError: No CRS, wrong raster type, threshold out of range, or an area that misses the raster.
+        ComparisonError: No CRS, wrong raster type or values, threshold out of range, or an area that misses the raster.
     """
-    if reference_polygons.crs is None:
-        raise ComparisonError(
-            f"reference polygons for {score_or_mask_path} have no CRS: set it with set_crs before comparing"
-        )
-
-    def reader_for(dataset: Any) -> WindowReader:
-        polygons = _clean(reference_polygons.to_crs(dataset.crs))
-        return lambda window, transform: _burn(polygons, window, transform)
-
-    return _compare(
-        Path(score_or_mask_path), reader_for, areas=areas, threshold=threshold, area_name=area_name, window_px=window_px
-    )
-
-
-def compare_with_mask(
-    score_or_mask_path: Path | str,
-    reference_mask_path: Path | str,
-    *,
-    areas: gpd.GeoDataFrame | None = None,
-    threshold: float | None = 0.5,
-    area_name: str = "name",
-    window_px: int = 2048,
-) -> WallToWallComparison:
-    """As `compare_wall_to_wall`, with the reference as a raster mask on the same grid (not 0 = urban village).
-
-    Pixels without reference (the mask's nodata) are left out of the comparison.
-
-    Raises:
-        ComparisonError: As above, or the two rasters lie on different grids.
-    """
-    with ExitStack() as stack:
-        reference = stack.enter_context(rasterio.open(reference_mask_path))
-
-        def reader_for(dataset: Any) -> WindowReader:
-            mine = (dataset.crs, dataset.transform, dataset.shape)
-            theirs = (reference.crs, reference.transform, reference.shape)
-            if mine != theirs:
-                raise ComparisonError(
-                    f"{reference_mask_path} (shape {theirs[2]}, {theirs[0]}, {tuple(theirs[1])[:6]}) is not on the"
-                    f" grid of {score_or_mask_path} (shape {mine[2]}, {mine[0]}, {tuple(mine[1])[:6]}):"
-                    " warp the reference to the map's grid with nearest neighbour"
-                )
-            return lambda window, _: np.asarray(reference.read(1, window=window) != 0)
-
-        def known(window: Window) -> NDArray[np.bool_]:
-            return np.asarray(reference.read_masks(1, window=window) != 0)
-
-        return _compare(
-            Path(score_or_mask_path),
-            reader_for,
-            areas=areas,
-            threshold=threshold,
-            area_name=area_name,
-            window_px=window_px,
-            known=known,
-        )
-
-
-def _compare(
-    path: Path,
-    reader_for: Callable[[Any], WindowReader],
-    *,
-    areas: gpd.GeoDataFrame | None,
-    threshold: float | None,
-    area_name: str,
-    window_px: int,
-    known: Callable[[Window], NDArray[np.bool_]] | None = None,
-) -> WallToWallComparison:
+    path = Path(map_path)
+    for what, frame in (
+        ("reference polygons", reference_polygons),
+        ("areas", areas),
+        ("unlabelled ground", unlabelled),
+    ):
+        if frame is not None and frame.crs is None:
+            raise ComparisonError(f"{what} for {path} have no CRS: write one into the file before comparing")
     with rasterio.open(path) as dataset:
         _check(dataset, path, threshold)
-        read_reference = reader_for(dataset)
+        villages = _clean(reference_polygons.to_crs(dataset.crs))
+        unknown = None if unlabelled is None else _clean(unlabelled.to_crs(dataset.crs))
         names, shapes = _areas(dataset, areas, area_name, path)
         counts = np.zeros((len(names) + 1, 6), dtype=np.int64)  # tp fp fn tn, not predicted, those in reference
         for window in _windows(dataset.height, dataset.width, window_px):
@@ -194,8 +134,8 @@ def _compare(
             if not touched and areas is not None:
                 continue
             mapped, predicted = _read_map(dataset, window, threshold)
-            truth = read_reference(window, transform)
-            usable = np.ones(truth.shape, dtype=bool) if known is None else known(window)
+            truth = _burn(villages, window, transform)
+            usable = np.ones(truth.shape, bool) if unknown is None else ~_burn(unknown, window, transform)
             code = np.where(predicted, np.where(mapped, np.where(truth, 0, 1), np.where(truth, 2, 3)), 4 + truth)
             inside_any = np.zeros(truth.shape, dtype=bool)
             for index in touched:
@@ -244,7 +184,7 @@ def _check(dataset: Any, path: Path, threshold: float | None) -> None:
     if dataset.dtypes[0] != "uint8":
         raise ComparisonError(
             f"{path} holds {dataset.dtypes[0]}, scores are uint8 (probability * {SCORE_SCALE}):"
-            " compare masks with threshold=None"
+            " give the product's score raster"
         )
 
 
@@ -255,7 +195,13 @@ def _read_map(dataset: Any, window: Window, threshold: float | None) -> tuple[ND
     else:
         predicted = dataset.read_masks(1, window=window) != 0
     if threshold is None:
-        return values != 0, predicted
+        strange = values[predicted & (values > 1)]
+        if strange.size:
+            raise ComparisonError(
+                f"{dataset.name} holds the value {strange[0]}: a mask has 1 (urban village) and 0; is it a score raster"
+                " (--map scores)?"
+            )
+        return values == 1, predicted
     return at_least(values, threshold), predicted & is_predicted(values)
 
 
@@ -274,10 +220,8 @@ def _clean(frame: gpd.GeoDataFrame) -> NDArray[Any]:
 def _areas(dataset: Any, areas: gpd.GeoDataFrame | None, area_name: str, path: Path) -> tuple[list[str], NDArray[Any]]:
     if areas is None:
         return ["all"], np.array([shapely.box(*dataset.bounds)], dtype=object)
-    if areas.crs is None:
-        raise ComparisonError(f"areas for {path} have no CRS: set it with set_crs before comparing")
     if areas.empty:
-        raise ComparisonError(f"areas for {path} are empty: give at least one polygon, or areas=None")
+        raise ComparisonError(f"areas for {path} are empty: give at least one polygon, or leave --areas out")
     here = areas.to_crs(dataset.crs)
     shapes = np.asarray(shapely.make_valid(np.asarray(here.geometry.array, dtype=object)), dtype=object)
     names = [str(v) for v in (areas[area_name] if area_name in areas.columns else areas.index)]

@@ -17,7 +17,6 @@ that neither the different rates of cities nor those of strata count as likeness
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +28,8 @@ from scipy.spatial import KDTree
 from accuracy.arrays import Bools, Floats, Ints, SampleArrays
 from accuracy.errors import DesignError
 from accuracy.estimation.estimation import WHOLE
-from accuracy.estimation.measures import DEFAULT_MEASURES
+from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.table_estimates import estimate_table
-from accuracy.estimation.variance import LonelyRule
 from accuracy.survey.sample import ReferenceSample
 
 METRES_PER_DEGREE = 111_320.0
@@ -58,24 +56,22 @@ class AutocorrelationReport:
     notes: tuple[str, ...]
 
 
-def autocorrelation_report(
+def measure_autocorrelation(
     sample: ReferenceSample,
+    options: EstimateOptions | None = None,
     *,
-    measures: Sequence[str] = DEFAULT_MEASURES,
     neighbours: int = 4,
     permutations: int = 999,
     seed: int = 0,
-    lonely_psu: LonelyRule = "fail",
 ) -> AutocorrelationReport:
     """Say how alike errors are within cities and between neighbouring points.
 
     Args:
         sample: The labelled sample; a GeoDataFrame with points for the join counts.
-        measures: Measures of which design effects are shown.
+        options: Measures of which design effects are shown, and the rule for single units; None for the defaults.
         neighbours: Joins go from each point to so many nearest ones of its city (and stratum, in a stratum's row).
         permutations: Random layouts behind the p value.
         seed: Their seed.
-        lonely_psu: Rule for single units in the design effects.
 
     Raises:
         DesignError: A single-stage sample has no cities; ``neighbours`` or ``permutations`` below 1.
@@ -104,11 +100,11 @@ def autocorrelation_report(
         }
         if places is not None:
             groups = arrays.psu if name is None else arrays.cell
-            pairs = neighbour_pairs(places[here], groups[here], neighbours)
-            row |= join_counts(wrong[here], arrays.cell[here], pairs, permutations=permutations, rng=rng)
+            pairs = find_neighbour_pairs(places[here], groups[here], neighbours)
+            row |= count_joins(wrong[here], arrays.cell[here], pairs, permutations=permutations, rng=rng)
         rows.append(row)
     return AutocorrelationReport(
-        strata=pd.DataFrame(rows), measures=_design_effects(sample, measures, lonely_psu), notes=notes
+        strata=pd.DataFrame(rows), measures=_design_effects(sample, options or EstimateOptions()), notes=notes
     )
 
 
@@ -143,7 +139,7 @@ def intra_city_correlation(arrays: SampleArrays, wrong: Bools, here: Bools) -> t
     return rho, 1 + (n / k - 1) * rho
 
 
-def neighbour_pairs(places: Floats, groups: Ints, neighbours: int) -> Ints:
+def find_neighbour_pairs(places: Floats, groups: Ints, neighbours: int) -> Ints:
     """int64 (pairs, 2), i < j: each point with its nearest ones of the same group, every pair once.
 
     Args:
@@ -165,7 +161,7 @@ def neighbour_pairs(places: Floats, groups: Ints, neighbours: int) -> Ints:
     return np.unique(np.concatenate(found), axis=0)
 
 
-def join_counts(
+def count_joins(
     wrong: Bools, cell: Ints, pairs: Ints, *, permutations: int, rng: np.random.Generator
 ) -> dict[str, float]:
     """Pairs that are both wrong, as found, as expected, and how often chance gives so many.
@@ -210,17 +206,18 @@ def _places_m(sample: ReferenceSample, arrays: SampleArrays) -> tuple[Floats | N
     return METRES_PER_DEGREE * np.stack([east, lat], axis=1), ()
 
 
-def _design_effects(sample: ReferenceSample, measures: Sequence[str], lonely: LonelyRule) -> pd.DataFrame:
-    estimates = estimate_table(sample, measures=measures, lonely_psu=lonely)
+def _design_effects(sample: ReferenceSample, options: EstimateOptions) -> pd.DataFrame:
+    measures = list(options.measures)
+    estimates = estimate_table(sample, options)
     frame = estimates.tables.frame
     whole = frame[frame["domain"] == ""].astype({"se": float, "deff": float})
-    se = whole.pivot_table(index="measure", columns="variance", values="se", dropna=False).reindex(list(measures))
+    se = whole.pivot_table(index="measure", columns="variance", values="se", dropna=False).reindex(measures)
     primary, fixed = se[estimates.primary], se["cities_fixed"]
-    own = whole[whole["variance"] == estimates.primary].set_index("measure").loc[list(measures)]
+    own = whole[whole["variance"] == estimates.primary].set_index("measure").loc[measures]
     useful = (fixed > 1e-9 * primary) & (estimates.primary != "cities_fixed")
     return pd.DataFrame(
         {
-            "measure": list(measures),
+            "measure": measures,
             "se": primary.to_numpy(),
             "deff": own["deff"].to_numpy(),
             "deff_cities": np.square((primary / fixed.where(useful)).to_numpy()),

@@ -6,7 +6,6 @@ must not be added (McNemar's test is the case of simple random sampling).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,32 +13,23 @@ import pandas as pd
 
 from accuracy.arrays import Floats
 from accuracy.errors import SampleTableError
-from accuracy.estimation.intervals import wald_t
-from accuracy.estimation.measures import DEFAULT_MEASURES, coefficients, confusion_indicators
-from accuracy.estimation.variance import LonelyRule, VarianceKind, design_variance
+from accuracy.estimation.options import EstimateOptions
+from accuracy.estimation.variance import design_variance
+from accuracy.intervals import wald_t
+from accuracy.measures import coefficients, confusion_indicators
 from accuracy.survey.sample import ReferenceSample
 
 
-def difference(
-    sample: ReferenceSample,
-    *,
-    map_a: str,
-    map_b: str,
-    measures: Sequence[str] = DEFAULT_MEASURES,
-    variance: VarianceKind = "two_stage",
-    lonely_psu: LonelyRule = "fail",
-    level: float = 0.95,
+def compare_maps(
+    sample: ReferenceSample, options: EstimateOptions | None = None, *, map_a: str, map_b: str
 ) -> pd.DataFrame:
     """Measures of map a less those of map b.
 
     Args:
         sample: The labelled sample; its strata may come from either map or neither.
+        options: Measures (ratios only), variance, level and rules; None for the defaults.
         map_a: Column of the one map.
         map_b: Column of the other.
-        measures: Ratio measures of `accuracy.estimation.measures.MEASURES`.
-        variance: Which variance.
-        lonely_psu: Rule for single units.
-        level: Confidence level.
 
     Returns:
         ``measure``, ``a``, ``b``, ``difference``, ``se``, ``ci_low``, ``ci_high`` (Wald-t); NaN where either is not
@@ -50,14 +40,15 @@ def difference(
     """
     if map_a == map_b:
         raise SampleTableError(f"maps a and b are both {map_a!r}: name two columns")
-    names = tuple(measures)
+    options = options or EstimateOptions()
+    names = options.measures
     arrays = sample.arrays
     parts = [_linearised(replace(sample, map_column=column), names) for column in (map_a, map_b)]
     (value_a, d_a), (value_b, d_b) = parts
-    v = design_variance(arrays.weight[:, None] * (d_a - d_b), arrays, kind=variance, lonely=lonely_psu)
+    v = design_variance(arrays.weight[:, None] * (d_a - d_b), arrays, kind=options.variance, lonely=options.lonely_psu)
     gap, se = value_a - value_b, np.sqrt(np.maximum(v, 0))
     df = len(arrays.psu_names) - len(arrays.stratum_names)
-    low, high = wald_t(gap, se, df, level)
+    low, high = wald_t(gap, se, df, options.level)
     return pd.DataFrame(
         {
             "measure": names,

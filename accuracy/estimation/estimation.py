@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from accuracy.arrays import Bools, Floats, SampleArrays
 from accuracy.errors import DesignError
 from accuracy.estimation.calibration import Calibration, calibrate
-from accuracy.estimation.intervals import IntervalKind, check_level
-from accuracy.estimation.measures import DEFAULT_MEASURES, MEASURES, coefficients, confusion_indicators
-from accuracy.estimation.variance import LonelyRule, VarianceKind, design_variance
-from accuracy.reporting.describe import DomainFacts, FlagRules, describe
+from accuracy.estimation.describe import DomainFacts, describe
+from accuracy.estimation.options import EstimateOptions
+from accuracy.estimation.variance import design_variance
+from accuracy.measures import MEASURES, coefficients, confusion_indicators
 from accuracy.survey.sample import ReferenceSample
 
 WHOLE = "all"
@@ -67,137 +67,103 @@ class EstimateTable:
 
 def estimate(
     sample: ReferenceSample,
+    options: EstimateOptions | None = None,
     *,
-    measures: Sequence[str] = DEFAULT_MEASURES,
     domain: str | None = None,
-    variance: VarianceKind = "two_stage",
     calibrate_to: Mapping[tuple[str, ...], float] | None = None,
     calibrate_columns: Sequence[str] | None = None,
-    interval_kind: IntervalKind = "logit_t",
-    level: float = 0.95,
-    lonely_psu: LonelyRule = "fail",
-    fpc_in_cells: bool = False,
-    rules: FlagRules | None = None,
 ) -> EstimateTable:
     """Estimate measures for the whole, or for every value of a domain column, with the full design.
 
     Args:
         sample: The labelled sample.
-        measures: Names of `accuracy.estimation.measures.MEASURES`.
+        options: Measures, variance, intervals, rules; None for the defaults.
         domain: Column whose values are the domains; None for the whole.
-        variance: Which variance, see `accuracy.estimation.variance`.
         calibrate_to: Known sizes of the cells named by ``calibrate_columns``; None for design weights.
         calibrate_columns: Default: the design's strata and the map column.
-        interval_kind: How intervals are built.
-        level: Confidence level.
-        lonely_psu: What a single unit of a stratum does.
-        fpc_in_cells: Finite-population correction of points for ``cities_fixed``.
-        rules: Limits of the flags.
 
     Raises:
         AccuracyError: The table, the design and the question do not fit; see the subclasses.
     """
-    arrays = sample.arrays
-    onehot = confusion_indicators(sample.mapped, sample.reference)
-    calibration = None
-    if calibrate_to is not None:
-        columns = list(calibrate_columns or _default_cells(sample))
-        calibration = calibrate(pd.DataFrame({c: sample.codes(c).to_numpy() for c in columns}), calibrate_to)
     return estimate_arrays(
-        arrays,
-        onehot,
-        None if domain is None else sample.codes(domain).to_numpy(),
+        sample.arrays,
+        confusion_indicators(sample.mapped, sample.reference),
+        options,
+        values=None if domain is None else sample.codes(domain).to_numpy(),
         domain=domain,
-        measures=measures,
-        variance=variance,
-        calibration=calibration,
-        interval_kind=interval_kind,
-        level=level,
-        lonely_psu=lonely_psu,
-        fpc_in_cells=fpc_in_cells,
-        rules=rules,
+        calibration=calibrate_sample(sample, calibrate_to, calibrate_columns),
     )
+
+
+def calibrate_sample(
+    sample: ReferenceSample,
+    totals: Mapping[tuple[str, ...], float] | None,
+    columns: Sequence[str] | None = None,
+) -> Calibration | None:
+    """The calibration of a sample to known sizes; None where no sizes are known.
+
+    Args:
+        sample: The labelled sample.
+        totals: Sizes keyed by the values of ``columns``.
+        columns: Default: the design's strata and the map column.
+    """
+    if totals is None:
+        return None
+    stratum = [] if sample.design.stratum is None else [sample.design.stratum]
+    names = list(columns or [*stratum, sample.map_column])
+    return calibrate(pd.DataFrame({c: sample.codes(c).to_numpy() for c in names}), totals)
 
 
 def estimate_arrays(
     arrays: SampleArrays,
     cells: Floats,
-    values: NDArray[Any] | None,
+    options: EstimateOptions | None = None,
     *,
+    values: NDArray[Any] | None = None,
     domain: str | None = None,
-    measures: Sequence[str] = DEFAULT_MEASURES,
-    variance: VarianceKind = "two_stage",
     calibration: Calibration | None = None,
-    interval_kind: IntervalKind = "logit_t",
-    level: float = 0.95,
-    lonely_psu: LonelyRule = "fail",
-    fpc_in_cells: bool = False,
-    rules: FlagRules | None = None,
 ) -> EstimateTable:
     """As `estimate`, from arrays.
 
     Args:
         arrays: The design.
         cells: float64 (n, 4), tp, fp, fn, tn of each unit: 0 and 1 for points, areas for blocks.
+        options: See `estimate`.
         values: Domain value of each unit, None for the whole.
         domain: Name of the domain, for the table.
-        measures: See `estimate`, as all that follow.
-        variance: Which variance.
         calibration: Known totals, or None.
-        interval_kind: How intervals are built.
-        level: Confidence level.
-        lonely_psu: Rule for single units.
-        fpc_in_cells: Finite-population correction of points for ``cities_fixed``.
-        rules: Limits of the flags.
     """
-    check_level(level)
-    unknown = [m for m in measures if m not in MEASURES]
-    if unknown:
-        raise DesignError(f"measure {unknown[0]!r} is none of {', '.join(MEASURES)}")
+    options = options or EstimateOptions()
     weight = arrays.weight if calibration is None else arrays.weight * calibration.factors(arrays.weight)
     if values is None:
         values = np.full(len(cells), WHOLE, dtype=object)
     groups = sorted(set(values))
     masks = np.stack([values == g for g in groups])
-    numbers = linearised_estimates(
-        arrays,
-        cells,
-        masks,
-        measures=tuple(measures),
-        variance=variance,
-        calibration=calibration,
-        lonely=lonely_psu,
-        fpc_in_cells=fpc_in_cells,
-    )
+    numbers = estimate_linearised(arrays, cells, masks, options, calibration=calibration)
     rows = []
     for g, name in enumerate(groups):
-        facts = DomainFacts.of(arrays, weight, cells, masks[g], variance)
-        for k, measure in enumerate(measures):
+        facts = DomainFacts.of(arrays, weight, cells, masks[g], options.variance)
+        for k, measure in enumerate(options.measures):
             described = describe(
                 MEASURES[measure],
                 value=float(numbers["estimate"][g, k]),
                 variance=float(numbers["variance"][g, k]),
                 srs_variance=float(numbers["srs_variance"][g, k]),
                 facts=facts,
-                interval_kind=interval_kind,
-                level=level,
-                rules=rules or FlagRules(),
+                options=options,
             )
-            key = {"variance": variance, "domain": domain or "", "value": str(name), "measure": measure}
+            key = {"variance": options.variance, "domain": domain or "", "value": str(name), "measure": measure}
             rows.append({**key, **described})
-    return EstimateTable(frame=pd.DataFrame(rows), level=level)
+    return EstimateTable(frame=pd.DataFrame(rows), level=options.level)
 
 
-def linearised_estimates(
+def estimate_linearised(
     arrays: SampleArrays,
     onehot: Floats,
     masks: Bools,
+    options: EstimateOptions,
     *,
-    measures: tuple[str, ...],
-    variance: VarianceKind,
     calibration: Calibration | None = None,
-    lonely: LonelyRule = "fail",
-    fpc_in_cells: bool = False,
 ) -> dict[str, Floats]:
     """Estimates, variances and design effects of K measures in G domains.
 
@@ -205,16 +171,13 @@ def linearised_estimates(
         arrays: The design.
         onehot: float64 (n, 4), tp, fp, fn, tn; block samples give areas instead of 0 and 1.
         masks: bool (G, n), the domains.
-        measures: K names.
-        variance: Which variance.
+        options: K measures, the variance and its rules.
         calibration: Known cell totals, or None.
-        lonely: Rule for single units.
-        fpc_in_cells: See `estimate`.
 
     Returns:
         ``estimate``, ``variance``, ``srs_variance``, each float64 (G, K); NaN where the denominator is 0.
     """
-    y_of, x_of = coefficients(measures)
+    y_of, x_of = coefficients(options.measures)
     y, x = onehot @ y_of, onehot @ x_of
     weight = arrays.weight if calibration is None else arrays.weight * calibration.factors(arrays.weight)
     weighted_masks = masks * weight
@@ -237,7 +200,11 @@ def linearised_estimates(
         if calibration is not None:
             flat = calibration.residuals(flat, weight)
         v[part] = design_variance(
-            weight[:, None] * flat, arrays, kind=variance, lonely=lonely, fpc_in_cells=fpc_in_cells
+            weight[:, None] * flat,
+            arrays,
+            kind=options.variance,
+            lonely=options.lonely_psu,
+            fpc_in_cells=options.fpc_in_cells,
         ).reshape(-1, n_measures)
     hidden = ~good
     v[hidden], srs[hidden] = np.nan, np.nan
@@ -262,11 +229,6 @@ def srs_variance(d: Floats, weight: Floats) -> Floats:
     mean = weight @ d / size
     spread = weight @ np.square(d - mean) / size * n / (n - 1)
     return np.asarray(spread * size**2 / n * max(0.0, 1 - n / size) if size > n else spread * size**2 / n)
-
-
-def _default_cells(sample: ReferenceSample) -> list[str]:
-    stratum = [] if sample.design.stratum is None else [sample.design.stratum]
-    return [*stratum, sample.map_column]
 
 
 def _plain(value: float) -> float | None:

@@ -20,7 +20,7 @@ import numpy as np
 from accuracy.arrays import Bools, Floats, SampleArrays
 from accuracy.errors import DesignError, LonelyUnitError
 from accuracy.estimation.calibration import Calibration
-from accuracy.estimation.measures import coefficients
+from accuracy.measures import coefficients
 
 CHUNK = 4_000_000
 
@@ -77,7 +77,7 @@ class Replicates:
         return low, high
 
 
-def rao_wu_multipliers(arrays: SampleArrays, *, replicates: int, seed: int, fpc: bool = False) -> Floats:
+def draw_rao_wu_multipliers(arrays: SampleArrays, *, replicates: int, seed: int, fpc: bool = False) -> Floats:
     """float64 (B, P): factor of each city's weights in each replicate.
 
     Raises:
@@ -98,24 +98,7 @@ def rao_wu_multipliers(arrays: SampleArrays, *, replicates: int, seed: int, fpc:
     return out
 
 
-def rao_wu_all_replicates(arrays: SampleArrays) -> Floats:
-    """float64 (B, P): every distinct replicate, where each stratum has two cities (for exact checks).
-
-    Raises:
-        DesignError: A stratum does not have two cities.
-    """
-    if (arrays.psu_sampled != 2).any():
-        raise DesignError(f"enumeration needs two units per stratum, found {arrays.psu_sampled.tolist()}")
-    strata = len(arrays.psu_sampled)
-    out = np.zeros((2**strata, len(arrays.stratum_of_psu)))
-    for b in range(2**strata):
-        for h in range(strata):
-            members = np.flatnonzero(arrays.stratum_of_psu == h)
-            out[b, members[(b >> h) & 1]] = 2.0
-    return out
-
-
-def jackknife_multipliers(arrays: SampleArrays) -> tuple[Floats, Floats]:
+def make_jackknife_multipliers(arrays: SampleArrays) -> tuple[Floats, Floats]:
     """float64 (P', P) weight factors, one city dropped at a time, and float64 (P',) factors (n_h - 1) / n_h."""
     _check(arrays)
     rows, factor = [], []

@@ -11,19 +11,14 @@ import pandas as pd
 
 from accuracy.errors import AccuracyError
 from accuracy.estimation.estimation import estimate
-from accuracy.estimation.variance import LonelyRule, VarianceKind
+from accuracy.estimation.options import EstimateOptions
 from accuracy.survey.sample import ReferenceSample
 
 MEASURES = ("UA", "PA", "F1", "IoU", "area")
 
 
-def sensitivity_table(
-    sample: ReferenceSample,
-    *,
-    variance: VarianceKind,
-    measures: Sequence[str] = MEASURES,
-    lonely_psu: LonelyRule = "fail",
-    level: float = 0.95,
+def estimate_sensitivity(
+    sample: ReferenceSample, options: EstimateOptions | None = None, *, measures: Sequence[str] = MEASURES
 ) -> pd.DataFrame:
     """The whole under other choices, one row per choice and measure.
 
@@ -37,6 +32,7 @@ def sensitivity_table(
         ``choice``, ``measure``, ``estimate``, ``se``, ``ci_low``, ``ci_high``, ``n_points``; a choice that cannot be
         estimated has NaN and its ``reason``.
     """
+    options = replace(options or EstimateOptions(), measures=tuple(measures))
     table = sample.table
     choices: list[tuple[str, Callable[[], ReferenceSample]]] = [("as estimated", lambda: sample)]
     if not sample.responded.all():
@@ -59,7 +55,7 @@ def sensitivity_table(
     rows = []
     for name, build in choices:
         try:
-            frame = estimate(build(), measures=measures, variance=variance, lonely_psu=lonely_psu, level=level).frame
+            frame = estimate(build(), options).frame
         except AccuracyError as error:
             rows += [{"choice": name, "measure": m, "reason": str(error)} for m in measures]
             continue

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from accuracy.errors import DesignError, SampleTableError
-from accuracy.estimation.calibration import calibrate
-from accuracy.estimation.estimation import WHOLE, EstimateTable, estimate
-from accuracy.estimation.intervals import IntervalKind
-from accuracy.estimation.measures import DEFAULT_MEASURES, confusion_indicators
-from accuracy.estimation.replication import jackknife_multipliers, rao_wu_multipliers, replicate
-from accuracy.estimation.variance import VARIANCE_KINDS, LonelyRule, VarianceKind
-from accuracy.reporting.describe import FlagRules
+from accuracy.estimation.estimation import WHOLE, EstimateTable, calibrate_sample, estimate
+from accuracy.estimation.options import EstimateOptions
+from accuracy.estimation.replication import draw_rao_wu_multipliers, make_jackknife_multipliers, replicate
+from accuracy.estimation.variance import VARIANCE_KINDS, VarianceKind
+from accuracy.measures import confusion_indicators
 from accuracy.survey.design import PsuSelection
+from accuracy.survey.design_checks import find_problems
 from accuracy.survey.sample import ReferenceSample
 
 PRIMARY: dict[PsuSelection, VarianceKind] = {
@@ -50,14 +49,10 @@ class TableEstimates:
 
 def estimate_table(
     sample: ReferenceSample,
+    options: EstimateOptions | None = None,
     *,
-    measures: Sequence[str] = DEFAULT_MEASURES,
     by: Sequence[str] = (),
     calibrate_to: Mapping[tuple[str, ...], float] | None = None,
-    interval_kind: IntervalKind = "logit_t",
-    level: float = 0.95,
-    lonely_psu: LonelyRule = "fail",
-    rules: FlagRules | None = None,
 ) -> TableEstimates:
     """Estimate under every variance, for the whole, each stratum and each value of the columns ``by``.
 
@@ -67,6 +62,7 @@ def estimate_table(
     Raises:
         AccuracyError: The table is wrong, or the variance that the design calls for cannot be estimated.
     """
+    options = options or EstimateOptions()
     design = sample.design
     primary = PRIMARY[design.psu_selection]
     notes = _notes(sample)
@@ -76,42 +72,39 @@ def estimate_table(
     for kind in VARIANCE_KINDS:
         try:
             _refuse(kind, sample)
-            parts = [
-                estimate(
-                    sample,
-                    measures=measures,
-                    domain=domain,
-                    variance=kind,
-                    calibrate_to=calibrate_to,
-                    interval_kind=interval_kind,
-                    level=level,
-                    lonely_psu=lonely_psu,
-                    rules=rules,
-                ).frame
-                for domain in domains
-            ]
+            parts = _estimate_domains(sample, domains, replace(options, variance=kind), calibrate_to)
         except DesignError as error:
             if kind == primary:
                 raise
             notes.append(f"no {kind} standard errors: {error}")
+            # point estimates do not depend on the variance, so any rule for single units will do
+            anyhow = replace(options, variance="cities_fixed", lonely_psu="certainty")
             parts = [
-                _without_variance(f, kind, str(error)) for f in _values_only(sample, domains, measures, calibrate_to)
+                _without_variance(f, kind, str(error)) for f in _estimate_domains(sample, domains, anyhow, calibrate_to)
             ]
         frames += parts
     frame = pd.concat(frames, ignore_index=True)
     frame["value"] = [f"{d}={v}" if d in by else v for d, v in zip(frame["domain"], frame["value"], strict=True)]
-    return TableEstimates(tables=EstimateTable(frame=frame, level=level), notes=tuple(notes), primary=primary)
+    return TableEstimates(tables=EstimateTable(frame=frame, level=options.level), notes=tuple(notes), primary=primary)
 
 
-def replicated_estimates(
+def _estimate_domains(
     sample: ReferenceSample,
+    domains: Sequence[str | None],
+    options: EstimateOptions,
+    calibrate_to: Mapping[tuple[str, ...], float] | None,
+) -> list[pd.DataFrame]:
+    return [estimate(sample, options, domain=d, calibrate_to=calibrate_to).frame for d in domains]
+
+
+def estimate_replicated(
+    sample: ReferenceSample,
+    options: EstimateOptions | None = None,
     *,
-    measures: Sequence[str] = DEFAULT_MEASURES,
     by: Sequence[str] = (),
     replicates: int = 1000,
     seed: int = 0,
     calibrate_to: Mapping[tuple[str, ...], float] | None = None,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Rao-Wu bootstrap and jackknife of the same domains, with replacement: a check on the linearisation.
 
@@ -119,6 +112,7 @@ def replicated_estimates(
         Columns ``variance`` (``bootstrap``, ``jackknife``), ``domain``, ``value``, ``measure``, ``estimate``, ``se``,
         ``ci_low``, ``ci_high`` (percentiles; NaN for the jackknife), ``not_estimable`` (share of replicates).
     """
+    options = options or EstimateOptions()
     arrays, design = sample.arrays, sample.design
     onehot = confusion_indicators(sample.mapped, sample.reference)
     labels, masks = [("", WHOLE)], [np.ones(len(onehot), dtype=bool)]
@@ -127,12 +121,9 @@ def replicated_estimates(
         for value in sorted(set(values)):
             labels.append((column, f"{column}={value}" if column in by else str(value)))
             masks.append(values == value)
-    calibration = None
-    if calibrate_to is not None:
-        columns = [*([design.stratum] if design.stratum else []), sample.map_column]
-        calibration = calibrate(pd.DataFrame({c: sample.codes(c).to_numpy() for c in columns}), calibrate_to)
-    dropped, factor = jackknife_multipliers(arrays)
-    drawn = rao_wu_multipliers(arrays, replicates=replicates, seed=seed)
+    calibration = calibrate_sample(sample, calibrate_to)
+    dropped, factor = make_jackknife_multipliers(arrays)
+    drawn = draw_rao_wu_multipliers(arrays, replicates=replicates, seed=seed)
     rows = []
     for kind, multipliers, weights in (("bootstrap", drawn, None), ("jackknife", dropped, factor)):
         got = replicate(
@@ -140,15 +131,15 @@ def replicated_estimates(
             onehot,
             np.stack(masks),
             multipliers,
-            measures=tuple(measures),
+            measures=options.measures,
             kind="bootstrap" if kind == "bootstrap" else "jackknife",
             factor=weights,
             calibration=calibration,
         )
         se, absent = got.se(), got.not_estimable
-        low, high = got.percentile_interval(level) if kind == "bootstrap" else (np.full_like(se, np.nan),) * 2
+        low, high = got.percentile_interval(options.level) if kind == "bootstrap" else (np.full_like(se, np.nan),) * 2
         for g, (domain, value) in enumerate(labels):
-            for k, measure in enumerate(measures):
+            for k, measure in enumerate(options.measures):
                 rows.append(
                     {
                         "variance": kind,
@@ -197,7 +188,7 @@ def _notes(sample: ReferenceSample) -> list[str]:
     design = sample.design
     if design.psu_selection == "purposive" and design.psu:
         notes.append("the cities were chosen on purpose: all figures speak for the assessed cities only")
-    notes += [p.message for p in design.validate(sample.table) if not p.fatal and p.code == "lonely_psu"]
+    notes += [p.message for p in find_problems(design, sample.table) if not p.fatal and p.code == "lonely_psu"]
     if design.psu and design.stratum:
         keys = design.keys(sample.table)[["stratum", "psu"]].drop_duplicates()
         shared = keys[keys["psu"].duplicated()]["psu"]
@@ -218,26 +209,6 @@ def _check_names(sample: ReferenceSample) -> None:
 def _refuse(kind: VarianceKind, sample: ReferenceSample) -> None:
     if kind == "two_stage" and sample.design.psu_selection == "pps":
         raise DesignError("cities drawn with probability proportional to size call for with_replacement")
-
-
-def _values_only(
-    sample: ReferenceSample,
-    domains: Sequence[str | None],
-    measures: Sequence[str],
-    calibrate_to: Mapping[tuple[str, ...], float] | None,
-) -> list[pd.DataFrame]:
-    """Estimates alone: point estimates do not depend on the variance, so any rule for single units will do."""
-    return [
-        estimate(
-            sample,
-            measures=measures,
-            domain=domain,
-            variance="cities_fixed",
-            calibrate_to=calibrate_to,
-            lonely_psu="certainty",
-        ).frame
-        for domain in domains
-    ]
 
 
 def _without_variance(frame: pd.DataFrame, kind: VarianceKind, reason: str) -> pd.DataFrame:

@@ -14,6 +14,7 @@ The z hold the full weight, which is why the second line carries f_h and not its
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -62,76 +63,81 @@ def design_variance(
     totals = arrays.points_to_psu @ z
     n = arrays.psu_sampled
     fraction = n / arrays.psu_population if kind == "two_stage" else np.zeros(len(n))
-    between = _stratified(
-        totals,
-        arrays.stratum_of_psu,
-        arrays.psu_to_strata,
+    strata = _Groups(
+        codes=arrays.stratum_of_psu,
+        summing=arrays.psu_to_strata,
         sampled=n,
         correction=1 - fraction,
-        lonely=lonely,
         name=lambda h: (
             f"stratum {arrays.stratum_names[h]!r} has 1 sampled primary unit of {arrays.psu_population[h]:g}"
         ),
     )
+    between = _stratified(totals, strata, lonely=lonely)
     if kind != "two_stage" or arrays.single_stage:
         return between
     return between + _within(z, arrays, lonely=lonely, fpc=True, scale=fraction[arrays.stratum_of_cell])
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Groups:
+    """Groups of units, each sampled on its own.
+
+    Attributes:
+        codes: int64 (units,), group of each unit.
+        summing: Sparse (groups, units).
+        sampled: int64 (groups,), units sampled.
+        correction: float64 (groups,), finite-population correction.
+        name: Says which group it is and that it has a single unit.
+    """
+
+    codes: Ints
+    summing: Any
+    sampled: Ints
+    correction: Floats
+    name: Callable[[int], str]
+
+
 def _within(z: Floats, arrays: SampleArrays, *, lonely: LonelyRule, fpc: bool, scale: Floats | None) -> Floats:
     m = arrays.ssu_sampled
     complete = m >= arrays.ssu_population
-    correction = np.maximum(1 - m / arrays.ssu_population, 0) if fpc else np.where(complete & (m == 1), 0.0, 1.0)
-    return _stratified(
-        z,
-        arrays.cell,
-        arrays.points_to_cells,
+    cells = _Groups(
+        codes=arrays.cell,
+        summing=arrays.points_to_cells,
         sampled=m,
-        correction=correction,
-        lonely=lonely,
+        correction=np.maximum(1 - m / arrays.ssu_population, 0) if fpc else np.where(complete & (m == 1), 0.0, 1.0),
         name=lambda c: f"cell {arrays.cell_names[c]!r} has 1 labelled point of {arrays.ssu_population[c]:g} units",
-        scale=scale,
-        average_over=arrays.psu_of_cell,
     )
+    return _stratified(z, cells, lonely=lonely, scale=scale, average_over=arrays.psu_of_cell)
 
 
 def _stratified(
-    z: Floats,
-    codes: Ints,
-    summing: Any,
-    *,
-    sampled: Ints,
-    correction: Floats,
-    lonely: LonelyRule,
-    name: Callable[[int], str],
-    scale: Floats | None = None,
-    average_over: Ints | None = None,
+    z: Floats, groups: _Groups, *, lonely: LonelyRule, scale: Floats | None = None, average_over: Ints | None = None
 ) -> Floats:
     """Sum over groups of correction * n/(n-1) * squares about the group's mean, with rules for n = 1."""
-    groups = len(sampled)
-    alone: Bools = (sampled == 1) & (correction > 1e-7)
+    n = groups.sampled
+    alone: Bools = (n == 1) & (groups.correction > 1e-7)
     if alone.any() and lonely == "fail":
         first = int(np.flatnonzero(alone)[0])
         others = f" (and {int(alone.sum()) - 1} more)" if alone.sum() > 1 else ""
         raise LonelyUnitError(
-            f"{name(first)}{others}: one unit shows no spread. Sample another, merge the stratum with a similar"
-            " one, or choose how to treat it: certainty, adjust or average"
+            f"{groups.name(first)}{others}: one unit shows no spread. Sample another, merge the stratum with a similar"
+            " one, or choose how to treat it with --lonely-psu certainty, adjust or average"
         )
-    mean = (summing @ z) / np.maximum(sampled, 1)[:, None]
+    mean = (groups.summing @ z) / np.maximum(n, 1)[:, None]
     if lonely == "adjust":
         mean[alone] = 0
-    spread = summing @ np.square(z - mean[codes])
-    factor = correction * np.where(sampled > 1, sampled / np.maximum(sampled - 1, 1), 1.0)
+    spread = groups.summing @ np.square(z - mean[groups.codes])
+    factor = groups.correction * np.where(n > 1, n / np.maximum(n - 1, 1), 1.0)
     contribution = spread * factor[:, None]
     if scale is not None:
         contribution *= scale[:, None]
     if lonely == "average" and alone.any():
         contribution[alone] = 0
-        parent = np.zeros(groups, dtype=np.int64) if average_over is None or scale is None else average_over
+        parent = np.zeros(len(n), dtype=np.int64) if average_over is None or scale is None else average_over
         share = np.bincount(parent, minlength=parent.max() + 1).astype(float)
         good = np.bincount(parent[~alone], minlength=len(share)).astype(float)
         if (good == 0).any():
             bad = int(np.flatnonzero(np.isin(parent, np.flatnonzero(good == 0)))[0])
-            raise LonelyUnitError(f"{name(bad)} and so have all beside it: there is nothing to average over")
+            raise LonelyUnitError(f"{groups.name(bad)} and so have all beside it: there is nothing to average over")
         contribution *= (share / good)[parent][:, None]
     return np.asarray(contribution.sum(axis=0))

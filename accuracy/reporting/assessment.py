@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from accuracy.comparison.block_objects import BlockRules, block_estimates
+from accuracy.comparison.block_objects import BlockSurvey, estimate_from_blocks
 from accuracy.errors import AccuracyError
 from accuracy.estimation.autocorrelation import AutocorrelationReport
-from accuracy.estimation.error_matrix import error_matrix, error_matrix_se
+from accuracy.estimation.describe import FLAG_TEXT
+from accuracy.estimation.error_matrix import estimate_matrix_se, tabulate_errors
 from accuracy.estimation.estimation import WHOLE, EstimateTable, estimate
-from accuracy.estimation.sensitivity import sensitivity_table
-from accuracy.estimation.table_estimates import PRIMARY, estimate_table, replicated_estimates
-from accuracy.estimation.variance import LonelyRule, VarianceKind
-from accuracy.reporting.describe import FLAG_TEXT, FlagRules
+from accuracy.estimation.options import EstimateOptions
+from accuracy.estimation.sensitivity import estimate_sensitivity
+from accuracy.estimation.table_estimates import PRIMARY, estimate_replicated, estimate_table
+from accuracy.estimation.variance import VarianceKind
 from accuracy.survey.agreement import Agreement
-from accuracy.survey.design import SamplingDesign
 from accuracy.survey.leakage import LeakageReport
 from accuracy.survey.sample import ReferenceSample
 
@@ -107,34 +106,26 @@ class Assessment:
 
 def assess(
     sample: ReferenceSample,
+    options: EstimateOptions | None = None,
     *,
     by: Sequence[str] = (),
     calibrate_to: Mapping[tuple[str, ...], float] | None = None,
-    blocks: pd.DataFrame | None = None,
-    block_design: SamplingDesign | None = None,
-    block_rules: BlockRules | None = None,
+    blocks: BlockSurvey | None = None,
     context: Context | None = None,
-    level: float = 0.95,
-    lonely_psu: LonelyRule = "fail",
     replicates: int = 1000,
     seed: int = 0,
-    rules: FlagRules | None = None,
 ) -> Assessment:
     """Make every table of the report.
 
     Args:
         sample: The labelled sample.
+        options: Measures, intervals, level and rules; the variances shown follow from the design.
         by: Further domain columns (size class, ``seen``).
         calibrate_to: Known map totals by stratum and map class.
-        blocks: Counts of `accuracy.comparison.block_objects.compare_blocks`.
-        block_design: Design of the blocks; needed with them.
-        block_rules: How they were compared; needed with them.
+        blocks: The sample of digitised blocks.
         context: What the numbers cannot know.
-        level: Confidence level.
-        lonely_psu: Rule for single units.
         replicates: Bootstrap replicates, 0 for none.
         seed: Seed of the bootstrap.
-        rules: Limits of the flags.
 
     Raises:
         AccuracyError: The sample does not fit its design.
@@ -142,59 +133,51 @@ def assess(
     context = context or Context()
     design = sample.design
     primary = PRIMARY[design.psu_selection]
+    options = replace(options or EstimateOptions(), variance=primary)
     notes: list[str] = []
     if context.leakage is not None:
         sample, by = _with_seen(sample, context.leakage), [*by, "seen"]
-    options: dict[str, Any] = {"level": level, "lonely_psu": lonely_psu, "rules": rules, "by": tuple(by)}
-    plain = estimate_table(sample, **options)
-    known = None if calibrate_to is None else estimate_table(sample, calibrate_to=calibrate_to, **options)
-    cities = pd.DataFrame()
-    if design.psu is not None:
-        cities = estimate(
-            sample,
-            measures=CITY_FIGURES,
-            domain=design.psu,
-            variance="cities_fixed",
-            fpc_in_cells=True,
-            level=level,
-            lonely_psu="certainty",
-            rules=rules,
-        ).frame
+    plain = estimate_table(sample, options, by=tuple(by))
+    known = None if calibrate_to is None else estimate_table(sample, options, by=tuple(by), calibrate_to=calibrate_to)
     checks = None
     if replicates and design.psu_selection != "purposive":
         try:
-            checks = replicated_estimates(
-                sample, by=tuple(by), replicates=replicates, seed=seed, calibrate_to=calibrate_to, level=level
+            checks = estimate_replicated(
+                sample, options, by=tuple(by), replicates=replicates, seed=seed, calibrate_to=calibrate_to
             )
         except AccuracyError as error:
             notes.append(f"no bootstrap or jackknife: {error}")
-    block_table = None
-    if blocks is not None and block_design is not None and block_rules is not None:
-        block_table = block_estimates(
-            blocks, block_design, block_rules, variance=primary, lonely_psu=lonely_psu, level=level
-        )
     kind: VarianceKind = "two_stage" if design.psu is None else primary
+    whole = replace(options, variance=kind)
     return Assessment(
         design=_design_box(sample, context),
         primary=primary,
         estimates=plain.tables.frame,
         calibrated=None if known is None else known.tables.frame,
-        cities=cities,
+        cities=_estimate_cities(sample, options),
         checks=checks,
-        matrix_counts=error_matrix(sample, as_="counts"),
-        matrix_share=error_matrix(sample),
-        matrix_se=error_matrix_se(sample, variance=kind, lonely_psu=lonely_psu),
-        sensitivity=sensitivity_table(sample, variance=kind, lonely_psu=lonely_psu, level=level),
-        blocks=block_table,
+        matrix_counts=tabulate_errors(sample, as_="counts"),
+        matrix_share=tabulate_errors(sample),
+        matrix_se=estimate_matrix_se(sample, whole),
+        sensitivity=estimate_sensitivity(sample, whole),
+        blocks=None if blocks is None else estimate_from_blocks(blocks, options),
         context=context,
         notes=(*plain.notes, *notes),
         warnings=tuple(_warnings(plain.tables, primary, context)),
-        limits=tuple(_limits(sample, context, has_blocks=block_table is not None)),
-        level=level,
+        limits=tuple(_limits(sample, context, has_blocks=blocks is not None)),
+        level=options.level,
         calibration_note="weights calibrated to the map's known totals" if known else "design weights",
         total_units=float(sum(calibrate_to.values())) if calibrate_to else float(sample.arrays.weight.sum()),
         total_known=calibrate_to is not None,
     )
+
+
+def _estimate_cities(sample: ReferenceSample, options: EstimateOptions) -> pd.DataFrame:
+    """Each city on its own, the cities taken as fixed; empty for a single-stage sample."""
+    if sample.design.psu is None:
+        return pd.DataFrame()
+    own = replace(options, measures=CITY_FIGURES, variance="cities_fixed", fpc_in_cells=True, lonely_psu="certainty")
+    return estimate(sample, own, domain=sample.design.psu).frame
 
 
 def _with_seen(sample: ReferenceSample, leakage: LeakageReport) -> ReferenceSample:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from accuracy.estimation.intervals import wilson
+from accuracy.intervals import wilson
 from accuracy.survey.labels import LabelTable
 
 
@@ -51,7 +51,7 @@ class Agreement:
         return asdict(self)
 
 
-def agreements(tables: list[LabelTable]) -> list[Agreement]:
+def measure_agreements(tables: list[LabelTable]) -> list[Agreement]:
     """Agreement of every pair of interpreters that share points, in alphabetical order."""
     frame = pd.concat([t.frame for t in tables], ignore_index=True)
     wide = frame.assign(label=frame["label"].fillna(-1)).pivot_table(

@@ -10,13 +10,13 @@ import pandas as pd
 import shapely
 
 from accuracy.errors import DrawError
-from accuracy.survey.drawing import generator, growing_draw
+from accuracy.survey.drawing import draw_growing, make_generator
 from accuracy.survey.map_strata import MapRasters, MapStrata, StrataReader
 
 BLOCK_STRATA = ("with_village", "with_candidate", "without")
 
 
-def block_frame(rasters: MapRasters, *, block_px: int, strata: MapStrata | None = None) -> pd.DataFrame:
+def list_blocks(rasters: MapRasters, *, block_px: int, strata: MapStrata | None = None) -> pd.DataFrame:
     """Every block of the grid that holds a predicted pixel, with its stratum.
 
     Blocks are anchored to the grid's upper left corner; those at the right and lower edge may be smaller, which the
@@ -61,7 +61,7 @@ def draw_blocks(
     unknown = sorted(set(allocation) - set(BLOCK_STRATA))
     if unknown:
         raise DrawError(f"block stratum {unknown[0]!r} is none of {', '.join(BLOCK_STRATA)}")
-    frame = block_frame(rasters, block_px=block_px, strata=strata)
+    frame = list_blocks(rasters, block_px=block_px, strata=strata)
     parts = []
     for name in BLOCK_STRATA:
         rows = frame[frame["block_stratum"] == name]
@@ -72,7 +72,7 @@ def draw_blocks(
                 f"block stratum {name!r} of {city} holds {len(rows)} blocks but gets none: ask for at least 2"
             )
         n = min(allocation[name], len(rows))
-        pick = growing_draw(len(rows), n, generator(seed, "blocks", city, name, str(block_px)))
+        pick = draw_growing(len(rows), n, make_generator(seed, "blocks", city, name, str(block_px)))
         parts.append(rows.iloc[pick].assign(M_block=len(rows), m_block=n, draw_order=np.arange(1, n + 1)))
     if not parts:
         raise DrawError(f"{rasters.mask} has no predicted pixel: nothing can be drawn")

@@ -34,7 +34,7 @@ class Chip:
     covered: float
 
 
-def chips_of(
+def cut_chips(
     points: gpd.GeoDataFrame, imagery: Path | str, *, half_side_m: float, side_px: int = CHIP_PX
 ) -> list[Chip]:
     """A chip about every point, north up, from bands 1 to 3 (or 1) of uint8 imagery.

@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from accuracy.errors import DesignError
-from accuracy.survey.design import CELL, PSU, DesignProblem, SamplingDesign, codes
+from accuracy.survey.design import CELL, PSU, SamplingDesign, codes
 
 WEIGHT_TOLERANCE = 1e-6  # relative; weights are products of ratios of integers, so more is no rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignProblem:
+    """One contradiction between a design and a table.
+
+    Attributes:
+        code: Short name, for tests and machines.
+        where: Stratum, city, cell or column.
+        message: What conflicts, and what to do.
+        fatal: Whether estimation must stop.
+    """
+
+    code: str
+    where: str
+    message: str
+    fatal: bool = True
 
 
 def find_problems(
     design: SamplingDesign, table: pd.DataFrame, *, frame: pd.DataFrame | None = None
 ) -> list[DesignProblem]:
-    """Every problem of ``table`` under ``design``; a later check runs only where the earlier ones make it possible."""
+    """Every problem of a table of drawn units, labelled or not; empty where there is none.
+
+    A later check runs only where the earlier ones make it possible.
+
+    Args:
+        design: How the units were drawn.
+        table: One row per drawn unit.
+        frame: Optional list of all cells that must be there, with the same column names.
+    """
     early = list(_columns(design, table))
     if early:
         return early
@@ -40,10 +66,23 @@ def require_frame(design: SamplingDesign, table: pd.DataFrame, frame: pd.DataFra
     Raises:
         DesignError: A cell has no point, or a point no cell.
     """
-    wrong = [p for p in design.validate(table, frame=frame) if p.fatal]
-    if wrong:
-        more = f" ({len(wrong) - 1} more problems)" if len(wrong) > 1 else ""
-        raise DesignError(wrong[0].message + more)
+    _raise_fatal(find_problems(design, table, frame=frame))
+
+
+def require_sound(design: SamplingDesign, table: pd.DataFrame) -> None:
+    """Raise unless the table fits its design.
+
+    Raises:
+        DesignError: The first of its fatal problems.
+    """
+    _raise_fatal(find_problems(design, table))
+
+
+def _raise_fatal(problems: list[DesignProblem]) -> None:
+    fatal = [p for p in problems if p.fatal]
+    if fatal:
+        more = f" ({len(fatal) - 1} more problems)" if len(fatal) > 1 else ""
+        raise DesignError(fatal[0].message + more)
 
 
 def _columns(design: SamplingDesign, table: pd.DataFrame) -> Iterator[DesignProblem]:

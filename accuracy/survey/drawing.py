@@ -12,14 +12,14 @@ from accuracy.arrays import Ints
 from accuracy.errors import DrawError
 
 
-def generator(seed: int, *names: str) -> np.random.Generator:
+def make_generator(seed: int, *names: str) -> np.random.Generator:
     """A generator that depends on the seed and the names (region, city, stratum) only."""
     digest = hashlib.sha256("\x1f".join(names).encode()).digest()
     words = [int.from_bytes(digest[k : k + 4], "little") for k in range(0, 16, 4)]
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))
 
 
-def growing_draw(population: int, n: int, rng: np.random.Generator) -> Ints:
+def draw_growing(population: int, n: int, rng: np.random.Generator) -> Ints:
     """int64 (n,): a simple random sample of 0..population-1 without replacement, in the order drawn.
 
     Uniform numbers are drawn one after the other and repeats skipped, so that with the same seed a larger n only
@@ -43,7 +43,7 @@ def growing_draw(population: int, n: int, rng: np.random.Generator) -> Ints:
 def _dense(population: int, n: int, rng: np.random.Generator) -> Ints:
     """The same sequence as the sparse way, continued to the end: what is left comes in a permuted tail."""
     half = population // 2
-    head = growing_draw(population, half, rng) if half else np.zeros(0, dtype=np.int64)
+    head = draw_growing(population, half, rng) if half else np.zeros(0, dtype=np.int64)
     rest = np.setdiff1d(np.arange(population), head)
     return np.concatenate([head, rng.permutation(rest)])[:n].astype(np.int64)
 
@@ -88,6 +88,6 @@ def draw_cities(
     for region in regions:
         rows = frame[frame[region_column].astype(str) == region].sort_values(city_column)
         n = min(wanted[region], len(rows))
-        picked = growing_draw(len(rows), n, generator(seed, "cities", region))
+        picked = draw_growing(len(rows), n, make_generator(seed, "cities", region))
         parts.append(rows.iloc[picked].assign(N_city=len(rows), n_city=n, draw_order=np.arange(1, n + 1)))
     return pd.concat(parts, ignore_index=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import geopandas as gpd
 
 from accuracy.errors import LabelError
-from accuracy.survey.chips import chips_of
+from accuracy.survey.chips import cut_chips
 
 ALLOWED = {"point_id", "city", "geometry", "label", "interpreter", "date_ref", "comment"}
 
@@ -54,7 +54,7 @@ def write_labelling_pages(
     if points.crs is None:
         raise LabelError("the points have no CRS: set it before making pages")
     template = files("accuracy.survey").joinpath("labelling_page.html").read_text(encoding="utf-8")
-    chips = chips_of(points, imagery, half_side_m=half_side_m)
+    chips = cut_chips(points, imagery, half_side_m=half_side_m)
     lonlat = points.geometry.to_crs("EPSG:4326")
     items = [
         {

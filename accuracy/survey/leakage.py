@@ -93,7 +93,7 @@ class LeakageReport:
         }
 
 
-def leakage_report(
+def check_leakage(
     sample: gpd.GeoDataFrame | pd.DataFrame,
     training: gpd.GeoDataFrame | pd.DataFrame,
     *,

@@ -16,7 +16,7 @@ from scipy import stats
 
 from accuracy.arrays import Floats
 from accuracy.errors import PlanningError
-from accuracy.estimation.measures import MEASURES
+from accuracy.measures import MEASURES
 
 Allocation = Literal["proportional", "neyman", "cost", "equal", "fixed_minimum"]
 ALLOCATIONS: tuple[Allocation, ...] = get_args(Allocation)

@@ -18,7 +18,7 @@ import shapely
 
 from accuracy.arrays import Bools, Ints
 from accuracy.errors import DrawError
-from accuracy.survey.drawing import generator, growing_draw
+from accuracy.survey.drawing import draw_growing, make_generator
 from accuracy.survey.map_strata import NO_STRATUM, STRATA, MapRasters, MapStrata, StrataReader
 
 BLIND_COLUMNS = ("point_id", "city", "label", "interpreter", "date_ref", "comment", "geometry")
@@ -80,7 +80,7 @@ def draw_points(
                     f"stratum {name!r} of {city} holds {sizes[k]} pixels but gets no point: it would be unassessed"
                 )
             n = min(allocation[name], int(sizes[k]))
-            picks[k] = growing_draw(int(sizes[k]), n, generator(seed, "points", city, name))
+            picks[k] = draw_growing(int(sizes[k]), n, make_generator(seed, "points", city, name))
         rows, cols, edges = _locate(reader, per_row, picks)
         transform, crs = reader.mask.transform, reader.mask.crs
     if not picks:
@@ -118,7 +118,7 @@ def draw_points(
 def blind(design: gpd.GeoDataFrame, *, seed: int) -> gpd.GeoDataFrame:
     """What interpreters get: WGS84 points in random order with empty labels, without map, stratum or draw order."""
     points = design.to_crs("EPSG:4326")
-    order = generator(seed, "labelling order").permutation(len(points))
+    order = make_generator(seed, "labelling order").permutation(len(points))
     shuffled = points.sort_values("point_id").iloc[order].reset_index(drop=True)
     empty = {c: pd.Series([None] * len(shuffled), dtype="str") for c in ("label", "interpreter", "date_ref", "comment")}
     return gpd.GeoDataFrame(shuffled.assign(**empty)[list(BLIND_COLUMNS)], geometry="geometry", crs="EPSG:4326")

@@ -13,6 +13,7 @@ import pandas as pd
 from accuracy.arrays import Bools, SampleArrays
 from accuracy.errors import SampleTableError
 from accuracy.survey.design import SamplingDesign, as_text
+from accuracy.survey.design_arrays import build_arrays
 
 YES = frozenset({"1", "true", "yes", "y", "uv", "urban_village", "urban village"})
 NO = frozenset({"0", "false", "no", "n", "not_uv", "not uv", "non_uv", "non-uv", "non uv", "other"})
@@ -64,7 +65,7 @@ class ReferenceSample:
             raise SampleTableError(
                 f"no row of {len(self.table)} has an answer in {self.reference_column!r}: label the points first"
             )
-        return self.design.arrays(self.table, self.responded)
+        return build_arrays(self.design, self.table, self.responded)
 
     @cached_property
     def mapped(self) -> Bools:

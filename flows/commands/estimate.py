@@ -5,7 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.console import JsonFlag, say, show
+from flows.console import JsonFlag, say, show, table
+from flows.sample_options import (
+    By,
+    LonelyPsu,
+    MapColumn,
+    MapTotals,
+    RefColumn,
+    SecondStage,
+    Seed,
+    Weight,
+    read_totals,
+)
 
 
 def estimate(
@@ -19,11 +30,9 @@ def estimate(
         str | None, typer.Option(help="Column of primary units, such as city; none: single-stage sample.")
     ] = None,
     ssu: Annotated[str | None, typer.Option(help="Column of point ids; checked for repeats.")] = None,
-    second_stage_stratum: Annotated[
-        list[str] | None, typer.Option(help="Column that cuts a city into strata; repeat for several.")
-    ] = None,
-    map_column: Annotated[str, typer.Option("--map", help="Column of what the map says.")] = "map",
-    ref_column: Annotated[str, typer.Option("--ref", help="Column of what the reference says.")] = "ref",
+    second_stage_stratum: SecondStage = None,
+    map_column: MapColumn = "map",
+    ref_column: RefColumn = "ref",
     positive: Annotated[
         str | None, typer.Option(help="Class that is urban village, where map and ref hold class names.")
     ] = None,
@@ -34,17 +43,17 @@ def estimate(
     psu_sampled: Annotated[str, typer.Option(help="Column: cities drawn in the region.")] = "n_city",
     ssu_population: Annotated[str, typer.Option(help="Column: pixels of city x stratum.")] = "M_pix",
     ssu_sampled: Annotated[str, typer.Option(help="Column: points drawn there.")] = "m_pts",
-    weight: Annotated[str | None, typer.Option(help="Column of weights, in place of the sizes; needed by pps.")] = None,
-    by: Annotated[list[str] | None, typer.Option(help="Further domain column; repeat for several.")] = None,
-    map_totals: Annotated[
-        Path | None, typer.Option(help="Table of known sizes (stratum, map class, size) to calibrate to.")
+    weight: Weight = None,
+    by: By = None,
+    compare_with: Annotated[
+        str | None, typer.Option(help="Column of a second map: shows --map less it, with the errors of differences.")
     ] = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Every class of the map against the rest.")] = False,
+    map_totals: MapTotals = None,
     frame: Annotated[
         Path | None, typer.Option(help="Table of all cells of the drawn cities; one without a point is an error.")
     ] = None,
-    lonely_psu: Annotated[
-        str, typer.Option(help="A single unit in a stratum: fail, certainty, adjust or average.")
-    ] = "fail",
+    lonely_psu: LonelyPsu = "fail",
     interval: Annotated[
         str, typer.Option(help="logit_t, wald_t, korn_graubard, wilson, clopper_pearson, likelihood or asin.")
     ] = "logit_t",
@@ -52,7 +61,7 @@ def estimate(
     replicates: Annotated[
         int, typer.Option(help="Bootstrap replicates, as a check; adds bootstrap and jackknife.")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: Seed = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Estimate accuracy from labelled points, with standard errors that follow the sampling design.
@@ -63,17 +72,17 @@ def estimate(
     Example: uvmap estimate points.csv --stratum region --psu city --ssu point_id
     --second-stage-stratum map_stratum --psu-selection probability --json
     """
-    from accuracy.choices import choice
-    from accuracy.estimation.intervals import INTERVAL_KINDS
-    from accuracy.estimation.table_estimates import estimate_table, read_map_totals, replicated_estimates
+    from accuracy.choices import choose
+    from accuracy.estimation.options import EstimateOptions
     from accuracy.estimation.variance import LONELY_RULES
+    from accuracy.intervals import INTERVAL_KINDS
     from accuracy.survey.design import PSU_SELECTIONS, SamplingDesign
     from accuracy.survey.design_checks import require_frame
     from accuracy.survey.sample import ReferenceSample
     from accuracy.tables import read_table
 
     design = SamplingDesign(
-        psu_selection=choice(psu_selection, PSU_SELECTIONS, "--psu-selection"),
+        psu_selection=choose(psu_selection, PSU_SELECTIONS, "--psu-selection"),
         stratum=stratum,
         psu=psu,
         ssu=ssu,
@@ -94,36 +103,85 @@ def estimate(
     )
     if frame is not None:
         require_frame(design, sample.table, read_table(frame))
-    totals = None
-    if map_totals is not None:
-        totals = read_map_totals(read_table(map_totals), [*([stratum] if stratum else []), map_column])
-    result = estimate_table(
-        sample,
-        by=tuple(by or ()),
-        calibrate_to=totals,
-        interval_kind=choice(interval, INTERVAL_KINDS, "--interval"),
+    options = EstimateOptions(
+        interval_kind=choose(interval, INTERVAL_KINDS, "--interval"),
         level=level,
-        lonely_psu=choice(lonely_psu, LONELY_RULES, "--lonely-psu"),
+        lonely_psu=choose(lonely_psu, LONELY_RULES, "--lonely-psu"),
     )
+    if per_class:
+        _show_classes(sample, options, as_json=as_json)
+        return
+    if compare_with is not None:
+        _show_difference(sample, options, compare_with, as_json=as_json)
+        return
+    totals = read_totals(map_totals, sample)
+    _show_estimates(
+        sample, options, by=tuple(by or ()), totals=totals, replicates=replicates, seed=seed, as_json=as_json
+    )
+
+
+def _show_estimates(
+    sample: Any,
+    options: Any,
+    *,
+    by: tuple[str, ...],
+    totals: dict[tuple[str, ...], float] | None,
+    replicates: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    from accuracy.estimation.table_estimates import estimate_replicated, estimate_table
+
+    result = estimate_table(sample, options, by=by, calibrate_to=totals)
     data: dict[str, Any] = result.nested()
     if replicates:
-        again = replicated_estimates(
-            sample, by=tuple(by or ()), replicates=replicates, seed=seed, calibrate_to=totals, level=level
-        )
+        again = estimate_replicated(sample, options, by=by, replicates=replicates, seed=seed, calibrate_to=totals)
         for row in again.to_dict("records"):
             cell = data.setdefault(row["variance"], {}).setdefault(row["value"], {})
-            cell[row["measure"]] = {
-                k: None if row[k] != row[k] else row[k] for k in ("estimate", "se", "ci_low", "ci_high")
-            }
+            cell[row["measure"]] = {k: _plain(row[k]) for k in ("estimate", "se", "ci_low", "ci_high")}
     for note in result.notes:
         say(f"note: {note}")
-    show(data, text=_text(data, level), as_json=as_json)
+    show(data, text=_text(data, options.level), as_json=as_json)
+
+
+def _show_difference(sample: Any, options: Any, other: str, *, as_json: bool) -> None:
+    """The two maps on the same points, under the variance that the design calls for."""
+    from dataclasses import replace
+
+    from accuracy.estimation.difference import compare_maps
+    from accuracy.estimation.table_estimates import PRIMARY
+
+    primary = PRIMARY[sample.design.psu_selection]
+    got = compare_maps(sample, replace(options, variance=primary), map_a=sample.map_column, map_b=other)
+    rows = [{str(k): _plain(v) for k, v in row.items()} for row in got.to_dict("records")]
+    columns = {"measure": "measure", "a": sample.map_column, "b": other, "difference": "difference", "se": "se"}
+    text = table(rows, columns | {"ci_low": "from", "ci_high": "to"})
+    data = {"variance": primary, "map": sample.map_column, "compare_with": other, "measures": rows}
+    show(data, text=f"{text}\nvariance {primary}", as_json=as_json)
+
+
+def _show_classes(sample: Any, options: Any, *, as_json: bool) -> None:
+    """Every class against the rest, under the variance that the design calls for."""
+    from dataclasses import replace
+
+    from accuracy.estimation.error_matrix import estimate_per_class
+    from accuracy.estimation.table_estimates import PRIMARY
+
+    primary = PRIMARY[sample.design.psu_selection]
+    kind = "two_stage" if sample.design.psu is None else primary
+    got = estimate_per_class(sample, replace(options, variance=kind))
+    rows = [{str(k): _plain(v) for k, v in row.items()} for row in got.to_dict("records")]
+    text = table(rows, {"class": "class", "measure": "measure", "estimate": "estimate", "se": "se"})
+    show({"variance": kind, "classes": rows}, text=f"{text}\nvariance {kind}", as_json=as_json)
+
+
+def _plain(value: Any) -> Any:
+    return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
 
 def _text(data: dict[str, Any], level: float) -> str:
-    from accuracy.reporting.describe import FLAG_TEXT
+    from accuracy.estimation.describe import FLAG_TEXT
     from accuracy.reporting.wording import in_words
-    from flows.console import table
 
     blocks, seen = [], set()
     for variance, domains in data.items():

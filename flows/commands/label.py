@@ -78,8 +78,8 @@ def merge(
 
     Example: uvmap label merge sample/points_design.parquet labels/*.csv --map-date 2024-06-30 --out labelled.parquet
     """
-    from accuracy.choices import choice
-    from accuracy.survey.agreement import agreements
+    from accuracy.choices import choose
+    from accuracy.survey.agreement import measure_agreements
     from accuracy.survey.labels import DATE_POLICIES, DISAGREEMENTS, merge_labels, read_labels
     from accuracy.tables import read_table, write_table
 
@@ -93,13 +93,13 @@ def merge(
     merged = merge_labels(
         read_table(design),
         tables,
-        disagreement=choice(disagreement, DISAGREEMENTS, "--disagreement"),
+        disagreement=choose(disagreement, DISAGREEMENTS, "--disagreement"),
         adjudicated=None if adjudicated is None else read_labels(adjudicated, **options),  # type: ignore[arg-type]
         map_date=map_date,
-        dates=choice(dates, DATE_POLICIES, "--dates"),
+        dates=choose(dates, DATE_POLICIES, "--dates"),
     )
     write_table(merged, out)
-    pairs = [a.as_dict() for a in agreements(tables)]
+    pairs = [a.as_dict() for a in measure_agreements(tables)]
     silent, apart = int(merged["ref"].isna().sum()), int(merged["disagreed"].sum())
     data = {
         "points": len(merged),

@@ -50,7 +50,7 @@ def size(
     Example: uvmap sample size --measure PA --target-se 0.05 --stratum mapped:0.01:1:0.85
     --stratum candidate:0.05:0:0.063 --stratum rest:0.94:0:0.0008
     """
-    from accuracy.choices import choice
+    from accuracy.choices import choose
     from accuracy.survey.planning import (
         ALLOCATIONS,
         allocate,
@@ -64,7 +64,7 @@ def size(
     strata = [_stratum(text) for text in stratum or DEFAULT_STRATA]
     shares, sd = [s.share for s in strata], [float(v) for v in ratio_sd(strata, measure)]
     n = max(int(-(-sample_size(shares, sd, target_se) // 1)), 2 * len(strata))
-    points = allocate(n, shares, sd, method=choice(method, ALLOCATIONS, "--method"), minimum=minimum)
+    points = allocate(n, shares, sd, method=choose(method, ALLOCATIONS, "--method"), minimum=minimum)
     stages = two_stage_size(n, target_se=target_se, rho=rho, points_per_city=points_per_city)
     rows = [
         {"stratum": s.name, "share": s.share, "true_share": s.true_share, "points": k}
@@ -326,7 +326,7 @@ def _done(files: list[Path], counts: dict[str, Any], number: int, what: str, *, 
             say(f"note: {city} has {count['not_predicted_px']} pixels without a score; the sample says nothing of them")
     text = f"{number} {what} in {len(counts)} cities\n" + "\n".join(map(str, files))
     data = {what: number, "cities": counts, "files": [str(f) for f in files]}
-    show(data, text=f"{text}\nnext: uvmap label, then uvmap assess", as_json=as_json)
+    show(data, text=f"{text}\nnext: uvmap label, then uvmap assess sample", as_json=as_json)
 
 
 def register(main: typer.Typer) -> None:

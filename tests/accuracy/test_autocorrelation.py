@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from accuracy.errors import DesignError
 from accuracy.estimation.autocorrelation import (
-    autocorrelation_report,
+    count_joins,
+    find_neighbour_pairs,
     intra_city_correlation,
-    join_counts,
-    neighbour_pairs,
+    measure_autocorrelation,
 )
+from accuracy.estimation.options import EstimateOptions
 from accuracy.survey.design import SamplingDesign
 from accuracy.survey.sample import ReferenceSample
 
@@ -56,7 +57,9 @@ def sample_of(table, **design):
 
 
 def report(table, **options):
-    return autocorrelation_report(sample_of(table), measures=("UA", "OA"), permutations=199, **options)
+    return measure_autocorrelation(
+        sample_of(table), EstimateOptions(measures=("UA", "OA")), permutations=199, **options
+    )
 
 
 def test_correlation_of_cities_is_found_and_is_the_design_effect():
@@ -117,7 +120,7 @@ def test_anova_is_that_of_the_textbook(seed):
 def test_pairs_and_expectation_equal_brute_force(seed, k):
     rng = np.random.default_rng(seed)
     places, groups = rng.random((14, 2)), rng.integers(0, 3, 14)
-    pairs = neighbour_pairs(places, groups, k)
+    pairs = find_neighbour_pairs(places, groups, k)
     want = set()
     for i in range(14):
         others = [j for j in range(14) if j != i and groups[j] == groups[i]]
@@ -126,27 +129,27 @@ def test_pairs_and_expectation_equal_brute_force(seed, k):
     assert {tuple(p) for p in pairs.tolist()} == want
     # expectation over every layout within two cells of four
     wrong, cell = rng.random(8) < 0.5, np.repeat([0, 1], 4)
-    pairs = neighbour_pairs(places[:8], np.zeros(8, dtype=np.int64), k)
+    pairs = find_neighbour_pairs(places[:8], np.zeros(8, dtype=np.int64), k)
     layouts = [
         np.concatenate([wrong[:4][list(a)], wrong[4:][list(b)]])
         for a, b in product(permutations(range(4)), permutations(range(4)))
     ]
     mean = np.mean([(laid[pairs[:, 0]] & laid[pairs[:, 1]]).sum() for laid in layouts])
-    got = join_counts(wrong, cell, pairs, permutations=9, rng=rng)
+    got = count_joins(wrong, cell, pairs, permutations=9, rng=rng)
     assert got["both_wrong_expected"] == approx(mean)
     assert got["both_wrong"] == (wrong[pairs[:, 0]] & wrong[pairs[:, 1]]).sum()
 
 
 def test_points_at_one_place_have_no_join_with_themselves():
-    pairs = neighbour_pairs(np.zeros((7, 2)), np.zeros(7, dtype=np.int64), 2)
+    pairs = find_neighbour_pairs(np.zeros((7, 2)), np.zeros(7, dtype=np.int64), 2)
     assert (pairs[:, 0] < pairs[:, 1]).all()
-    assert len(neighbour_pairs(np.zeros((3, 2)), np.arange(3), 2)) == 0
+    assert len(find_neighbour_pairs(np.zeros((3, 2)), np.arange(3), 2)) == 0
 
 
 @pytest.mark.shared
 def test_28_cities_with_the_design_effect_of_r_survey(points, survey):
     survey = survey.set_index(["case", "quantity"])
-    got = autocorrelation_report(sample_of(points))
+    got = measure_autocorrelation(sample_of(points))
     oa = got.measures.set_index("measure").loc["OA"]
     assert oa["deff"] == approx(float(survey.loc[("uv28_2stage", "deff OA"), "estimate"]), rel=1e-8)
     se = [float(survey.loc[(case, "OA"), "se"]) for case in ("uv28_2stage", "uv28_cities_fixed")]
@@ -165,9 +168,11 @@ def test_joins_do_not_see_the_coordinate_system():
 def test_same_seed_same_report_and_wrong_questions_are_refused():
     table = table_of(lambda _r, _c, _p: 0.2, cities=6, points=10)
     pd.testing.assert_frame_equal(report(table, seed=4).strata, report(table, seed=4).strata)
-    purposive = autocorrelation_report(sample_of(table, psu_selection="purposive"), measures=("OA",), permutations=9)
+    purposive = measure_autocorrelation(
+        sample_of(table, psu_selection="purposive"), EstimateOptions(measures=("OA",)), permutations=9
+    )
     assert purposive.measures["deff_cities"].isna().all()
     with pytest.raises(DesignError, match="single-stage sample has no cities"):
-        autocorrelation_report(sample_of(table, psu=None, stratum=None))
+        measure_autocorrelation(sample_of(table, psu=None, stratum=None))
     with pytest.raises(DesignError, match="neighbours 0"):
         report(table, neighbours=0)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from accuracy.errors import SampleTableError
-from accuracy.estimation.difference import difference
+from accuracy.estimation.difference import compare_maps
 from accuracy.estimation.estimation import estimate
 from accuracy.survey.design import SamplingDesign
 from accuracy.survey.sample import ReferenceSample
@@ -32,11 +32,11 @@ def sample(seed=0, cities=5, m=40):
 
 def test_difference_equals_the_estimates_and_mirrors():
     s = sample()
-    got = difference(s, map_a="map", map_b="other").set_index("measure")
+    got = compare_maps(s, map_a="map", map_b="other").set_index("measure")
     own = estimate(s)
     for measure in ("UA", "PA", "F1", "IoU"):
         assert got.loc[measure, "a"] == pytest.approx(own.get(measure)["estimate"])
-    back = difference(s, map_a="other", map_b="map").set_index("measure")
+    back = compare_maps(s, map_a="other", map_b="map").set_index("measure")
     assert np.allclose(got["difference"], -back["difference"])
     assert np.allclose(got["se"], back["se"])
     share = got.loc["area"]
@@ -48,10 +48,10 @@ def test_the_pairing_counts():
     same = s.table.assign(other=s.table["map"])
     same.loc[same.index[:3], "other"] = 1 - same.loc[same.index[:3], "map"]
     near = ReferenceSample(table=same, design=s.design)
-    got = difference(near, map_a="map", map_b="other").set_index("measure")
+    got = compare_maps(near, map_a="map", map_b="other").set_index("measure")
     alone = estimate(near).get("F1")["se"]
     assert 0 < got.loc["F1", "se"] < 0.5 * alone
     with pytest.raises(SampleTableError, match="both 'map'"):
-        difference(s, map_a="map", map_b="map")
+        compare_maps(s, map_a="map", map_b="map")
     with pytest.raises(SampleTableError, match="'third' is not in the table"):
-        difference(s, map_a="map", map_b="third")
+        compare_maps(s, map_a="map", map_b="third")

@@ -14,8 +14,8 @@ from rasterio.transform import from_origin
 
 import accuracy.survey.map_strata
 from accuracy.errors import DrawError
-from accuracy.survey.block_draw import BLOCK_STRATA, block_frame, draw_blocks
-from accuracy.survey.drawing import draw_cities, generator, growing_draw
+from accuracy.survey.block_draw import BLOCK_STRATA, draw_blocks, list_blocks
+from accuracy.survey.drawing import draw_cities, draw_growing, make_generator
 from accuracy.survey.map_strata import MapRasters, MapStrata
 from accuracy.survey.point_draw import BLIND_COLUMNS, blind, draw_points
 from accuracy.tables import read_table, write_table
@@ -53,7 +53,7 @@ def write_rasters(path, scores, mask, *, side_m=10):
 @given(population=st.integers(1, 400), seed=st.integers(0, 99), data=st.data())
 def test_growing_draw_is_a_prefix_without_repeats(population, seed, data):
     n = data.draw(st.integers(0, population))
-    small, full = (growing_draw(population, k, generator(seed, "a", "b")) for k in (n, population))
+    small, full = (draw_growing(population, k, make_generator(seed, "a", "b")) for k in (n, population))
     assert np.array_equal(small, full[:n])
     assert sorted(full) == list(range(population))
 
@@ -62,7 +62,7 @@ def test_growing_draw_takes_every_unit_equally_often():
     for n in (3, 7):
         hits = np.zeros(10)
         for seed in range(4000):
-            hits[growing_draw(10, n, generator(seed, "x"))] += 1
+            hits[draw_growing(10, n, make_generator(seed, "x"))] += 1
         expected = 4000 * n / 10
         assert np.abs(hits - expected).max() < 5 * np.sqrt(expected * (1 - n / 10))
 
@@ -168,7 +168,7 @@ def test_point_estimates_from_drawn_points_are_unbiased(tmp_path):
 
 def test_blocks_are_stratified_grow_and_cover(tmp_path):
     path = make_scores(tmp_path / "s.tif")
-    frame = block_frame(path, block_px=32)
+    frame = list_blocks(path, block_px=32)
     assert frame["predicted_px"].sum() == 130 * (170 - 9)
     want = {"with_village": 3, "with_candidate": 2, "without": 2}
     blocks = draw_blocks(path, city="c", region="r", allocation=want, seed=1, block_px=32)
@@ -189,7 +189,7 @@ def test_blocks_are_stratified_grow_and_cover(tmp_path):
         ),
         (lambda p: draw_points(p, city="c", region="r", allocation={"uv": 5}, seed=1), "'uv' is none of"),
         (lambda p: MapStrata(candidate_threshold=1.2), "candidate-threshold 1.2 is outside"),
-        (lambda p: block_frame(p, block_px=4), "hold no village"),
+        (lambda p: list_blocks(p, block_px=4), "hold no village"),
     ],
 )
 def test_bad_requests(tmp_path, call, message):

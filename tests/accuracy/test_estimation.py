@@ -8,19 +8,17 @@ from hypothesis import strategies as st
 
 from accuracy.errors import DesignError, LonelyUnitError, SampleTableError
 from accuracy.estimation.calibration import Calibration
-from accuracy.estimation.error_matrix import error_matrix, stratified_from_counts
+from accuracy.estimation.error_matrix import tabulate_errors
 from accuracy.estimation.estimation import estimate
-from accuracy.estimation.measures import confusion_indicators
-from accuracy.estimation.replication import (
-    jackknife_multipliers,
-    rao_wu_all_replicates,
-    rao_wu_multipliers,
-    replicate,
-)
-from accuracy.estimation.table_estimates import estimate_table, read_map_totals, replicated_estimates
+from accuracy.estimation.options import EstimateOptions
+from accuracy.estimation.replication import draw_rao_wu_multipliers, make_jackknife_multipliers, replicate
+from accuracy.estimation.table_estimates import estimate_replicated, estimate_table, read_map_totals
 from accuracy.estimation.variance import design_variance
+from accuracy.measures import confusion_indicators
 from accuracy.reporting.wording import in_words
 from accuracy.survey.design import SamplingDesign
+from accuracy.survey.design_arrays import build_arrays
+from accuracy.survey.design_checks import find_problems
 from accuracy.survey.sample import ReferenceSample
 
 approx = pytest.approx
@@ -60,13 +58,13 @@ def sample_of(table, **design):
 
 
 def row(sample, measure, **options):
-    return estimate(sample, **options).get(measure)
+    return estimate(sample, EstimateOptions(**options)).get(measure)
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), kind=st.sampled_from(["two_stage", "with_replacement", "cities_fixed"]))
 def test_f1_and_iou_are_one_confusion_in_value_and_standard_error(seed, kind):
-    got = estimate(sample_of(make_points(seed)), variance=kind)
+    got = estimate(sample_of(make_points(seed)), EstimateOptions(variance=kind))
     f1, iou, ua, pa = (got.get(m) for m in ("F1", "IoU", "UA", "PA"))
     assert f1["estimate"] == approx(2 * iou["estimate"] / (1 + iou["estimate"]), rel=1e-12)
     assert iou["estimate"] == approx(f1["estimate"] / (2 - f1["estimate"]), rel=1e-12)
@@ -84,7 +82,7 @@ def test_order_of_rows_columns_and_names_does_not_matter(seed):
         map_stratum=lambda t: t["map_stratum"].map({"uv": "zz", "rest": "aa"}),
     )
     for kind in ("two_stage", "with_replacement", "cities_fixed"):
-        a, b = estimate(sample_of(table), variance=kind), estimate(sample_of(renamed), variance=kind)
+        a, b = (estimate(sample_of(t), EstimateOptions(variance=kind)) for t in (table, renamed))
         np.testing.assert_allclose(a.frame["estimate"], b.frame["estimate"], rtol=1e-12)
         np.testing.assert_allclose(a.frame["se"], b.frame["se"], rtol=1e-8, atol=1e-14)
 
@@ -142,7 +140,7 @@ def test_map_equal_to_reference_is_a_bound_not_a_certainty():
 
 
 def test_zero_of_hundred_gives_the_rule_of_three():
-    from accuracy.estimation.intervals import zero_count_bound
+    from accuracy.intervals import zero_count_bound
 
     assert zero_count_bound(np.array([100, 300, 1000])) == approx([0.0295, 0.0099, 0.0030], abs=5e-5)
 
@@ -173,7 +171,7 @@ def test_census_region_adds_no_variance_between_cities():
 def test_purposive_cities_speak_for_themselves_only():
     sample = sample_of(make_points(9), psu_selection="purposive")
     with pytest.raises(DesignError, match="on purpose"):
-        estimate(sample, variance="two_stage")
+        estimate(sample, EstimateOptions(variance="two_stage"))
     got = estimate_table(sample)
     assert any("assessed cities only" in n for n in got.notes)
     nested = got.nested()
@@ -183,19 +181,19 @@ def test_purposive_cities_speak_for_themselves_only():
     assert weights.sum() == approx(make_points(9).drop_duplicates(["city", "map_stratum"])["M_pix"].sum())
 
 
-def test_orientation_rows_are_the_map():
+def test_orientation_rows_are_the_map(estimate_counts):
     counts = [[40, 10], [2, 100]]
     sizes = {"uv": 10.0, "rest": 90.0}
-    got = stratified_from_counts(counts, sizes, classes=["uv", "rest"]).set_index(["class", "measure"])
+    got = estimate_counts(counts, sizes, classes=["uv", "rest"]).set_index(["class", "measure"])
     assert got.loc[("uv", "UA"), "estimate"] == approx(0.8)
     table = make_points(10)
     flipped = table.rename(columns={"map": "ref", "ref": "map"})
     a, b = estimate(sample_of(table)), estimate(sample_of(flipped))
     assert a.get("UA")["estimate"] == approx(b.get("PA")["estimate"])
     assert a.get("PA")["se"] == approx(b.get("UA")["se"])
-    matrix = error_matrix(sample_of(table), as_="counts")
+    matrix = tabulate_errors(sample_of(table), as_="counts")
     assert matrix.loc["1", "0"] == ((table["map"] == 1) & (table["ref"] == 0)).sum()
-    assert error_matrix(sample_of(table)).to_numpy().sum() == approx(1)
+    assert tabulate_errors(sample_of(table)).to_numpy().sum() == approx(1)
 
 
 def test_calibration_meets_the_known_totals_and_takes_map_variance_away():
@@ -213,6 +211,18 @@ def test_calibration_meets_the_known_totals_and_takes_map_variance_away():
 # --- replication ---------------------------------------------------------------------------------------------------
 
 
+def every_replicate(arrays):
+    """float64 (B, P): every distinct Rao-Wu replicate of strata with two cities each."""
+    assert (arrays.psu_sampled == 2).all()
+    strata = len(arrays.psu_sampled)
+    out = np.zeros((2**strata, len(arrays.stratum_of_psu)))
+    for b in range(2**strata):
+        for h in range(strata):
+            members = np.flatnonzero(arrays.stratum_of_psu == h)
+            out[b, members[(b >> h) & 1]] = 2.0
+    return out
+
+
 def test_rao_wu_enumerated_equals_the_reference_and_linearisation(shared):
     import json
 
@@ -227,15 +237,15 @@ def test_rao_wu_enumerated_equals_the_reference_and_linearisation(shared):
         weight="one",
         ssu_population=None,
     )
-    arrays = design.arrays(scd.assign(one=1.0))
+    arrays = build_arrays(design, scd.assign(one=1.0))
     cells = np.stack([scd["alive"], scd["arrests"] - scd["alive"], 0 * scd["alive"], 0 * scd["alive"]], 1).astype(float)
     everyone = np.ones((1, len(scd)), dtype=bool)
-    multipliers = rao_wu_all_replicates(arrays)
+    multipliers = every_replicate(arrays)
     got = replicate(arrays, cells, everyone, multipliers, measures=("UA", "area_total"))
     assert np.sort(got.estimates[:, 0, 0]) == approx(sorted(r for _, r in want["replicates"]))
     assert got.se()[0, 1] == approx(want["se_total"])
     assert got.se()[0, 0] == approx(want["se_ratio_about_full"])
-    dropped, factor = jackknife_multipliers(arrays)
+    dropped, factor = make_jackknife_multipliers(arrays)
     jack = replicate(arrays, cells, everyone, dropped, measures=("UA",), kind="jackknife", factor=factor)
     assert jack.se(about="mean")[0, 0] == approx(0.009846457204, rel=1e-9)
     # R's balanced half-samples of these data (BRR) through the same replicates
@@ -249,12 +259,12 @@ def test_jackknife_and_bootstrap_of_the_28_cities(points, survey):
     sample = sample_of(points)
     arrays, cells = sample.arrays, confusion_indicators(sample.mapped, sample.reference)
     names, everyone = ("UA", "PA", "F1", "IoU"), np.ones((1, len(points)), dtype=bool)
-    dropped, factor = jackknife_multipliers(arrays)
+    dropped, factor = make_jackknife_multipliers(arrays)
     jack = replicate(arrays, cells, everyone, dropped, measures=names, kind="jackknife", factor=factor)
     want = survey[survey["case"] == "uv28_wr_JKn"].set_index("quantity")
     for k, name in enumerate(names):
         assert jack.se(about="mean")[0, k] == approx(want.loc[name, "se"], rel=1e-8)
-    got = replicated_estimates(sample, replicates=400, seed=1)
+    got = estimate_replicated(sample, replicates=400, seed=1)
     got = got[got["value"] == "all"].set_index(["variance", "measure"])
     want = survey[survey["case"] == "uv28_wr_RaoWu_B400"].set_index("quantity")
     for name in names:
@@ -268,7 +278,7 @@ def test_bootstrap_redoes_the_calibration_in_every_replicate():
     arrays, onehot = sample.arrays, confusion_indicators(sample.mapped, sample.reference)
     cell = sample.mapped.astype(np.int64)
     calibration = Calibration(cell=cell, totals=np.array([1e6, 2e4]), names=("0", "1"))
-    multipliers = rao_wu_multipliers(arrays, replicates=50, seed=3)
+    multipliers = draw_rao_wu_multipliers(arrays, replicates=50, seed=3)
     everyone = np.ones((1, len(table)), dtype=bool)
     got = replicate(arrays, onehot, everyone, multipliers, measures=("F1", "area_map"), calibration=calibration)
     assert got.estimates[:, 0, 1] == approx(2e4 / 1.02e6)
@@ -283,10 +293,10 @@ def test_bootstrap_redoes_the_calibration_in_every_replicate():
 @given(seed=st.integers(0, 1000))
 def test_bootstrap_is_deterministic_and_never_negative(seed):
     arrays = sample_of(make_points(seed)).arrays
-    a = rao_wu_multipliers(arrays, replicates=200, seed=seed)
-    assert np.array_equal(a, rao_wu_multipliers(arrays, replicates=200, seed=seed))
+    a = draw_rao_wu_multipliers(arrays, replicates=200, seed=seed)
+    assert np.array_equal(a, draw_rao_wu_multipliers(arrays, replicates=200, seed=seed))
     assert (a >= 0).all()
-    assert rao_wu_multipliers(arrays, replicates=4000, seed=seed).mean(axis=0) == approx(np.ones(6), abs=0.1)
+    assert draw_rao_wu_multipliers(arrays, replicates=4000, seed=seed).mean(axis=0) == approx(np.ones(6), abs=0.1)
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------
@@ -324,15 +334,17 @@ def test_bad_tables_get_typed_errors_that_name_the_conflict(table, error, messag
 def test_conflicting_sizes_and_weights_and_frame():
     table = make_points(1)
     table.loc[0, "M_pix"] += 7
-    assert [p.code for p in SamplingDesign(psu_selection="probability").validate(table)] == ["size_conflict"]
+    assert [p.code for p in find_problems(SamplingDesign(psu_selection="probability"), table)] == ["size_conflict"]
     table = make_points(1).assign(w=1.0)
-    problems = SamplingDesign(psu_selection="probability", weight="w").validate(table)
+    problems = find_problems(SamplingDesign(psu_selection="probability", weight="w"), table)
     assert {p.code for p in problems} == {"weights_area"} and len(problems) == 12
     frame = make_points(1).drop_duplicates(["city", "map_stratum"])
     fewer = make_points(1).query("not (city == 'R1c0' and map_stratum == 'rest')")
-    codes = [p.code for p in SamplingDesign(psu_selection="probability").validate(fewer, frame=frame)]
+    codes = [p.code for p in find_problems(SamplingDesign(psu_selection="probability"), fewer, frame=frame)]
     assert codes == ["missing_stratum"]
-    codes = [p.code for p in SamplingDesign(psu_selection="probability").validate(make_points(1), frame=frame.iloc[1:])]
+    codes = [
+        p.code for p in find_problems(SamplingDesign(psu_selection="probability"), make_points(1), frame=frame.iloc[1:])
+    ]
     assert codes == ["outside_frame"]
 
 

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accuracy.errors import AccuracyError
-from accuracy.estimation.intervals import (
+from accuracy.estimation.describe import DomainFacts, describe
+from accuracy.estimation.options import EstimateOptions
+from accuracy.intervals import (
     asin,
     clopper_pearson,
     korn_graubard,
@@ -18,8 +20,7 @@ from accuracy.estimation.intervals import (
     wald_t,
     wilson,
 )
-from accuracy.estimation.measures import MEASURES
-from accuracy.reporting.describe import DomainFacts, FlagRules, describe
+from accuracy.measures import MEASURES
 
 approx = pytest.approx
 
@@ -101,7 +102,7 @@ def row(kind, cells, weights, measure="UA"):
     value = {"UA": 0.8, "F1": 0.7}[measure]
     return describe(
         MEASURES[measure], value=value, variance=0.04**2, srs_variance=0.05**2, facts=facts(cells, weights),
-        interval_kind=kind, level=0.95, rules=FlagRules(),
+        options=EstimateOptions(interval_kind=kind),
     )  # fmt: skip
 
 

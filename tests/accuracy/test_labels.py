@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from accuracy.errors import LabelError
-from accuracy.survey.agreement import agreements
+from accuracy.survey.agreement import measure_agreements
 from accuracy.survey.labels import merge_labels, read_labels
 from accuracy.tables import write_table
 
@@ -35,7 +35,7 @@ def test_two_interpreters_adjudication_and_cannot_say(tmp_path):
     assert merge_labels(design(), [b, a], disagreement="first").set_index("point_id")["ref"]["p1"] == 1
     with pytest.raises(LabelError, match=r"1 points have different answers \(first: 'p1'\)"):
         merge_labels(design(), [a, b], disagreement="fail")
-    (pair,) = agreements([a, b])
+    (pair,) = measure_agreements([a, b])
     assert (pair.both_uv, pair.only_first, pair.only_second, pair.neither, pair.unanswered) == (1, 1, 0, 0, 2)
     assert (pair.overall, pair.on_uv, pair.on_rest) == (0.5, 2 / 3, 0.0)
 
@@ -55,7 +55,7 @@ def test_agreement_figures_by_hand():
         )
         for n, v in (("a", first), ("b", second))
     ]
-    (pair,) = agreements(tables)
+    (pair,) = measure_agreements(tables)
     p = (first == second).mean()
     share = (first.mean() + second.mean()) / 2
     assert pair.overall == pytest.approx(p)

@@ -7,7 +7,7 @@ import pytest
 import shapely
 
 from accuracy.errors import LeakageInputError
-from accuracy.survey.leakage import leakage_report
+from accuracy.survey.leakage import check_leakage
 
 
 def sample(n=8):
@@ -31,25 +31,25 @@ FAR = (900_000, 2_800_000, 900_200, 2_800_200)
 
 
 def test_nothing_shared_is_clean():
-    got = leakage_report(sample(), tiles([FAR], id=["t1"], city=["Z"], label_source=["survey"]), min_distance_m=500)
+    got = check_leakage(sample(), tiles([FAR], id=["t1"], city=["Z"], label_source=["survey"]), min_distance_m=500)
     assert got.is_clean and got.clean.all() and set(got.seen) == {"unseen"}
     assert got.statement().startswith("No leakage was found: 0 of 8")
     assert got.points["distance_m"].min() > 100_000
 
 
 def test_each_way_is_found():
-    one_id = leakage_report(sample(), tiles([FAR], id=["p3"], city=["Z"]), min_distance_m=10)
+    one_id = check_leakage(sample(), tiles([FAR], id=["p3"], city=["Z"]), min_distance_m=10)
     assert one_id.points.loc[one_id.points["same_id"], "point_id"].tolist() == ["p3"] and not one_id.is_clean
-    touching = leakage_report(sample(), tiles([(501_900, 2_499_900, 502_000, 2_500_100)]), min_distance_m=0)
+    touching = check_leakage(sample(), tiles([(501_900, 2_499_900, 502_000, 2_500_100)]), min_distance_m=0)
     assert touching.points.loc[touching.points["in_tile"], "point_id"].tolist() == ["p1"]
-    near = leakage_report(sample(), tiles([(503_700, 2_499_900, 503_850, 2_500_100)]), min_distance_m=200)
+    near = check_leakage(sample(), tiles([(503_700, 2_499_900, 503_850, 2_500_100)]), min_distance_m=200)
     assert near.points.loc[near.points["too_near"], "point_id"].tolist() == ["p2"]
     assert near.points["distance_m"][2] == pytest.approx(150, rel=1e-3)
     assert not near.points["in_tile"].any()
-    city = leakage_report(sample(), tiles([FAR], id=["t"], city=["B"]), min_distance_m=10)
+    city = check_leakage(sample(), tiles([FAR], id=["t"], city=["B"]), min_distance_m=10)
     assert city.seen.tolist() == ["unseen"] * 2 + ["seen"] * 2 + ["unseen"] * 4 and city.is_clean
     assert "2 lie in 1 cities that were trained on" in city.statement()
-    source = leakage_report(sample(), tiles([FAR], label_source=["interpreters 2025"]), min_distance_m=10)
+    source = check_leakage(sample(), tiles([FAR], label_source=["interpreters 2025"]), min_distance_m=10)
     assert source.shared_sources == ("interpreters 2025",) and not source.clean.any()
 
 
@@ -59,7 +59,7 @@ def test_other_crs_many_zones_and_brute_force():
         {"point_id": range(60)}, geometry=shapely.points(rng.uniform(108, 127, 60), rng.uniform(20, 40, 60)), crs=4326
     )
     there = gpd.GeoDataFrame(geometry=shapely.points(rng.uniform(108, 127, 80), rng.uniform(20, 40, 80)), crs=4326)
-    got = leakage_report(here, there.to_crs(3857), min_distance_m=1000)
+    got = check_leakage(here, there.to_crs(3857), min_distance_m=1000)
     from pyproj import Geod
 
     geod = Geod(ellps="WGS84")
@@ -69,14 +69,14 @@ def test_other_crs_many_zones_and_brute_force():
 
 
 def test_missing_columns_are_said_not_passed_over():
-    got = leakage_report(pd.DataFrame(sample().drop(columns="geometry")), pd.DataFrame({"id": ["x"]}), min_distance_m=5)
+    got = check_leakage(pd.DataFrame(sample().drop(columns="geometry")), pd.DataFrame({"id": ["x"]}), min_distance_m=5)
     assert len(got.without_check) == 3 and "Not checked: cities" in got.statement()
 
 
 def test_bad_input():
     with pytest.raises(LeakageInputError, match="no column 'point_id'"):
-        leakage_report(sample().drop(columns="point_id"), tiles([FAR]), min_distance_m=5)
+        check_leakage(sample().drop(columns="point_id"), tiles([FAR]), min_distance_m=5)
     with pytest.raises(LeakageInputError, match="negative"):
-        leakage_report(sample(), tiles([FAR]), min_distance_m=-5)
+        check_leakage(sample(), tiles([FAR]), min_distance_m=-5)
     with pytest.raises(LeakageInputError, match="sample has no CRS"):
-        leakage_report(sample().set_crs(None, allow_override=True), tiles([FAR]), min_distance_m=5)
+        check_leakage(sample().set_crs(None, allow_override=True), tiles([FAR]), min_distance_m=5)

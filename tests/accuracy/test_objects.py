@@ -9,9 +9,9 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accuracy.comparison.block_objects import BlockRules, block_estimates, compare_blocks
+from accuracy.comparison.block_objects import BlockRules, BlockSurvey, compare_blocks, estimate_from_blocks
 from accuracy.comparison.boundaries import boundary_distances, compare_boundaries, iou_without_edge
-from accuracy.comparison.objects import match_objects, overlaps, splits_and_merges
+from accuracy.comparison.objects import find_overlaps, find_splits_and_merges, match_objects
 from accuracy.errors import ComparisonError
 from accuracy.survey.design import SamplingDesign
 
@@ -28,7 +28,7 @@ def test_matching_segmentation_and_splits_by_hand(case):
     polygons = case["polygons"]
     names_r, reference = zip(*((k, shapely.from_wkt(v)) for k, v in polygons["ref_wkt"].items()), strict=True)
     names_p, predicted = zip(*((k, shapely.from_wkt(v)) for k, v in polygons["pred_wkt"].items()), strict=True)
-    pairs = overlaps(reference, predicted)
+    pairs = find_overlaps(reference, predicted)
     got = {f"{names_r[r.reference]}|{names_p[r.predicted]}": r for r in pairs.itertuples()}
     assert set(got) == set(polygons["pairs"])
     for key, want in polygons["pairs"].items():
@@ -47,11 +47,11 @@ def test_matching_segmentation_and_splits_by_hand(case):
             assert match.panoptic_quality == approx(want["PQ"])
             assert (match.precision, match.recall) == approx((want["precision"], want["recall"]))
             assert match.mean_iou == approx(want["mean_iou_matched"])
-    split, merged = splits_and_merges(reference, predicted)
+    split, merged = find_splits_and_merges(reference, predicted)
     assert [names_r[k] for k in split] == polygons["over_segmented_refs"] and merged == []
     merger = [shapely.from_wkt(polygons["merge_case"]["pred_wkt"])]
-    assert splits_and_merges(reference, merger)[1] == [0]
-    row = overlaps(reference[:1], merger).iloc[0]
+    assert find_splits_and_merges(reference, merger)[1] == [0]
+    row = find_overlaps(reference[:1], merger).iloc[0]
     want = polygons["merge_case"]["vs_R1"]
     assert (row.iou, row.over_segmentation, row.under_segmentation) == approx(tuple(want.values()))
 
@@ -140,6 +140,10 @@ DESIGN = SamplingDesign(
 )  # fmt: skip
 
 
+def estimated(counts, rules):
+    return estimate_from_blocks(BlockSurvey(counts=counts, design=DESIGN, rules=rules))
+
+
 def test_all_blocks_together_are_the_whole_map():
     blocks, truth, told = scene()
     rules = BlockRules(resolution_m=5)
@@ -156,7 +160,7 @@ def test_all_blocks_together_are_the_whole_map():
     once = compare_blocks(whole, truth, told, rules)
     same = ["tp", "fp", "fn", "tn", *[c for c in counts if c.startswith(("ring_", "map_", "reference_"))]]
     assert counts[same].sum().to_dict() == once[same].iloc[0].to_dict()
-    table = block_estimates(counts, DESIGN, rules).set_index(["kind", "at", "measure"])["estimate"]
+    table = estimated(counts, rules).set_index(["kind", "at", "measure"])["estimate"]
     c = once.iloc[0]
     p, r = c["map_near_15m"] / c["map_15m"], c["reference_near_15m"] / c["reference_15m"]
     assert table["boundary", 15, "boundary F1"] == approx(2 * p * r / (p + r))
@@ -170,12 +174,12 @@ def test_a_sample_of_blocks_is_unbiased_and_its_errors_are_honest():
     blocks, truth, told = scene(3)
     rules = BlockRules(resolution_m=10, iou_levels=(0.5,), tolerances_m=(10.0,))
     counts = compare_blocks(blocks, truth, told, rules)
-    full = block_estimates(counts, DESIGN, rules).set_index(["kind", "measure"])["estimate"]
+    full = estimated(counts, rules).set_index(["kind", "measure"])["estimate"]
     rng = np.random.default_rng(0)
     got, errors = [], []
     for _ in range(80):
         pick = counts.iloc[rng.choice(len(counts), 24, replace=False)].assign(m_block=24)
-        table = block_estimates(pick, DESIGN, rules).set_index(["kind", "measure"])
+        table = estimated(pick, rules).set_index(["kind", "measure"])
         got.append(table["estimate"])
         errors.append(table["se"])
     for key in (("pixels", "IoU"), ("objects", "F1"), ("boundary", "boundary F1"), ("boundary", "boundary IoU")):

@@ -15,8 +15,9 @@ import pytest
 
 from accuracy.arrays import SampleArrays
 from accuracy.estimation.calibration import calibrate
-from accuracy.estimation.estimation import linearised_estimates
-from accuracy.estimation.intervals import logit_t, wald_t
+from accuracy.estimation.estimation import estimate_linearised
+from accuracy.estimation.options import EstimateOptions
+from accuracy.intervals import logit_t, wald_t
 
 MEASURES = ("UA", "PA", "F1", "IoU")
 IN_FRAME, DRAWN = np.array([42, 60, 55, 31, 2]), np.array([6, 8, 7, 5, 2])
@@ -77,12 +78,11 @@ def simulate(pixels, rates, points, seed):
             cell_names=("",) * 28,
         )
         for calibrated, made in out.items():
-            got = linearised_estimates(
+            got = estimate_linearised(
                 arrays,
                 cells,
                 everything,
-                measures=MEASURES,
-                variance="with_replacement",
+                EstimateOptions(measures=tuple(MEASURES), variance="with_replacement"),
                 calibration=calibration if calibrated else None,
             )
             made.append((got["estimate"][0], np.sqrt(got["variance"][0])))

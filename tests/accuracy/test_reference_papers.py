@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from accuracy.estimation.error_matrix import error_matrix, error_matrix_se, per_class_estimates, stratified_from_counts
+from accuracy.estimation.error_matrix import (
+    estimate_matrix_se,
+    estimate_per_class,
+    tabulate_errors,
+)
+from accuracy.estimation.options import EstimateOptions
 from accuracy.survey.design import SamplingDesign
 from accuracy.survey.sample import ReferenceSample
 
@@ -16,17 +21,17 @@ REL = 1e-8
 PRINTED = {"rel": 1e-8, "abs": 1e-14}  # the cases are stored with 12 digits
 
 
-def olofsson(case):
-    return stratified_from_counts(
+def olofsson(case, estimate_counts):
+    return estimate_counts(
         case["counts"],
         dict(zip(case["classes"], case["mapped_pixels"], strict=True)),
         classes=case["classes"],
     ).set_index(["class", "measure"])
 
 
-def test_olofsson_2014(cases):
+def test_olofsson_2014(cases, estimate_counts):
     case = json.loads((cases / "a_olofsson2014.json").read_text())
-    got = olofsson(case)
+    got = olofsson(case, estimate_counts)
     want = case["computed"]
     assert got.loc[("", "OA"), "estimate"] == approx(want["OA"], rel=REL)
     assert got.loc[("", "OA"), "se"] == approx(want["se_OA"], rel=REL)
@@ -50,10 +55,10 @@ def test_olofsson_2014(cases):
         assert abs(got.loc[("deforestation", "F1"), "se"] - wrong) > 1e-3
 
 
-def test_olofsson_2014_with_finite_populations(cases):
+def test_olofsson_2014_with_finite_populations(cases, estimate_counts):
     case = json.loads((cases / "a_olofsson2014.json").read_text())
     sizes = dict(zip(case["classes"], case["mapped_pixels"], strict=True))
-    got = stratified_from_counts(case["counts"], sizes, classes=case["classes"], finite=True)
+    got = estimate_counts(case["counts"], sizes, classes=case["classes"], finite=True)
     got = got.set_index(["class", "measure"])
     assert got.loc[("", "OA"), "se"] == approx(case["computed_with_fpc"]["se_OA"], rel=REL)
     for name in case["classes"]:
@@ -61,11 +66,11 @@ def test_olofsson_2014_with_finite_populations(cases):
 
 
 @pytest.mark.parametrize("example", ["example1", "example2"])
-def test_olofsson_2013(cases, example):
+def test_olofsson_2013(cases, estimate_counts, example):
     case = json.loads((cases / "b_olofsson2013.json").read_text())[example]
     sizes = case.get("mapped_pixels") or case["weights"]
     names = ["1", "2", "3"]
-    got = stratified_from_counts(case["counts"], dict(zip(names, sizes, strict=True)), classes=names)
+    got = estimate_counts(case["counts"], dict(zip(names, sizes, strict=True)), classes=names)
     got = got.set_index(["class", "measure"])
     want = case["computed"]
     assert got.loc[("", "OA"), "estimate"] == approx(want["OA"], rel=REL)
@@ -96,25 +101,21 @@ def test_stehman_2014(cases, name, variance):
     case = json.loads((cases / "c_stehman2014.json").read_text())
     units = pd.read_csv(cases / "c_stehman2014_units.csv").sample(frac=1, random_state=2)
     sample = stehman(units)
-    got = per_class_estimates(sample, variance=variance).set_index(["class", "measure"])
+    got = estimate_per_class(sample, EstimateOptions(variance=variance)).set_index(["class", "measure"])
     want = case["computed"][name]
     assert got.loc[("", "OA"), "se"] == approx(want["se_OA"], rel=REL)
     for cls in "ABCD":
         for mine, theirs in (("UA", "UA"), ("PA", "PA"), ("F1", "F1"), ("IoU", "IoU"), ("area", "area_prop")):
             assert got.loc[(cls, mine), "estimate"] == approx(want[theirs][cls], rel=REL)
             assert got.loc[(cls, mine), "se"] == approx(want[f"se_{theirs}"][cls], rel=REL)
-    shares, errors = error_matrix(sample), error_matrix_se(sample, variance=variance)
+    shares, errors = tabulate_errors(sample), estimate_matrix_se(sample, EstimateOptions(variance=variance))
     for a in "ABCD":
         for b in "ABCD":
             assert shares.loc[a, b] == approx(want["cell_prop"][a + b], abs=1e-12)
             assert errors.loc[a, b] == approx(want["se_cell_prop"][a + b], rel=REL, abs=1e-14)
 
 
-def from_counts(rows, sizes, classes):
-    return stratified_from_counts(rows, dict(zip(classes, sizes, strict=True)), classes=classes)
-
-
-def mapaccuracy_case(cases, name):
+def mapaccuracy_case(cases, name, estimate_counts):
     """The documented examples, built from the published counts; estimates and the matrix of area shares."""
     first = json.loads((cases / "b_olofsson2013.json").read_text())
     if name.startswith("stehman2014"):
@@ -130,7 +131,7 @@ def mapaccuracy_case(cases, name):
             units.loc[39, "reference"] = "YY"
             classes += ["YY"]
         sample = stehman(units)
-        return per_class_estimates(sample, classes=classes), error_matrix(sample, classes=classes)
+        return estimate_per_class(sample, classes=classes), tabulate_errors(sample, classes=classes)
     if name == "olofsson2014":
         full = json.loads((cases / "a_olofsson2014.json").read_text())
         counts, sizes, classes = full["counts"], full["mapped_pixels"], list("1234")
@@ -150,7 +151,8 @@ def mapaccuracy_case(cases, name):
     shares = np.array(counts, dtype=float)
     W = np.array(sizes, dtype=float) / sum(sizes)
     shares *= (W / np.maximum(shares.sum(axis=1), 1))[:, None]
-    return from_counts(counts, sizes, classes), pd.DataFrame(shares, index=classes, columns=classes)
+    got = estimate_counts(counts, dict(zip(classes, sizes, strict=True)), classes=classes)
+    return got, pd.DataFrame(shares, index=classes, columns=classes)
 
 
 MAPACCURACY = [
@@ -161,13 +163,13 @@ MAPACCURACY = [
 
 
 @pytest.mark.parametrize("case", MAPACCURACY)
-def test_mapaccuracy_examples(cases, case):
+def test_mapaccuracy_examples(cases, estimate_counts, case):
     table = pd.read_csv(cases / "e_mapaccuracy_doc_examples.csv", dtype=str, keep_default_na=False)
     assert set(table["case"]) == set(MAPACCURACY)
     want = table[table["case"] == case]
     order = list(want["class"][want["quantity"] == "UA"])
     rename = dict(zip(order, "1234", strict=False)) if case == "olofsson2014" else {}
-    got, shares = mapaccuracy_case(cases, case)
+    got, shares = mapaccuracy_case(cases, case, estimate_counts)
     got = got.set_index(["class", "measure"])
     for quantity, cls, text in want[["quantity", "class", "value"]].itertuples(index=False):
         value = np.nan if text == "NA" else float(text)

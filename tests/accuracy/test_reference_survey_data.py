@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 
 from accuracy.arrays import SampleArrays
+from accuracy.estimation.describe import DomainFacts
 from accuracy.estimation.estimation import srs_variance
-from accuracy.estimation.intervals import asin, korn_graubard, likelihood, logit_t, wald_t
 from accuracy.estimation.variance import design_variance
-from accuracy.reporting.describe import DomainFacts
+from accuracy.intervals import asin, korn_graubard, likelihood, logit_t, wald_t
 from accuracy.survey.design import SamplingDesign, codes
+from accuracy.survey.design_arrays import build_arrays
 
 pytestmark = pytest.mark.shared
 approx = pytest.approx
@@ -29,7 +30,7 @@ def arrays_of(table, *, stratum=None, psu, cells=(), N, M=None, weight):
         ssu_population=None,
     )
     table = table.assign(w=weight).reset_index(drop=True)
-    built = design.arrays(table)
+    built = build_arrays(design, table)
     stratum_of = codes(design.keys(table), ["stratum"])[0]
     cell_of = codes(design.keys(table), ["stratum", "psu", "second"])[0]
     psu_population = pd.Series(np.asarray(N, dtype=float)).groupby(stratum_of).first().to_numpy()

@@ -7,8 +7,10 @@ from accuracy.arrays import SampleArrays
 from accuracy.errors import LonelyUnitError
 from accuracy.estimation.calibration import calibrate
 from accuracy.estimation.estimation import estimate, estimate_arrays
-from accuracy.estimation.measures import confusion_indicators
+from accuracy.estimation.options import EstimateOptions
+from accuracy.measures import confusion_indicators
 from accuracy.survey.design import SamplingDesign
+from accuracy.survey.design_arrays import build_arrays
 from accuracy.survey.sample import ReferenceSample
 
 pytestmark = pytest.mark.shared
@@ -37,8 +39,9 @@ NAMES = {
 
 
 def check_uv28(sample, want, **options):
-    whole = estimate(sample, measures=tuple(NAMES.values()), **options)
-    by_region = estimate(sample, measures=tuple(NAMES.values()), domain=sample.design.stratum, **options)
+    chosen = EstimateOptions(measures=tuple(NAMES.values()), **options)
+    whole = estimate(sample, chosen)
+    by_region = estimate(sample, chosen, domain=sample.design.stratum)
     compared = 0
     for quantity, (value, se) in want.items():
         if quantity in NAMES:
@@ -96,7 +99,9 @@ def test_one_stage_with_finite_population(points, expected):
     compared = 0
     for domain in (None, "region"):
         values = None if domain is None else sample.codes(domain).to_numpy()
-        got = estimate_arrays(complete, cells, values, domain=domain, measures=tuple(NAMES.values()))
+        got = estimate_arrays(
+            complete, cells, EstimateOptions(measures=tuple(NAMES.values())), values=values, domain=domain
+        )
         for quantity, (value, se) in want.items():
             region, name = quantity.split(" ", 2)[1:] if quantity.startswith("region ") else (None, quantity)
             if name in NAMES and (region is None) == (domain is None):
@@ -105,11 +110,11 @@ def test_one_stage_with_finite_population(points, expected):
                 assert row["se"] == approx(se, rel=REL, abs=1e-12)
                 compared += 1
     assert compared == 41
-    assert estimate_arrays(complete, cells, None).get("OA")["deff"] == approx(want["deff OA"][0], rel=REL)
+    assert estimate_arrays(complete, cells).get("OA")["deff"] == approx(want["deff OA"][0], rel=REL)
 
 
 def test_single_cities_equal_r_survey(points, expected):
-    got = estimate(sample_of(points), domain="city", variance="cities_fixed", fpc_in_cells=True)
+    got = estimate(sample_of(points), EstimateOptions(variance="cities_fixed", fpc_in_cells=True), domain="city")
     want = expected("uv28_per_city")
     assert len(want) == 168
     for quantity, (value, se) in want.items():
@@ -123,7 +128,8 @@ def test_single_cities_equal_r_survey(points, expected):
 def test_calibration_to_map_totals_equals_post_stratification(cases, points, kind, variance):
     totals = pd.read_csv(cases / "f_uv28_map_totals.csv")
     known = {tuple(name.rsplit("_", 1)): float(v) for name, v in zip(totals["rm"], totals["Freq"], strict=True)}
-    got = estimate(sample_of(points.sample(frac=1, random_state=1)), variance=variance, calibrate_to=known)
+    sample = sample_of(points.sample(frac=1, random_state=1))
+    got = estimate(sample, EstimateOptions(variance=variance), calibrate_to=known)
     want = pd.read_csv(cases / "f_survey_poststrat.csv").query("design == @kind")
     names = {**NAMES, "mean ok": "OA", "mean ref": "area", "mean map": "area_map"}
     for _, row in want.iterrows():
@@ -134,7 +140,7 @@ def test_calibration_to_map_totals_equals_post_stratification(cases, points, kin
 
 def test_wald_interval_of_recall(points, survey):
     want = survey[(survey["case"] == "uv28_2stage") & (survey["quantity"] == "PA ci95 t")].iloc[0]
-    row = estimate(sample_of(points), interval_kind="wald_t").get("PA")
+    row = estimate(sample_of(points), EstimateOptions(interval_kind="wald_t")).get("PA")
     assert (row["ci_low"], row["ci_high"]) == approx((want["lo"], want["hi"]), rel=REL)
 
 
@@ -148,9 +154,10 @@ def test_region_with_one_city(points, expected, rule):
     sample = sample_of(kept, psu_selection="pps", weight="w")
     if rule == "fail":
         with pytest.raises(LonelyUnitError, match=r"West.*1 sampled primary unit"):
-            estimate(sample, variance="with_replacement")
+            estimate(sample, EstimateOptions(variance="with_replacement"))
         return
-    got = estimate(sample, variance="with_replacement", lonely_psu=rule, measures=("PA", "area", "area_total"))
+    measures = ("PA", "area", "area_total")
+    got = estimate(sample, EstimateOptions(variance="with_replacement", lonely_psu=rule, measures=measures))
     for name, quantity in (("PA", "PA"), ("area", "area_prop ref"), ("area_total", "total ref")):
         assert got.get(name)["estimate"] == approx(want[quantity][0], rel=REL)
         assert got.get(name)["se"] == approx(want[quantity][1], rel=REL)
@@ -160,8 +167,6 @@ def test_region_with_one_city(points, expected, rule):
     ("case", "kind"), [("uv28_blocks_2stage", "two_stage"), ("uv28_blocks_wr", "with_replacement")]
 )
 def test_blocks(cases, expected, case, kind):
-    from accuracy.comparison.block_measures import estimate_blocks
-
     blocks = pd.read_csv(cases / "f_uv28_blocks.csv").sample(frac=1, random_state=5)
     design = SamplingDesign(
         psu_selection="probability",
@@ -170,7 +175,8 @@ def test_blocks(cases, expected, case, kind):
         ssu_population="M_block",
         ssu_sampled="m_block",
     )
-    got = estimate_blocks(blocks, design, variance=kind)
+    cells = blocks[["tp", "fp", "fn", "tn"]].to_numpy(dtype=float)
+    got = estimate_arrays(build_arrays(design, blocks), cells, EstimateOptions(variance=kind))
     compared = 0
     for quantity, (value, se) in expected(case).items():
         row = got.get({"area_prop ref": "area", "area_prop": "area"}.get(quantity, quantity))

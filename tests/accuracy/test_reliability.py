@@ -6,7 +6,7 @@ import pytest
 import rasterio
 import shapely
 
-from accuracy.comparison.reliability import Reliability, score_reliability
+from accuracy.comparison.reliability import Reliability, measure_reliability
 from accuracy.errors import ComparisonError
 
 
@@ -28,7 +28,7 @@ def test_counts_are_those_of_the_whole_array(tmp_path):
     area = shapely.box(500_000, 2_499_880, 500_150, 2_500_000)
     frame = gpd.GeoDataFrame(geometry=[village], crs="EPSG:32649")
     areas = gpd.GeoDataFrame(geometry=[area], crs="EPSG:32649")
-    found = score_reliability(tmp_path / "s.tif", frame.to_crs("EPSG:4326").to_crs("EPSG:32649"), areas=areas)
+    found = measure_reliability(tmp_path / "s.tif", frame.to_crs("EPSG:4326").to_crs("EPSG:32649"), areas=areas)
     truth = np.zeros(values.shape, bool)
     truth[30:100, 20:90] = True
     known = (values != 255) & (np.arange(150)[:, None] < 120) & (np.arange(200) < 150)
@@ -51,4 +51,4 @@ def test_calibrated_scores_have_no_error_and_wrong_ones_do():
 def test_other_rasters_are_refused(tmp_path):
     write(tmp_path / "f.tif", np.zeros((70, 70)), dtype="float32")
     with pytest.raises(ComparisonError, match="float32"):
-        score_reliability(tmp_path / "f.tif", gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32649"))
+        measure_reliability(tmp_path / "f.tif", gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32649"))

@@ -13,7 +13,7 @@ from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
 from accuracy.comparison.confusion import Confusion
-from accuracy.comparison.wall_to_wall import compare_wall_to_wall, compare_with_mask, pixel_area_m2
+from accuracy.comparison.wall_to_wall import compare_wall_to_wall, pixel_area_m2
 from accuracy.errors import ComparisonError
 
 TRANSFORM = from_origin(500_000, 2_500_000, 10, 10)
@@ -107,15 +107,23 @@ def test_reference_in_another_crs_and_overlapping_invalid_polygons(tmp_path):
     assert result.total.confusion.iou == pytest.approx(1.0, abs=0.01)
 
 
-def test_mask_against_mask_leaves_unknown_reference_out(tmp_path):
+def test_a_mask_is_judged_and_ground_without_labels_left_out(tmp_path):
     mine = np.zeros((8, 8), dtype=np.uint8)
     mine[:4] = 1
-    theirs = np.zeros((8, 8), dtype=np.uint8)
-    theirs[2:6] = 1
-    theirs[:, 7] = 99
-    a, b = write(tmp_path / "a.tif", mine), write(tmp_path / "b.tif", theirs, nodata=99)
-    result = compare_with_mask(a, b, threshold=None, window_px=3)
-    assert result.total.confusion == Confusion(tp=14, fp=14, fn=14, tn=14)
+    mine[0, 0] = 255
+    path = write(tmp_path / "a.tif", mine, nodata=255)
+    unlabelled = frame([ground_box(7, 0, 8, 8)]).to_crs("EPSG:4326")
+    result = compare_wall_to_wall(
+        path, frame([ground_box(0, 2, 8, 6)]), unlabelled=unlabelled, threshold=None, window_px=3
+    )
+    assert result.total.confusion == Confusion(tp=14, fp=13, fn=14, tn=14)
+    assert result.total.not_predicted_px == 1
+
+
+def test_scores_are_not_taken_for_a_mask(tmp_path):
+    path = write(tmp_path / "s.tif", np.full((5, 5), 37, dtype=np.uint8), nodata=255)
+    with pytest.raises(ComparisonError, match="holds the value 37: a mask has 1"):
+        compare_wall_to_wall(path, frame([ground_box(0, 0, 2, 2)]), threshold=None)
 
 
 def test_bad_input_names_file_values_and_mend(tmp_path):
@@ -127,8 +135,6 @@ def test_bad_input_names_file_values_and_mend(tmp_path):
         compare_wall_to_wall(path, good.set_crs(None, allow_override=True))
     with pytest.raises(ComparisonError, match=r"'far'.*does not touch"):
         compare_wall_to_wall(path, good, areas=frame([ground_box(900, 900, 901, 901)], name=["far"]))
-    with pytest.raises(ComparisonError, match="not on the grid"):
-        compare_with_mask(path, write(tmp_path / "t.tif", np.zeros((4, 5), dtype=np.uint8)))
     with pytest.raises(ComparisonError, match="float32"):
         compare_wall_to_wall(write(tmp_path / "f.tif", np.zeros((5, 5), dtype=np.float32)), good)
 

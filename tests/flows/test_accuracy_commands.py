@@ -151,6 +151,36 @@ def test_further_domains_replicates_and_calibration(tmp_path):
     assert known["two_stage"]["all"]["area_map"]["estimate"] == pytest.approx(5e4 / 17.5e5)
 
 
+def test_two_maps_on_the_same_points(tmp_path):
+    rng = np.random.default_rng(4)
+    table = toy().assign(other=lambda t: np.where(rng.random(len(t)) < 0.9, t["map"], 1 - t["map"]))
+    table.to_csv(tmp_path / "t.csv", index=False)
+    got = estimates(tmp_path / "t.csv", "--compare-with", "other")
+    rows = {row["measure"]: row for row in got["measures"]}
+    own, theirs = (estimates(tmp_path / "t.csv", "--map", name)["two_stage"]["all"] for name in ("map", "other"))
+    for name in ("UA", "PA", "F1"):
+        gap = own[name]["estimate"] - theirs[name]["estimate"]
+        assert rows[name]["difference"] == pytest.approx(gap)
+        # the maps agree on most points, so the difference is surer than that of two independent samples
+        assert 0 < rows[name]["se"] < np.hypot(own[name]["se"], theirs[name]["se"])
+    with pytest.raises(AccuracyError, match="'third' is not in the table"):
+        estimates(tmp_path / "t.csv", "--compare-with", "third")
+
+
+def test_every_class_of_a_map_of_classes(tmp_path):
+    names = {1: "village", 0: "field"}
+    table = toy().assign(map=lambda t: t["map"].map(names), ref=lambda t: t["ref"].map(names))
+    table.to_csv(tmp_path / "t.csv", index=False)
+    rows = estimates(tmp_path / "t.csv", "--per-class")["classes"]
+    toy().to_csv(tmp_path / "b.csv", index=False)
+    binary = estimates(tmp_path / "b.csv")["two_stage"]["all"]
+    got = {(row["class"], row["measure"]): row for row in rows}
+    assert {c for c, _ in got} == {"", "village", "field"}
+    for name in ("UA", "PA", "F1"):
+        assert got["village", name]["se"] == pytest.approx(binary[name]["se"])
+    assert got["", "OA"]["estimate"] == pytest.approx(binary["OA"]["estimate"])
+
+
 def one_city_in_a(table):
     table = table.query("region == 'B' or city == 'A0'")
     return table.assign(n_city=table.groupby("region")["city"].transform("nunique"))
@@ -312,7 +342,6 @@ def test_scores_without_the_mask_of_the_published_polygons_are_refused(tmp_path)
 
 def test_the_chain_draw_label_assess(tmp_path):
     import geopandas as gpd
-    import rasterio
 
     cities = pd.DataFrame({"adcode": ["990001", "990002", "990003"], "region": "North", "N_city": 5, "n_city": 3})
     cities.to_csv(tmp_path / "cities.csv", index=False)
@@ -349,7 +378,8 @@ def test_the_chain_draw_label_assess(tmp_path):
     assert got["points"] == 630 and got["disagreed"] == got["unanswered"] > 0
     assert got["agreement"][0]["overall"] > 0.9
     result = run(
-        "assess", tmp_path / "labelled.parquet", "--psu-selection", "probability", "--out", tmp_path / "report",
+        "assess", "sample", tmp_path / "labelled.parquet", "--psu-selection", "probability",
+        "--out", tmp_path / "report",
         "--labels", tmp_path / "ann.csv", "--labels", tmp_path / "bo.csv", "--pixel-m", "10", "--replicates", "50",
         "--json", command=assess_command,
     )  # fmt: skip
@@ -363,11 +393,8 @@ def test_the_chain_draw_label_assess(tmp_path):
     # answers were drawn point by point: nothing is alike but by chance
     assert all(abs(strata[name]["rho"]) < 0.2 for name in ("mapped", "candidate"))
     assert strata["all"]["joins"] > 600
-    with rasterio.open(tmp_path / "out" / "990001" / "990001_scores.tif") as raster:
-        crs = raster.crs
-    assert crs == "EPSG:32649"
-    with pytest.raises(AccuracyError, match="say how the cities were chosen"):
-        run("assess", tmp_path / "labelled.parquet", command=assess_command)
+    missing = run("assess", "sample", tmp_path / "labelled.parquet", command=assess_command)
+    assert missing.exit_code == 2 and "--psu-selection" in missing.output
 
 
 def test_assess_a_product_against_complete_reference(tmp_path):
@@ -387,18 +414,56 @@ def test_assess_a_product_against_complete_reference(tmp_path):
         crs="EPSG:32649",
     )
     areas.to_file(tmp_path / "areas.gpkg")
-    arguments = ["assess", folder, "--reference", tmp_path / "truth.gpkg", "--areas", tmp_path / "areas.gpkg"]
+    arguments = ["assess", "map", folder, "--reference", tmp_path / "truth.gpkg", "--areas", tmp_path / "areas.gpkg"]
     arguments += ["--out", tmp_path / "r", "--json"]
     got = json.loads(run(*arguments, "--role", "assess", command=assess_command).stdout)
     assert [a["area"] for a in got["areas"]] == ["west"]
     total = got["total"]
-    assert total["not_predicted_px"] == 60
+    assert got["map"] == "polygons" and total["not_predicted_px"] == 60
+    # by shapely, without the mask: the centre of a pixel lies in a published polygon, in the reference, in the area
+    x, y = np.meshgrid(500_005 + 10 * np.arange(60), 2_499_985 - 10 * np.arange(119))
+    inside = {
+        name: shapely.contains_xy(shapely.union_all(shapes), x, y)
+        for name, shapes in (
+            ("map", gpd.read_parquet(folder / "990001_uv.parquet").geometry.to_numpy()),
+            ("reference", reference.geometry.to_numpy()),
+        )
+    }
+    assert total["tp"] == (inside["map"] & inside["reference"]).sum()
+    assert total["fp"] == (inside["map"] & ~inside["reference"]).sum() > 0
+    assert total["fn"] == (~inside["map"] & inside["reference"]).sum() > 0
+    scores = json.loads(run(*arguments, "--role", "assess", "--map", "scores", command=assess_command).stdout)
+    assert scores["map"] == "scores >= 0.5 (diagnostic)" and scores["total"]["tp"] != total["tp"]
+    assert "scores &gt;= 0.5 (diagnostic)" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
     assert total["F1"] == pytest.approx(2 * total["IoU"] / (1 + total["IoU"]))
     assert "census" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
     with pytest.raises(AccuracyError, match="no area with role 'lost'"):
         run(*arguments, "--role", "lost", command=assess_command)
-    with pytest.raises(AccuracyError, match="give --reference"):
-        run("assess", folder, command=assess_command)
+    assert run("assess", "map", folder, command=assess_command).exit_code == 2
+    with pytest.raises(AccuracyError, match="is no product folder"):
+        run("assess", "map", folder / "990001_scores.tif", *arguments[3:], command=assess_command)
+    (folder / "990001_uv_mask.tif").unlink()
+    with pytest.raises(AccuracyError, match=r"holds 0 files \*_uv_mask\.tif"):
+        run(*arguments, command=assess_command)
+
+
+def test_a_reference_mask_leaves_its_unlabelled_ground_out(tmp_path):
+    import rasterio
+
+    folder = make_product(tmp_path / "990001", seed=4)
+    with rasterio.open(folder / "990001_uv_mask.tif") as mask:
+        ours, profile = mask.read(1), mask.profile
+    truth = (np.indices(ours.shape).sum(axis=0) % 90 < 30).astype(np.uint8)
+    truth[:, 80:] = 255
+    profile.update(driver="GTiff", nodata=255)
+    with rasterio.open(tmp_path / "truth.tif", "w", **profile) as dst:
+        dst.write(truth, 1)
+    arguments = ["--reference", tmp_path / "truth.tif", "--out", tmp_path / "r", "--json"]
+    total = json.loads(run("assess", "map", folder, *arguments, command=assess_command).stdout)["total"]
+    known = (truth != 255) & (ours != 255)
+    assert total["tp"] == (known & (ours == 1) & (truth == 1)).sum()
+    assert total["tn"] == (known & (ours == 0) & (truth == 0)).sum()
+    assert total["not_predicted_px"] == ((truth != 255) & (ours == 255)).sum()
 
 
 def test_assess_with_blocks_and_training(tmp_path):
@@ -434,7 +499,7 @@ def test_assess_with_blocks_and_training(tmp_path):
     gpd.GeoDataFrame({"id": ["t1"], "city": ["990001"]}, geometry=[shapely.box(400_000, 2e6, 400_100, 2e6 + 100)],
                      crs="EPSG:32649").to_file(tmp_path / "training.gpkg")  # fmt: skip
     result = run(
-        "assess", tmp_path / "l.parquet", "--psu-selection", "probability", "--out", tmp_path / "r",
+        "assess", "sample", tmp_path / "l.parquet", "--psu-selection", "probability", "--out", tmp_path / "r",
         "--blocks", tmp_path / "s" / "blocks_design.parquet", "--digitised", tmp_path / "digitised.gpkg",
         "--polygons", tmp_path / "uv.parquet", "--resolution-m", "10", "--training", tmp_path / "training.gpkg",
         "--replicates", "0", "--lonely-psu", "certainty", command=assess_command,

@@ -8,35 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from accuracy import intervals
 from accuracy.arrays import Bools, Floats, SampleArrays
-from accuracy.estimation import intervals
-from accuracy.estimation.intervals import IntervalKind
-from accuracy.estimation.measures import CELLS, Measure
+from accuracy.estimation.options import EstimateOptions, FlagRules
 from accuracy.estimation.variance import VarianceKind
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlagRules:
-    """Limits of the flags; conventions, not laws.
-
-    Attributes:
-        min_points: Below it among the denominator's points: ``few_points``.
-        min_psu: Below it in some stratum that is not a certainty: ``few_psu``.
-        min_df: Degrees of freedom below it: ``few_psu``.
-        min_effective_omissions: Below it of Kish's effective number of omission points, n = (sum w)^2 / sum w^2:
-            ``few_omissions``, where intervals of recall, F1, IoU and area may cover less than they claim
-            (docs/accuracy.md has the study).
-        cv_caution: Coefficient of variation above it: ``cv_caution``.
-        cv_do_not_quote: Above it: ``cv_do_not_quote``.
-    """
-
-    min_points: int = 30
-    min_psu: int = 3
-    min_df: int = 4
-    min_effective_omissions: float = 25.0
-    cv_caution: float = 0.15
-    cv_do_not_quote: float = 0.30
-
+from accuracy.intervals import IntervalKind
+from accuracy.measures import CELLS, Measure
 
 FLAG_TEXT = {
     "not_estimable": "not estimable from this sample",
@@ -120,9 +97,7 @@ def describe(
     variance: float,
     srs_variance: float,
     facts: DomainFacts,
-    interval_kind: IntervalKind,
-    level: float,
-    rules: FlagRules,
+    options: EstimateOptions,
 ) -> dict[str, Any]:
     """The columns of one row of an estimate table, from its estimate and variance."""
     row: dict[str, Any] = {
@@ -144,7 +119,7 @@ def describe(
         row["flags"] = ("not_estimable",)
         row["reason"] = _why_not(measure)
         return row
-    flags = _flags(measure, facts, rules)
+    flags = _flags(measure, facts, options.flag_rules)
     if not math.isfinite(variance):
         row["flags"] = (*flags, "no_variance")
         return row
@@ -155,18 +130,18 @@ def describe(
         row["n_eff"] = value * (1 - value) / se**2
     if value != 0:
         row["cv"] = abs(se / value)
-        if measure.name != "area_difference" and row["cv"] > rules.cv_caution:
-            flags.append("cv_do_not_quote" if row["cv"] > rules.cv_do_not_quote else "cv_caution")
-    bound = _zero_count_interval(measure, value, facts, level)
+        if measure.name != "area_difference" and row["cv"] > options.flag_rules.cv_caution:
+            flags.append("cv_do_not_quote" if row["cv"] > options.flag_rules.cv_do_not_quote else "cv_caution")
+    bound = _zero_count_interval(measure, value, facts, options.level)
     if bound is not None:
         row["ci_low"], row["ci_high"] = bound
         row["one_sided"] = measure.name != "area_difference"
     else:
         row["ci_low"], row["ci_high"] = _interval(
-            measure, value, se, facts, kind=interval_kind, level=level, flags=flags
+            measure, value, se, facts, kind=options.interval_kind, level=options.level, flags=flags
         )
         if "zero_count" in flags:
-            _widen(row, measure, facts, level)
+            _widen(row, measure, facts, options.level)
     row["flags"] = tuple(flags)
     return row
 

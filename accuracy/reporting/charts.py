@@ -1,0 +1,84 @@
+"""Charts of a report, drawn by plotly in the browser from the page itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForestRow:
+    """One line of a forest plot.
+
+    Attributes:
+        label: Text at the left.
+        value: Point, None for "not estimable".
+        low: Left end of the bar.
+        high: Right end.
+        strong: Drawn as a summary (whole, region) rather than as one of many.
+        text: Estimate and interval in words, shown at the right.
+    """
+
+    label: str
+    value: float | None
+    low: float | None
+    high: float | None
+    strong: bool
+    text: str
+
+
+def draw_forest(rows: Sequence[ForestRow], *, title: str) -> go.Figure:
+    """Values in [0, 1] with their intervals, the first row on top."""
+    figure = go.Figure()
+    for strong, name, colour, size in ((True, "summary", "#123f7a", 10), (False, "single", "#5b7fae", 7)):
+        mine = [(k, r) for k, r in enumerate(rows) if r.strong is strong and r.value is not None]
+        if not mine:
+            continue
+        figure.add_trace(
+            go.Scatter(
+                x=[r.value for _, r in mine],
+                y=[k for k, _ in mine],
+                error_x=_bars([r for _, r in mine]),
+                mode="markers",
+                marker={"color": colour, "size": size},
+                name=name,
+                hovertext=[f"{r.label}: {r.text}" for _, r in mine],
+                hoverinfo="text",
+            )
+        )
+    labels = [f"<b>{_plain(r.label)}</b>" if r.strong else _plain(r.label) for r in rows]
+    texts = [
+        {"x": 1.02, "y": k, "xref": "paper", "text": _plain(r.text), "showarrow": False, "xanchor": "left"}
+        for k, r in enumerate(rows)
+    ]
+    figure.update_xaxes(range=[0, 1], zeroline=False)
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=labels, range=[len(rows) - 0.4, -0.6], showgrid=False, zeroline=False
+    )
+    figure.update_layout(
+        title={"text": title, "font": {"size": 15}},
+        annotations=texts,
+        height=90 + 22 * len(rows),
+        margin={"l": 190, "r": 230, "t": 45, "b": 30},
+        showlegend=False,
+        plot_bgcolor="#f6f8fb",
+    )
+    return figure
+
+
+def _bars(rows: Sequence[ForestRow]) -> dict[str, Any]:
+    """Asymmetric error bars; none where an interval is missing."""
+    above, below = [], []
+    for row in rows:
+        known = row.value is not None and row.low is not None and row.high is not None
+        above.append(row.high - row.value if known else 0.0)  # type: ignore[operator]
+        below.append(row.value - row.low if known else 0.0)  # type: ignore[operator]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 0}
+
+
+def _plain(text: str) -> str:
+    """Text that plotly takes for text: names may hold what looks like a tag."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,46 @@
+"""Options of the commands that read a labelled sample: which columns hold its design, and how it is estimated."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from accuracy.survey.design import SamplingDesign
+    from accuracy.survey.sample import ReferenceSample
+
+SecondStage = Annotated[list[str] | None, typer.Option(help="Column that cuts a city into strata; repeat for several.")]
+MapColumn = Annotated[str, typer.Option("--map", help="Column of what the map says.")]
+RefColumn = Annotated[str, typer.Option("--ref", help="Column of what the reference says.")]
+Weight = Annotated[str | None, typer.Option(help="Column of weights, in place of the sizes; needed by pps.")]
+By = Annotated[list[str] | None, typer.Option(help="Further domain column; repeat for several.")]
+MapTotals = Annotated[
+    Path | None, typer.Option(help="Table of known sizes (stratum, map class, size) to calibrate to.")
+]
+LonelyPsu = Annotated[str, typer.Option(help="A single unit in a stratum: fail, certainty, adjust or average.")]
+Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.")]
+
+
+def read_totals(path: Path | None, sample: "ReferenceSample") -> dict[tuple[str, ...], float] | None:
+    """Known sizes by the sample's strata and map class, or None where no table was given."""
+    from accuracy.estimation.table_estimates import read_map_totals
+    from accuracy.tables import read_table
+
+    if path is None:
+        return None
+    stratum = sample.design.stratum
+    return read_map_totals(read_table(path), [*([stratum] if stratum else []), sample.map_column])
+
+
+def block_design(psu_selection: str) -> "SamplingDesign":
+    """The design of `blocks_design.parquet`, whose cities were chosen as those of the points."""
+    from accuracy.choices import choose
+    from accuracy.survey.design import PSU_SELECTIONS, SamplingDesign
+
+    return SamplingDesign(
+        psu_selection=choose(psu_selection, PSU_SELECTIONS, "--psu-selection"),
+        ssu="block_id",
+        second_stage_strata=("block_stratum",),
+        ssu_population="M_block",
+        ssu_sampled="m_block",
+    )
