@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +17,11 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError, WindowError
 
 from pipeline.attributes.dictionary import AttributeDataError
+from pipeline.graph.building_tags import STOREY_M, is_building, levels_of, tagged_height_m
 from pipeline.polygons.barriers import LINE_TYPES, POLYGON_TYPES, parse_tags
 from regions.raster.burn import burn_values_into
 
-FLOOR_M = 3.0
-"""Height of a floor."""
-FOOT_M = 0.3048
 NO_ROAD = frozenset({"construction", "proposed", "platform", "razed", "abandoned", "elevator", "rest_area", "services"})
-NO_BUILDING = frozenset({"no", "construction", "proposed", "demolished", "ruins"})
-_HEIGHT = re.compile(
-    r"^\s*(\d+(?:[.,]\d+)?)\s*(m|meter|meters|metre|metres|ft|feet|')?\s*(?:(\d+)\s*\")?\s*$", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -57,24 +50,24 @@ def read_fabric(vectors: gpd.GeoDataFrame, *, height_rasters: Sequence[Path] = (
     """
     geometry = vectors.geometry.to_numpy()
     types = shapely.get_type_id(geometry)
-    tags = parse_tags(vectors["tags"], keys=("building", "building:part", "highway"))
-    is_building = np.array([item.get("building", "no") not in NO_BUILDING for item in tags], dtype=bool)
-    is_building &= np.isin(types, POLYGON_TYPES)
+    tags = parse_tags(vectors["tags"], keys=("building", "kind", "highway"))
+    is_house = np.array([is_building(item) for item in tags], dtype=bool)
+    is_house &= np.isin(types, POLYGON_TYPES)
     is_road = np.array(["highway" in item and item["highway"] not in NO_ROAD for item in tags], dtype=bool)
     is_road &= np.isin(types, LINE_TYPES)
-    chosen = [tags[k] for k in np.flatnonzero(is_building)]
-    tagged = np.array([_metres(item.get("height")) for item in chosen], dtype=np.float64)
-    levels = np.array([_number(item.get("building:levels")) for item in chosen], dtype=np.float64)
-    height = np.where(np.isnan(tagged), levels * FLOOR_M, tagged)
+    chosen = [tags[k] for k in np.flatnonzero(is_house)]
+    tagged = np.array([tagged_height_m(item) for item in chosen], dtype=np.float64)
+    levels = np.array([levels_of(item) for item in chosen], dtype=np.float64)
+    height = np.where(np.isnan(tagged), levels * STOREY_M, tagged)
     source = np.where(~np.isnan(tagged), "tag", np.where(~np.isnan(levels), "levels", "")).astype(object)
-    shapes = gpd.GeoSeries(geometry[is_building], crs=vectors.crs)
+    shapes = gpd.GeoSeries(geometry[is_house], crs=vectors.crs)
     for path in height_rasters:
         missing = np.isnan(height)
         found = _raster_heights(shapes[missing], path)
         use = np.flatnonzero(missing)[~np.isnan(found)]
         height[use] = found[~np.isnan(found)]
         source[use] = "raster"
-    floors = np.where(np.isnan(levels), np.maximum(height / FLOOR_M, 1), levels)
+    floors = np.where(np.isnan(levels), np.maximum(height / STOREY_M, 1), levels)
     buildings = gpd.GeoDataFrame(
         {
             "height_m": pd.array(height, dtype="Float64"),
@@ -141,27 +134,6 @@ def village_fabric(villages: gpd.GeoSeries, fabric: Fabric) -> pd.DataFrame:
             },
             index=villages.index,
         )
-
-
-def _metres(text: str | None) -> float:
-    """A tagged height such as 12, 12.5 m, 40 ft or 40'6" in metres; NaN where it cannot be read or is 0."""
-    match = _HEIGHT.match(text or "")
-    if match is None:
-        return float("nan")
-    value = float(match[1].replace(",", "."))
-    unit = (match[2] or "m").lower()
-    if unit in ("ft", "feet", "'"):
-        value = (value + float(match[3] or 0) / 12) * FOOT_M
-    return value if value > 0 else float("nan")
-
-
-def _number(text: str | None) -> float:
-    """A positive number of levels; NaN where it cannot be read."""
-    try:
-        value = float((text or "").replace(",", ".").split(";")[0])
-    except ValueError:
-        return float("nan")
-    return value if value > 0 else float("nan")
 
 
 def _raster_heights(shapes: gpd.GeoSeries, path: Path) -> NDArray[np.float64]:

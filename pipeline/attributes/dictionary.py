@@ -92,7 +92,13 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "The refiner's own estimate of its intersection over union.",
         "no refinement, or the refiner gives none",
     ),
-    Attribute("building_count", WHOLE, "1", "Mapped buildings whose inner point lies inside.", _NO_VECTORS),
+    Attribute(
+        "building_count",
+        WHOLE,
+        "1",
+        "Mapped buildings that stand and whose inner point lies inside; parts of buildings do not count.",
+        _NO_VECTORS,
+    ),
     Attribute(
         "building_coverage",
         REAL,
@@ -111,8 +117,8 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "height_source",
         TEXT,
         "-",
-        "Where heights come from, with shares of the known footprint area: tag (height), levels "
-        "(building:levels x 3 m), raster.",
+        "Where heights come from, with shares of the known footprint area: tag (height, building:height or "
+        "est_height), levels (building:levels x 3 m), raster.",
         _NO_HEIGHT,
     ),
     Attribute(

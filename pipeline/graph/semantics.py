@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-STOREY_M = 3.0
-"""Height taken for one storey where only `building:levels` is tagged."""
+from pipeline.graph.building_tags import height_m, is_building, is_building_part
 
 _SAYS_NOTHING = re.compile(
     r"^((alt|old|official|short|int|loc|reg|nat|sorting)_name|name|wikidata|wikipedia|website|url|image|phone|fax|email"
@@ -21,8 +20,6 @@ _SAYS_NOTHING = re.compile(
     r"|network|import_uuid|gml_id|uuid|building_id|gnis|tiger|CLC|osm_id|osm_relation|id|root_id|min_zoom|max_zoom"
     r"|sort_rank|scale_rank|collision_rank|population_rank|kind_tile_rank|label_placement|area|volume|OBJECTID|Shape_.*)(:.*)?$"
 )
-_NUMBER = re.compile(r"^\s*(\d+(?:[.,]\d+)?)\s*(m|metres?|meters?|米|ft|feet|')?\s*(?:\d+(?:\.\d+)?\s*\")?\s*$")
-_FEET = {"ft", "feet", "'"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Semantics:
         texts: Distinct canonical tag sets, sorted.
         tag_set: int32 (n,), row in ``texts``.
         height_m: float32 (n,), NaN where neither height nor storeys are tagged.
-        building: bool (n,), tagged as a building or a part of one.
+        building: bool (n,), tagged as a building that stands, or as a part of one.
     """
 
     texts: tuple[str, ...]
@@ -63,28 +60,10 @@ def semantics_of(tags: NDArray[np.object_], *, all_keys: bool) -> Semantics:
     ]
     texts, row = np.unique(np.array(kept, object), return_inverse=True) if kept else (np.zeros(0, object), np.zeros(0))
     height = np.array([height_m(p) for p in parsed], np.float32)
-    building = np.array([_is_building(p) for p in parsed], bool)
+    building = np.array([is_building(p) or is_building_part(p) for p in parsed], bool)
     return Semantics(tuple(texts), row.astype(np.int32)[codes], height[codes], building[codes])
 
 
 def tag_sets_of(texts: Sequence[str]) -> list[dict[str, str]]:
     """The tag sets as dictionaries."""
     return [json.loads(t) for t in texts]
-
-
-def height_m(tags: dict[str, str]) -> float:
-    """Height in metres from `height` (metres unless it says feet) or from `building:levels`; NaN where unknown."""
-    for key, factor in (("height", 1.0), ("building:height", 1.0), ("est_height", 1.0), ("building:levels", STOREY_M)):
-        match = _NUMBER.match(tags.get(key, ""))
-        if match:
-            value = float(match[1].replace(",", ".")) * factor * (0.3048 if match[2] in _FEET else 1.0)
-            if 0 < value < 1000:
-                return value
-    return float("nan")
-
-
-def _is_building(tags: dict[str, str]) -> bool:
-    return any(tags.get(k, "no") != "no" for k in ("building", "building:part")) or tags.get("kind") in {
-        "building",
-        "building_part",
-    }

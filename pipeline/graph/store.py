@@ -18,7 +18,7 @@ _T = TypeVar("_T", "NodeArrays", "PairArrays")
 
 _HEADER_BYTES = 128
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files; raised whenever they or their meaning change."""
 
 

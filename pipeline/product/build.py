@@ -45,7 +45,7 @@ from pipeline.product.report_page import MAX_SIDE_PX, ReportChart, ReportTable, 
 from pipeline.reference.areas import read_polygons
 from regions.raster.grid import Window
 
-PRODUCT_VERSION = 2
+PRODUCT_VERSION = 3
 ASSESSMENT_NAME = "accuracy.json"
 
 

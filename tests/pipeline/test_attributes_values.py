@@ -23,7 +23,6 @@ from pipeline.attributes import (
     geodesic_lengths_m,
     write_data_dictionary,
 )
-from pipeline.attributes.buildings import _metres, _number
 from pipeline.attributes.score_statistics import score_histograms, score_statistics
 from regions.raster.grid import Grid
 
@@ -149,31 +148,6 @@ def test_area_and_perimeter_are_those_of_the_ellipsoid():
     assert geodesic_lengths_m(series) == pytest.approx([perimeter, perimeter], rel=1e-6)
     web = equal_areas_m2(series.to_crs("EPSG:3857"))  # a grid in web mercator does not change the area
     assert web == pytest.approx([area, area], rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("text", "metres"),
-    [
-        ("12", 12),
-        ("12.5 m", 12.5),
-        ("12,5m", 12.5),
-        ("40 ft", 12.192),
-        ("40'6\"", 12.3444),
-        ("-3", None),
-        ("tall", None),
-        (None, None),
-        ("0", None),
-    ],
-)
-def test_tagged_heights(text, metres):
-    found = _metres(text)
-    assert (np.isnan(found) and metres is None) or found == pytest.approx(metres)
-
-
-def test_tagged_levels():
-    assert _number("3.5") == 3.5
-    assert _number("2;3") == 2
-    assert np.isnan(_number("many"))
 
 
 def test_dictionary_lists_exactly_the_columns(tmp_path):

@@ -15,7 +15,7 @@ from models.geolink.graph import GEOMETRY_COLUMNS, TileGraphs
 from pipeline.graph import CityGraph, CityGraphError, graph_key
 from pipeline.graph.chunks import LARGE
 from pipeline.graph.measure import shape_columns
-from pipeline.graph.semantics import height_m, semantics_of
+from pipeline.graph.semantics import semantics_of
 from pipeline.graph.tree import BoxTree
 
 UTM = "EPSG:32650"
@@ -157,25 +157,6 @@ def test_shape_columns_of_known_shapes():
     np.testing.assert_allclose(named["sin_2_orientation"], [np.sqrt(0.75), 0, 0], atol=1e-6)
     np.testing.assert_allclose(named["height"], [0.5, 0, 0])
     np.testing.assert_allclose(named["height_known"], [1, 0, 0])
-
-
-@pytest.mark.parametrize(
-    ("tags", "metres"),
-    [
-        ({"height": "12"}, 12),
-        ({"height": "12.5 m"}, 12.5),
-        ({"height": "12,5m"}, 12.5),
-        ({"height": "40 ft"}, 12.192),
-        ({"height": "30'"}, 9.144),
-        ({"height": "tall"}, np.nan),
-        ({"height": "0"}, np.nan),
-        ({"building:levels": "6"}, 18),
-        ({"height": "??", "building:levels": "2"}, 6),
-        ({}, np.nan),
-    ],
-)
-def test_heights_as_people_write_them(tags, metres):
-    assert height_m(tags) == pytest.approx(metres, nan_ok=True)
 
 
 def test_keys_that_name_rather_than_say_what_a_thing_is_are_left_out_of_tag_sets():
