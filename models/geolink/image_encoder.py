@@ -1,16 +1,13 @@
-"""The image transformer: timm's patch embedding and blocks, fixed positions, dense or over visible patches only."""
+"""The image transformer: patches and blocks as timm has them, fixed positions, dense or over visible patches only."""
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
-from timm.layers import PatchEmbed
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from models.geolink.config import GeoLinkConfig
 from models.geolink.positions import grid_encoding
+from models.geolink.vit_block import Block, PatchEmbed
 
 
 def patchify(images: Tensor, patch_px: int) -> Tensor:
@@ -31,9 +28,7 @@ class PatchStem(nn.Module):
 
     def __init__(self, config: GeoLinkConfig) -> None:
         super().__init__()
-        self.embed = PatchEmbed(
-            config.image_px, config.patch_px, config.in_channels, config.width, strict_img_size=False
-        )
+        self.embed = PatchEmbed(config.patch_px, config.in_channels, config.width)
         nn.init.xavier_uniform_(self.embed.proj.weight.view(config.width, -1))
         nn.init.zeros_(self.embed.proj.bias)
 
@@ -108,7 +103,6 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, config: GeoLinkConfig) -> None:
         super().__init__()
-        norm = partial(nn.LayerNorm, eps=config.norm_eps)
         self.config = config
         self.stem = CellStem(config) if config.stem == "cells" else PatchStem(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
@@ -116,8 +110,7 @@ class ImageEncoder(nn.Module):
         places = grid_encoding(config.grid, config.grid, config.width, centre=config.patch_centre)
         self.register_buffer("img_pos_embed", places)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_ratio, qkv_bias=True, norm_layer=norm)
-            for _ in range(config.depth)
+            Block(config.width, config.heads, config.mlp_ratio, eps=config.norm_eps) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=config.last_norm_eps)
 

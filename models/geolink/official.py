@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor
 
@@ -251,6 +250,8 @@ def _heads(path: Path, given: Mapping[str, Any], width: int, depth: int) -> int:
         return int(given["num_heads"])
     if "architecture" not in given:
         return 16
+    import timm  # noqa: PLC0415 - its zoo takes seconds to import, and few files name an architecture
+
     try:
         with torch.device("meta"):
             model = timm.create_model(given["architecture"], num_classes=0)

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch_geometric.utils import softmax
 
 from models.geolink.config import GeoLinkConfig
 from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES
+from models.geolink.group_softmax import group_softmax
 from models.geolink.packing import EDGE_COLUMNS, PackedGraphs
 
 N_TYPES = len(NODE_TYPES)
@@ -122,7 +122,7 @@ class GraphAttention(nn.Module):
             message, logit = message + relation[:, 1:], logit + relation[:, 0]
         group = target * N_TYPES + kind // N_TYPES  # one group per target and type of source
         n_groups = len(row) * N_TYPES
-        weight = softmax(functional.leaky_relu(logit.float(), LEAKY_SLOPE), group, num_nodes=n_groups)
+        weight = group_softmax(functional.leaky_relu(logit.float(), LEAKY_SLOPE), group, n_groups)
         weighted = weight.unsqueeze(1) * message.float()
         summed = weighted.new_zeros(n_groups, width).index_add(0, group, weighted)
         by_source = self.bias.view(N_TYPES, N_TYPES, width).transpose(0, 1)[graphs.node_type]  # (N, 3, width)

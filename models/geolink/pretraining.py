@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import cast
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from models.geolink.config import GeoLinkConfig
@@ -19,6 +17,7 @@ from models.geolink.osm_encoder import N_TYPES
 from models.geolink.packing import PackedGraphs
 from models.geolink.positions import grid_encoding
 from models.geolink.region import MapReadout
+from models.geolink.vit_block import Block
 
 
 @dataclass(frozen=True)
@@ -49,17 +48,16 @@ class PixelDecoder(nn.Module):
     def __init__(self, config: GeoLinkConfig) -> None:
         super().__init__()
         width = config.decoder_width
-        norm = partial(nn.LayerNorm, eps=config.last_norm_eps)
         self.project = nn.Linear(config.width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         nn.init.normal_(self.mask_token, std=0.02)
         places = grid_encoding(config.grid, config.grid, width, centre=config.patch_centre)
         self.register_buffer("rec_img_pos_embed", places)
         self.blocks = nn.ModuleList(
-            Block(width, config.decoder_heads, config.decoder_mlp_ratio, qkv_bias=True, norm_layer=norm)
+            Block(width, config.decoder_heads, config.decoder_mlp_ratio, eps=config.last_norm_eps)
             for _ in range(config.decoder_depth)
         )
-        self.norm = norm(width)
+        self.norm = nn.LayerNorm(width, eps=config.last_norm_eps)
         self.predict = nn.Linear(width, config.patch_px**2 * config.in_channels)
         for linear in (self.project, self.predict):
             nn.init.xavier_uniform_(linear.weight)

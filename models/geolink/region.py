@@ -6,9 +6,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.utils import softmax
 
 from models.geolink.config import GeoLinkConfig
+from models.geolink.group_softmax import group_softmax
 from models.geolink.osm_encoder import N_TYPES, TypedLinear
 from models.geolink.packing import PackedGraphs
 
@@ -74,7 +74,7 @@ class MapReadout(nn.Module):
             cell = forget.sigmoid() * cell + entry.sigmoid() * candidate.tanh()
             hidden = out.sigmoid() * cell.tanh()
             query = hidden.reshape(n_groups, width)
-            weight = softmax((x * query[group]).sum(-1), group, num_nodes=n_groups)
+            weight = group_softmax((x * query[group]).sum(-1), group, n_groups)
             read = x.new_zeros(n_groups, width).index_add(0, group, weight.unsqueeze(-1) * x)
             star = torch.cat([hidden, read.view_as(hidden)], dim=-1)
         kind = torch.arange(N_TYPES, device=x.device).repeat_interleave(graphs.n_tiles + 1)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -117,6 +116,9 @@ class LightUPerNet(nn.Module):
         detail_channels: int = 0,
         detail_blocks: int = 1,
     ) -> None:
+        # imports timm, torchvision and torch's compiler: paid where a decoder is made, not by all who read checkpoints
+        from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder  # noqa: PLC0415
+
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in in_channels)
         self.neck = nn.ModuleList(nn.Linear(c, channels) for c in in_channels)
