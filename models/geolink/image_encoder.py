@@ -30,7 +30,8 @@ class PatchStem(nn.Module):
         super().__init__()
         self.embed = PatchEmbed(config.patch_px, config.in_channels, config.width)
         nn.init.xavier_uniform_(self.embed.proj.weight.view(config.width, -1))
-        nn.init.zeros_(self.embed.proj.bias)
+        if self.embed.proj.bias is not None:
+            nn.init.zeros_(self.embed.proj.bias)
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """Tokens (B, P or V, width) of images (B, C, H, W), and no fine maps."""
