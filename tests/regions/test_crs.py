@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod
 
-from regions.crs import CoordinateError, gcj02_from_wgs84, utm_code, wgs84_from_gcj02
+from regions.crs import CoordinateError, utm_code
+from regions.gcj02 import gcj02_from_wgs84, wgs84_from_gcj02
 from regions.raster.equal_area import CHINA_ALBERS
 
 inside_china = {"lon": st.floats(75, 134), "lat": st.floats(18, 53)}
