@@ -19,7 +19,6 @@ import shapely
 from rasterio.transform import from_bounds
 
 from accuracy.arrays import Bools, Floats, SampleArrays
-from accuracy.comparison.boundaries import compare_boundaries
 from accuracy.comparison.objects import find_splits_and_merges, match_objects
 from accuracy.errors import ComparisonError
 from accuracy.estimation.estimation import estimate_arrays
@@ -28,6 +27,7 @@ from accuracy.estimation.variance import design_variance
 from accuracy.intervals import logit_t
 from accuracy.survey.design import SamplingDesign
 from accuracy.survey.design_arrays import build_arrays
+from regions.raster.boundaries import count_boundaries
 from regions.raster.burn import burn_into
 
 IOU_LEVELS = (0.3, 0.5, 0.75)
@@ -201,9 +201,7 @@ def _one(block: Any, reference: Any, mapped: Any, rules: BlockRules) -> dict[str
     split, merged = find_splits_and_merges(reference, mapped)
     row["split"], row["merged"] = int(own_r[split].sum()), int(own_m[merged].sum())
     for metres in rules.tolerances():
-        c = compare_boundaries(
-            wide_truth, wide_mapped, tolerance_m=metres, resolution_m=rules.resolution_m, margin_px=margin
-        )
+        c = count_boundaries(wide_truth, wide_mapped, tolerance_px=metres / rules.resolution_m, inside=inside)
         tag = f"{metres:g}m"
         row |= {
             f"ring_both_{tag}": c.ring_both_px,

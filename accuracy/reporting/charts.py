@@ -45,7 +45,7 @@ def draw_forest(rows: Sequence[ForestRow], *, title: str) -> go.Figure:
                 mode="markers",
                 marker={"color": colour, "size": size},
                 name=name,
-                hovertext=[f"{r.label}: {r.text}" for _, r in mine],
+                hovertext=[f"{_plain(r.label)}: {_plain(r.text)}" for _, r in mine],
                 hoverinfo="text",
             )
         )

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
+from regions.raster.boundaries import BoundaryCounts, count_boundaries
 from regions.raster.burn import ShapeLayer
 from regions.raster.grid import Grid
 
@@ -27,41 +27,32 @@ def boundary_f1(mask: NDArray[np.bool_], reference: NDArray[np.bool_], *, tolera
     Returns:
         1.0 where neither has an outline, 0.0 where one has none.
     """
-    ours, theirs = _outline(mask), _outline(reference)
-    if not ours.any() or not theirs.any():
-        return float(not ours.any() and not theirs.any())
-    precision = float(np.mean(distance_transform_edt(~theirs)[ours] <= tolerance_px))
-    recall = float(np.mean(distance_transform_edt(~ours)[theirs] <= tolerance_px))
-    return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+    return _f1(count_boundaries(reference, mask, tolerance_px=tolerance_px))
 
 
 def boundary_iou(mask: NDArray[np.bool_], reference: NDArray[np.bool_], *, distance_px: float) -> float:
-    """Boundary IoU (Cheng et al., CVPR 2021): IoU of the parts of both within a distance of their own outline.
+    """Boundary IoU (Cheng et al., CVPR 2021): IoU of the parts of both within a distance of their own outside.
 
     Args:
         mask: bool (H, W).
         reference: bool (H, W).
-        distance_px: Width of the inner band; the edge of the array is no outline.
+        distance_px: Depth of the inner ring in rows and columns; rounded, at least 1. The edge of the array is no
+            outline.
 
     Returns:
-        1.0 where both bands are empty.
+        1.0 where both rings are empty.
     """
-    ours, theirs = _band(mask, distance_px), _band(reference, distance_px)
-    union = np.count_nonzero(ours | theirs)
-    return 1.0 if union == 0 else float(np.count_nonzero(ours & theirs) / union)
+    return _iou(count_boundaries(reference, mask, tolerance_px=distance_px))
 
 
-def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    wide = np.pad(mask, 1, mode="edge")
-    inner = wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
-    return mask & ~inner
+def _f1(counts: BoundaryCounts) -> float:
+    if not counts.contour_map_px or not counts.contour_reference_px:
+        return float(counts.contour_map_px == counts.contour_reference_px)
+    return float(counts.f1 or 0.0)
 
 
-def _band(mask: NDArray[np.bool_], distance_px: float) -> NDArray[np.bool_]:
-    if mask.all():
-        return np.zeros_like(mask)
-    band: NDArray[np.bool_] = mask & (distance_transform_edt(mask) <= distance_px)
-    return band
+def _iou(counts: BoundaryCounts) -> float:
+    return 1.0 if counts.boundary_iou is None else counts.boundary_iou
 
 
 def compare_outlines(
@@ -86,7 +77,7 @@ def compare_outlines(
     Returns:
         ``iou`` and, for each distance d, ``boundary_f1_{d}m`` and ``boundary_iou_{d}m``.
     """
-    counts = np.zeros((len(distances_m), 6), dtype=np.int64)
+    counts = [BoundaryCounts() for _ in distances_m]
     both = either = 0
     margin = math.ceil(max(distances_m) / grid.resolution_m) + 2
     ours, theirs = ShapeLayer(found.to_numpy(), grid), ShapeLayer(reference.to_numpy(), grid)
@@ -99,33 +90,9 @@ def compare_outlines(
         both += int(np.count_nonzero(mask[own] & truth[own]))
         either += int(np.count_nonzero(mask[own] | truth[own]))
         for k, distance_m in enumerate(distances_m):
-            counts[k] += _boundary_counts(mask, truth, own, distance_m / grid.resolution_m)
+            counts[k] += count_boundaries(truth, mask, tolerance_px=distance_m / grid.resolution_m, inside=own)
     result = {"iou": both / either if either else 1.0}
-    for (ours_near, ours_all, theirs_near, theirs_all, common, union), distance_m in zip(
-        counts.tolist(), distances_m, strict=True
-    ):
-        precision = ours_near / ours_all if ours_all else float(theirs_all == 0)
-        recall = theirs_near / theirs_all if theirs_all else float(ours_all == 0)
-        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        result[f"boundary_f1_{distance_m:g}m"] = f1
-        result[f"boundary_iou_{distance_m:g}m"] = common / union if union else 1.0
+    for found_here, distance_m in zip(counts, distances_m, strict=True):
+        result[f"boundary_f1_{distance_m:g}m"] = _f1(found_here)
+        result[f"boundary_iou_{distance_m:g}m"] = _iou(found_here)
     return result
-
-
-def _boundary_counts(
-    mask: NDArray[np.bool_], truth: NDArray[np.bool_], own: tuple[slice, slice], distance_px: float
-) -> NDArray[np.int64]:
-    """Outline pixels near the other and all, of both; band pixels in common and in either; inside ``own``."""
-    ours, theirs = _outline(mask), _outline(truth)
-    band, other = _band(mask, distance_px)[own], _band(truth, distance_px)[own]
-    near_ours = _near(theirs, distance_px)[own] & ours[own]
-    near_theirs = _near(ours, distance_px)[own] & theirs[own]
-    counted = (near_ours, ours[own], near_theirs, theirs[own], band & other, band | other)
-    return np.array([np.count_nonzero(item) for item in counted], dtype=np.int64)
-
-
-def _near(outline: NDArray[np.bool_], distance_px: float) -> NDArray[np.bool_]:
-    if not outline.any():
-        return np.zeros_like(outline)
-    near: NDArray[np.bool_] = distance_transform_edt(~outline) <= distance_px
-    return near
