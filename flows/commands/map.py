@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.commands import options as opt
-from flows.console import JsonFlag, show
+from flows.console import JsonFlag, say, show
 
 
 def map_(
@@ -23,6 +23,9 @@ def map_(
     imagery_crs: opt.ImageryCrs = None,
     resolution_m: opt.ResolutionM = None,
     default_tag: opt.DefaultTag = None,
+    vectors_crs: opt.VectorsCrs = None,
+    vectors_encoding: opt.VectorsEncoding = None,
+    vectors_id: opt.VectorsId = None,
     stride_px: opt.StridePx = opt.GRID.stride_px,
     block_px: opt.BlockPx = opt.GRID.block_px,
     symmetries: Annotated[
@@ -62,6 +65,9 @@ def map_(
         districts=districts,
         imagery_crs=imagery_crs,
         default_tag=default_tag,
+        vectors_crs=vectors_crs,
+        vectors_encoding=vectors_encoding,
+        vectors_id=vectors_id,
     )
     job = opt.job_from(
         sources,
@@ -79,6 +85,8 @@ def map_(
         from pipeline.city.extent import city_extent
 
         summary["accuracy"] = assess_wall_to_wall(job, city_extent(job))["figures"]
+    for warning in summary["warnings"]:
+        say(f"warning: {warning}")
     flat = {k: v for k, v in summary.items() if not isinstance(v, dict | list)} | summary.get("accuracy", {})
     text = "\n".join(
         f"{key:<28} {value:.4f}" if isinstance(value, float) else f"{key:<28} {value}" for key, value in flat.items()

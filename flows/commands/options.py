@@ -1,5 +1,6 @@
 """Options that several commands share: which city, which files, which grid."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -33,6 +34,9 @@ Districts = Annotated[Path | None, typer.Option(help="Areas with a column `role`
 ImageryCrs = Annotated[str | None, typer.Option(help="CRS of scenes that carry none, such as EPSG:3857.")]
 ResolutionM = Annotated[float | None, typer.Option(help="Pixel size in metres; the imagery's own where not given.")]
 DefaultTag = Annotated[list[str] | None, typer.Option(help="Tag of untagged features, such as building=yes.")]
+VectorsCrs = Annotated[str | None, typer.Option(help="CRS of vectors that carry none, such as EPSG:4547.")]
+VectorsEncoding = Annotated[str | None, typer.Option(help="Encoding of vectors whose text is not UTF-8: gbk, big5.")]
+VectorsId = Annotated[str | None, typer.Option(help="Column that identifies features that were cut into pieces.")]
 StridePx = Annotated[int, typer.Option(help="Distance between tiles; below 224 they overlap.")]
 BlockPx = Annotated[int, typer.Option(help="Unit of reading and resuming.")]
 Checkpoint = Annotated[Path, typer.Option(help="Folder of a trained model.")]
@@ -57,20 +61,33 @@ def sources_from(
     districts: Path | None = None,
     imagery_crs: str | None = None,
     default_tag: list[str] | None = None,
+    vectors_crs: str | None = None,
+    vectors_encoding: str | None = None,
+    vectors_id: str | None = None,
 ) -> CitySources:
     """The files named on the command line, or those of a city under the data root.
+
+    What an option says of the files goes before what the city's `sources.yaml` says.
 
     Raises:
         OptionError: neither a city nor imagery is given, or a tag is not `key=value`.
         MissingSourcesError: the city has no data.
         UnknownCityError: no such city.
     """
-    tags = dict(_tag(text) for text in default_tag or [])
+    options = {
+        "imagery_crs": imagery_crs,
+        "default_tags": dict(_tag(text) for text in default_tag or []),
+        "vectors_crs": vectors_crs,
+        "vectors_encoding": vectors_encoding,
+        "vectors_id": vectors_id,
+    }
+    said = {name: value for name, value in options.items() if value}
     if not imagery:
         if city is None:
             raise OptionError("name a city with data under --data-root, or give --imagery")
         adcode = find_city(city).adcode
-        return find_sources(data_root / adcode, adcode)
+        found = find_sources(data_root / adcode, adcode)
+        return replace(found, notes=found.notes.model_copy(update=said))
     return CitySources(
         adcode=find_city(city).adcode if city else UNREGISTERED,
         imagery=tuple(imagery),
@@ -79,7 +96,7 @@ def sources_from(
         reference=tuple(reference or ()),
         districts=districts,
         heights=(),
-        notes=SourceNotes(imagery_crs=imagery_crs, default_tags=tags),
+        notes=SourceNotes.model_validate(said),
     )
 
 

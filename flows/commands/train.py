@@ -21,6 +21,9 @@ def train(
     imagery_crs: opt.ImageryCrs = None,
     resolution_m: opt.ResolutionM = None,
     default_tag: opt.DefaultTag = None,
+    vectors_crs: opt.VectorsCrs = None,
+    vectors_encoding: opt.VectorsEncoding = None,
+    vectors_id: opt.VectorsId = None,
     chips: Annotated[Path | None, typer.Option(help="Folder of plain images with VIA JSON polygons.")] = None,
     chip_scale: Annotated[float, typer.Option(help="Factor that brings chips to the imagery's pixel size.")] = 1.0,
     size: Annotated[str, typer.Option(help="Size of the model: tiny, small, base or large.")] = "tiny",
@@ -53,6 +56,9 @@ def train(
             districts=districts,
             imagery_crs=imagery_crs,
             default_tag=default_tag,
+            vectors_crs=vectors_crs,
+            vectors_encoding=vectors_encoding,
+            vectors_id=vectors_id,
         )
         jobs.append(
             opt.job_from(

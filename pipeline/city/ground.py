@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from pipeline.city.extent import CityExtent, city_extent
 from pipeline.city.job import CityJob
+from pipeline.city.vectors import read_city_vectors
 from pipeline.graph import CityGraph
 from pipeline.imagery import ImageSource, open_imagery, prepare_imagery
-from pipeline.vectors import read_features
 
 TILE_PX = 224
 
@@ -49,12 +49,8 @@ def open_city(job: CityJob, *, margin_px: int = TILE_PX) -> Iterator[OpenCity]:
     )
     city_map = None
     if sources.vectors:
-        features = read_features(
-            sources.vectors,
-            crs=extent.grid.crs,
-            bounds_m=extent.grid.window_bounds_m(extent.grid.window.padded(margin_px)),
-            default_tags=sources.notes.default_tags or None,
-        )
+        reach = extent.grid.window_bounds_m(extent.grid.window.padded(margin_px))
+        features = read_city_vectors(sources, crs=extent.grid.crs, bounds_m=reach)
         city_map = CityGraph.build(features)
     with open_imagery(paths, grid=extent.grid, crs=sources.notes.imagery_crs) as imagery:
         yield OpenCity(extent, imagery, city_map, f"{job.adcode} ({', '.join(p.name for p in sources.imagery)})")

@@ -7,9 +7,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import PipelineError
+from pipeline.files import source_files
+from pipeline.formats import is_vector_source
 
 IMAGERY_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg")
-VECTOR_SUFFIXES = (".pbf", ".osm", ".gpkg", ".geojson", ".json", ".parquet", ".fgb", ".shp")
 AREA_SUFFIXES = (".gpkg", ".geojson", ".parquet", ".shp")
 
 
@@ -29,7 +30,10 @@ class SourceNotes(BaseModel):
         image_date: Date or period of the imagery, ISO 8601.
         image_source: Provider and product.
         vectors_date: Date of the vector extract, ISO 8601.
-        default_tags: Tags of features that have none, such as {building: yes} for bare footprints.
+        vectors_crs: CRS of vector files that declare none or only a local one.
+        vectors_encoding: Encoding of the text of Shapefiles and other tables that is not UTF-8, such as gbk.
+        vectors_id: Column that identifies features, also in several pieces, of which those that touch are joined.
+        default_tags: Tags of features that do not say what they are, such as {building: yes} for bare footprints.
         imagery_licence: Terms of the imagery, as far as derived vectors are concerned.
     """
 
@@ -39,6 +43,9 @@ class SourceNotes(BaseModel):
     image_date: str | None = None
     image_source: str | None = None
     vectors_date: str | None = None
+    vectors_crs: str | None = None
+    vectors_encoding: str | None = None
+    vectors_id: str | None = None
     default_tags: dict[str, str] = {}
     imagery_licence: str | None = None
 
@@ -75,7 +82,7 @@ class CitySources:
         """Bytes of all files together."""
         singles = [p for p in (self.aoi, self.districts) if p is not None]
         files = (*self.imagery, *self.vectors, *self.reference, *self.heights, *singles)
-        return sum(p.stat().st_size for p in files)
+        return sum(p.stat().st_size for file in files for p in source_files(file))
 
 
 def find_sources(folder: Path, adcode: str) -> CitySources:
@@ -95,7 +102,7 @@ def find_sources(folder: Path, adcode: str) -> CitySources:
     return CitySources(
         adcode=adcode,
         imagery=imagery,
-        vectors=_files(folder / "vectors", VECTOR_SUFFIXES),
+        vectors=_vectors(folder / "vectors"),
         aoi=_one(folder, "aoi"),
         reference=() if (labels := _one(folder / "labels", "uv")) is None else (labels,),
         districts=_one(folder / "labels", "districts"),
@@ -108,6 +115,11 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
     if not folder.is_dir():
         return ()
     return tuple(sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in suffixes))
+
+
+def _vectors(folder: Path) -> tuple[Path, ...]:
+    """Files and folders of any format of `pipeline.formats`, hidden ones left out."""
+    return tuple(sorted(p for p in folder.iterdir() if is_vector_source(p))) if folder.is_dir() else ()
 
 
 def _one(folder: Path, stem: str) -> Path | None:

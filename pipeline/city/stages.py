@@ -21,6 +21,7 @@ from models.checkpoints import load_config
 from pipeline.city.extent import CityExtent, city_extent
 from pipeline.city.job import STAGE_NAMES, CityJob, job_of
 from pipeline.city.stage_store import StageResult, stage_result
+from pipeline.city.vectors import read_city_vectors
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, source_digest
 from pipeline.graph import CityGraph, graph_key
@@ -35,12 +36,11 @@ from pipeline.refinement import (
     refinement_summary,
     unrefined,
 )
-from pipeline.vectors import read_features
 from regions.raster.grid import Tiling
 
 __all__ = ["STAGE_NAMES", "CityJob", "UnknownStageError", "job_of", "map_city", "run_stage"]
 
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 POLYGONS_VERSION = 2
 REFINEMENT_VERSION = 2
 
@@ -98,16 +98,14 @@ def graph_stage(job: CityJob, extent: CityExtent) -> StageResult:
         "vectors": [source_digest(p) for p in sources.vectors],
         "crs": extent.grid.crs,
         "bounds_m": reach,
-        "default_tags": sources.notes.default_tags,
+        "notes": sources.notes.model_dump(include={"vectors_crs", "vectors_encoding", "vectors_id", "default_tags"}),
     }
 
     def build(folder: Path) -> dict[str, Any]:
-        features = read_features(
-            sources.vectors, crs=extent.grid.crs, bounds_m=reach, default_tags=sources.notes.default_tags or None
-        )
+        features = read_city_vectors(sources, crs=extent.grid.crs, bounds_m=reach)
         features.table.to_parquet(folder / "features.parquet", compression="zstd", index=False)
         CityGraph.build(folder / "features.parquet", folder=folder / "graph")
-        return {"features": len(features.table), "counts": features.counts}
+        return {"features": len(features.table), "counts": features.counts, "warnings": list(features.warnings)}
 
     return stage_result(job.work, "graph", inputs, build)
 

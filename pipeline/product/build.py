@@ -115,7 +115,13 @@ def build_product(
         write_data_dictionary(folder / "data_dictionary.csv")
         figures = product_figures(table)
         imagery_record = _write_page(
-            folder, job, extent, table=table, figures=figures, lineage=lineage, note=polygons.summary["note"]
+            folder,
+            job,
+            extent,
+            table=table,
+            figures=figures,
+            lineage=lineage,
+            notes=(polygons.summary["note"], *_warnings(graph.summary)),
         )
         write_stac_item(
             folder,
@@ -166,7 +172,7 @@ def _write_page(
     table: gpd.GeoDataFrame,
     figures: dict[str, Any],
     lineage: Lineage,
-    note: str,
+    notes: Sequence[str],
 ) -> dict[str, object]:
     paths = prepare_imagery(
         job.sources.imagery, grid=extent.grid, out=job.work / "imagery.tif", crs=job.sources.notes.imagery_crs
@@ -185,7 +191,7 @@ def _write_page(
         table,
         figures,
         model_version=lineage.model_version,
-        refinement_note=note,
+        remarks=notes,
         image=image,
         assessment=None,
     )
@@ -200,7 +206,7 @@ def write_city_report(
     figures: dict[str, Any],
     *,
     model_version: str,
-    refinement_note: str,
+    remarks: Sequence[str],
     image: NDArray[np.uint8] | None,
     assessment: dict[str, Any] | None,
 ) -> None:
@@ -224,7 +230,7 @@ def write_city_report(
         )
     notes = [
         f"Scores are probabilities (0 to 1); grey: not predicted. Model {model_version}; release {job.version}.",
-        refinement_note,
+        *remarks,
     ]
     write_report(
         folder,
@@ -256,7 +262,7 @@ def add_assessment(job: CityJob, extent: CityExtent, assessment: dict[str, Any])
     image = np.load(picture) if picture.exists() else None
     own = {k: v for k, v in manifest["figures"].items() if k != "accuracy"}
     version = str(manifest["inputs"]["lineage"]["model_version"])
-    note = str(manifest["counts"]["polygons"]["note"])
+    counts = manifest["counts"]
     write_city_report(
         job.out,
         job,
@@ -264,7 +270,7 @@ def add_assessment(job: CityJob, extent: CityExtent, assessment: dict[str, Any])
         table,
         own,
         model_version=version,
-        refinement_note=note,
+        remarks=(str(counts["polygons"]["note"]), *_warnings(counts["graph"])),
         image=image,
         assessment=assessment,
     )
@@ -349,7 +355,13 @@ def _summary(job: CityJob, manifest: dict[str, Any], *, reused: bool) -> dict[st
         "reused": reused,
         **{k: v for k, v in manifest["figures"].items() if not isinstance(v, dict)},
         "scores": scores,
+        "warnings": manifest["counts"]["graph"].get("warnings", []),
     }
+
+
+def _warnings(graph: dict[str, Any]) -> list[str]:
+    """What was to be warned of in the sources of the map, as lines of the report."""
+    return [f"Warning: {text}" for text in graph.get("warnings", [])]
 
 
 def _latest(dates: Sequence[str | None]) -> str | None:

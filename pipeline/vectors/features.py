@@ -15,17 +15,16 @@ import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
+from pipeline.files import distinct_names
 from pipeline.vectors import tags as tagging
-from pipeline.vectors.clean import joined, usable, without_duplicates
+from pipeline.vectors.clean import without_duplicates
+from pipeline.vectors.encodings import mojibake
 from pipeline.vectors.errors import VectorError
-from pipeline.vectors.osm import read_osm
-from pipeline.vectors.project import bounds_in, reproject
 from pipeline.vectors.raw import RawFeatures
-from pipeline.vectors.tables import read_table
+from pipeline.vectors.reading import is_osm, read_source
+from pipeline.vectors.source import Area, SourceHints
 
 COLUMNS = ("geometry", "tags", "source_id", "source", "source_date")
-_OSM_SUFFIXES = (".osm.pbf", ".pbf", ".osm", ".osm.gz", ".osm.bz2")
-_LONLAT = CRS.from_user_input("OGC:CRS84")
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,14 @@ class Features:
             None).
         counts: How many features or tags were read, kept, dropped, mended, split, joined, by reason.
         digest: SHA-256 of the table's content.
+        warnings: What the user must know of the sources: a large share lost, text in a wrong encoding, an uncertain
+            datum, nothing in a file. Each begins with the name of the source.
     """
 
     table: gpd.GeoDataFrame
     counts: dict[str, int]
     digest: str
+    warnings: tuple[str, ...] = ()
 
 
 def read_features(
@@ -52,55 +54,87 @@ def read_features(
     bounds_m: tuple[float, float, float, float] | None,
     assumed_crs: str | None = None,
     default_tags: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+    id_column: str | None = None,
 ) -> Features:
-    """Read vector sources of any supported format into one table.
+    """Read vector sources of any supported format (`pipeline.formats`) into one table.
 
-    `.osm.pbf`, `.osm`, `.osm.gz`, `.osm.bz2`; all that GDAL reads (GeoPackage with all its layers, GeoJSON, Shapefile,
-    FlatGeobuf); GeoParquet files and folders of them, Overture's included. Attribute columns become tags.
+    All layers of a file are read. Attribute columns become tags, but for those in which programs keep their books
+    (FID, OBJECTID, Shape_Area).
 
     Args:
-        paths: Files, in the order of preference: of a feature in several, the first wins.
+        paths: Files or folders, in the order of preference: of a feature in several, the first wins.
         crs: CRS of the grid, to which everything is brought.
         bounds_m: Left, bottom, right, top in ``crs``: features whose envelope does not meet it are left out (and
             counted); features are never clipped. None for all.
-        assumed_crs: CRS of sources that declare none; without it such a source is refused.
-        default_tags: Tags of features that have none, for tables of bare geometry such as building footprints.
+        assumed_crs: CRS of sources that declare none or only a local one; without it such a source is refused.
+        default_tags: Tags of features of tables that have none that says what they are, such as building footprints;
+            tags of their own win.
+        encoding: Encoding of the text of Shapefiles and other tables that is not UTF-8; found out where not given.
+        id_column: Column that identifies features: pieces with one value of it that touch are joined. Without it only
+            columns named as ids of OpenStreetMap (``osm_id``) do that.
 
     Raises:
-        VectorError: missing or unreadable file, no CRS, unusable ``crs`` or bounds.
+        VectorError: missing or unreadable file, no usable CRS, unusable ``crs`` or bounds, a source of which nothing
+            is left.
     """
     try:
         target = CRS.from_user_input(crs)
     except CRSError as error:
         raise VectorError(f"unusable CRS {crs!r} for the features ({error}); give one such as EPSG:32650") from error
+    area, hints = Area(target, bounds_m), SourceHints(assumed_crs, encoding, id_column)
     counts: Counter[str] = Counter(read=0)
+    warnings: list[str] = []
     frames: list[gpd.GeoDataFrame] = []
     osm_ids: set[str] = set()
-    for path in [paths] if isinstance(paths, str | Path) else paths:
-        file = Path(path)
-        if not file.exists():
-            raise VectorError(f"{file}: no such vector file; correct the path or leave the source out")
-        raw, date = _read(file, target, bounds_m, assumed_crs, counts)
-        if _is_osm(file):
-            again = pd.Series(raw.source_id, dtype=object).isin(osm_ids).to_numpy(bool)
+    given = [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
+    names = {path: name for name, path in distinct_names(given).items()}
+    tables = 0
+    for path in given:
+        name = names.get(path, path.name)
+        source = read_source(path, area=area, hints=hints)
+        counts.update(source.counts)
+        warnings += [f"{name}: {text}" for text in source.warnings]
+        raw = source.features
+        if is_osm(path):
+            # ids below zero are numbers of one file: JOSM gives them to objects that are not uploaded
+            again = np.array([i in osm_ids and "-" not in i for i in raw.source_id], bool)
             counts["in_an_earlier_file"] += int(again.sum())
             raw = raw[~again]
             osm_ids.update(raw.source_id)
-        frames.append(_frame(raw, file.name, date, target))
+        else:
+            tables += len(raw)
+        frames.append(_frame(raw, name, source.date, target, table=not is_osm(path)))
     table = pd.concat(frames, ignore_index=True) if frames else _frame(RawFeatures.concat([]), "", None, target)
-    untagged = (table["tags"] == "{}").to_numpy()
-    counts["untagged"] += int(untagged.sum())
+    counts["untagged"] += int((table["tags"] == "{}").sum())
     if default_tags:
-        table.loc[untagged, "tags"] = tagging.canonical(default_tags)
+        warnings += _give_default_tags(table, default_tags, tables, counts)
     keep = without_duplicates(
         RawFeatures(table.geometry.to_numpy(), table["tags"].to_numpy(object), table["source_id"].to_numpy(object)),
         counts,
     )
-    table = gpd.GeoDataFrame(table[keep].reset_index(drop=True), geometry="geometry", crs=target)
+    table = gpd.GeoDataFrame(table.loc[keep, list(COLUMNS)].reset_index(drop=True), geometry="geometry", crs=target)
     counts["kept"] = len(table)
-    return Features(
-        table, {k: v for k, v in sorted(counts.items()) if v or k in {"read", "kept"}}, content_digest(table)
-    )
+    spoiled = mojibake(tagging.words_not_ascii(table["tags"].unique()))
+    if spoiled is not None:
+        warnings.append(f"{', '.join(sorted(set(table['source'])))}: {spoiled}")
+    shown = {k: v for k, v in sorted(counts.items()) if v or k in {"read", "kept"}}
+    return Features(table, shown, content_digest(table), tuple(warnings))
+
+
+def _give_default_tags(
+    table: gpd.GeoDataFrame, default_tags: Mapping[str, str], tables: int, counts: Counter[str]
+) -> list[str]:
+    """Give features of tables that do not say what they are the default tags, in place; what is to be warned of."""
+    texts = {text: tagging.says_what(text) for text in table["tags"].unique()}
+    bare = (table["from_table"] & ~table["tags"].map(texts).astype(bool)).to_numpy(bool)
+    with_default = {t: tagging.with_default(t, default_tags) for t, says in texts.items() if not says}
+    table.loc[bare, "tags"] = table.loc[bare, "tags"].map(with_default)
+    counts["default_tags_given"] += int(bare.sum())
+    if bare.any() or not tables:
+        return []
+    shown = ", ".join(f"{k}={v}" for k, v in default_tags.items())
+    return [f"--default-tag {shown} was given to 0 of {tables} features: all say themselves what they are"]
 
 
 def content_digest(table: gpd.GeoDataFrame) -> str:
@@ -113,30 +147,7 @@ def content_digest(table: gpd.GeoDataFrame) -> str:
     return sha.hexdigest()
 
 
-def _is_osm(path: Path) -> bool:
-    return path.name.lower().endswith(_OSM_SUFFIXES)
-
-
-def _read(
-    path: Path,
-    target: CRS,
-    bounds_m: tuple[float, float, float, float] | None,
-    assumed_crs: str | None,
-    counts: Counter[str],
-) -> tuple[RawFeatures, str | None]:
-    if _is_osm(path):
-        box = None if bounds_m is None else bounds_in(bounds_m, target, _LONLAT)
-        raw, date = read_osm(path, bounds_lonlat=box, counts=counts)
-        moved = RawFeatures(reproject(raw.geometry, _LONLAT, target), raw.tags, raw.source_id)
-        return usable(moved, bounds_m=bounds_m, counts=counts), date
-    layers = []
-    for raw, source_crs in read_table(path, crs=target, bounds_m=bounds_m, assumed_crs=assumed_crs, counts=counts):
-        moved = RawFeatures(reproject(raw.geometry, source_crs, target), raw.tags, raw.source_id)
-        layers.append(usable(moved, bounds_m=bounds_m, counts=counts))
-    return joined(RawFeatures.concat(layers), counts), None
-
-
-def _frame(raw: RawFeatures, source: str, date: str | None, crs: CRS) -> gpd.GeoDataFrame:
+def _frame(raw: RawFeatures, source: str, date: str | None, crs: CRS, *, table: bool = False) -> gpd.GeoDataFrame:
     n = len(raw)
     columns = {
         "tags": raw.tags,
@@ -145,5 +156,5 @@ def _frame(raw: RawFeatures, source: str, date: str | None, crs: CRS) -> gpd.Geo
         "source_date": np.full(n, date, object),
     }
     data = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
-    frame = gpd.GeoDataFrame(data, geometry=raw.geometry, crs=crs)
-    return frame[list(COLUMNS)]
+    data["from_table"] = table
+    return gpd.GeoDataFrame(data, geometry=raw.geometry, crs=crs)

@@ -1,14 +1,14 @@
-"""OpenStreetMap files (.osm.pbf, .osm, .osm.gz, .osm.bz2) as raw features in lon/lat.
+"""OpenStreetMap files (.osm.pbf, .osm, .osm.gz, .osm.bz2, .osh) as raw features in lon/lat.
 
 Nodes with tags are points, ways are lines or, where closed and tagged as areas are, polygons, and multipolygon and
 boundary relations are polygons. Untagged objects are passed over in C++; geometry is handed over as WKB and parsed
-in bulk.
+in bulk. Files whose objects do not come in the usual order or with usual ids are put in order first.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,69 +19,24 @@ import shapely
 from numpy.typing import NDArray
 
 from pipeline.vectors import tags as tagging
-from pipeline.vectors.errors import VectorError
+from pipeline.vectors.crs import LONLAT
+from pipeline.vectors.osm_areas import drawn_once, is_area
+from pipeline.vectors.osm_order import BELOW_ZERO, disorder, put_in_order
+from pipeline.vectors.presence import Bounds, Extent
 from pipeline.vectors.raw import RawFeatures
+from pipeline.vectors.source import Account
 
 BATCH = 100_000
 """Objects parsed at a time: bounds the memory of what lies outside the area asked for."""
-
-# Which closed ways are areas. Source: the list of polygon features of the OSM wiki ("Overpass turbo/Polygon
-# Features", github.com/tyrasd/osm-polygon-features), as used by osm2geojson and Overpass turbo.
-_ALWAYS = frozenset(
-    {
-        "building",
-        "landuse",
-        "amenity",
-        "leisure",
-        "boundary",
-        "place",
-        "shop",
-        "tourism",
-        "historic",
-        "public_transport",
-        "office",
-        "building:part",
-        "military",
-        "ruins",
-        "area:highway",
-        "craft",
-        "golf",
-        "indoor",
-    }
-)
-_ONLY = {
-    "highway": frozenset({"services", "rest_area", "escape", "elevator"}),
-    "waterway": frozenset({"riverbank", "dock", "boatyard", "dam"}),
-    "barrier": frozenset({"city_wall", "ditch", "hedge", "retaining_wall", "wall", "spikes"}),
-    "railway": frozenset({"station", "turntable", "roundhouse", "platform"}),
-    "power": frozenset({"plant", "substation", "generator", "transformer"}),
-}
-_EXCEPT = {
-    "natural": frozenset({"coastline", "cliff", "ridge", "arete", "tree_row"}),
-    "man_made": frozenset({"cutline", "embankment", "pipeline"}),
-    "aeroway": frozenset({"taxiway"}),
-}
-
-
-def is_area(tags: Mapping[str, str]) -> bool:
-    """Whether a closed way with these tags is a polygon rather than a line."""
-    area = tags.get("area")
-    if area is not None:
-        return area != "no"
-    for key, value in tags.items():
-        if value == "no":
-            continue
-        if key in _ALWAYS or value in _ONLY.get(key, ()) or (key in _EXCEPT and value not in _EXCEPT[key]):
-            return True
-    return False
 
 
 @dataclass
 class _Batch:
     """Objects as they come, parsed and filtered every `BATCH` of them."""
 
-    bounds: tuple[float, float, float, float] | None
-    counts: Counter[str]
+    bounds: Bounds | None
+    counts: Counter[str] = field(default_factory=Counter)
+    seen: list[NDArray[np.float64]] = field(default_factory=list)
     wkb: list[bytes | str] = field(default_factory=list)
     ring: list[bool] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
@@ -106,6 +61,7 @@ class _Batch:
             coords, owner = shapely.get_coordinates(geometry[ring], return_index=True)
             geometry[ring] = shapely.polygons(shapely.linearrings(coords, indices=owner))
         keep = np.ones(len(geometry), bool)
+        self.seen.append(shapely.total_bounds(geometry))
         if self.bounds is not None:
             west, south, east, north = self.bounds
             b = shapely.bounds(geometry)
@@ -116,34 +72,47 @@ class _Batch:
         for items in (self.wkb, self.ring, self.tags, self.ids):
             items.clear()
 
+    def extents(self) -> list[Extent]:
+        """Where everything that was read lies."""
+        if not self.seen:
+            return []
+        all_of_them = np.array(self.seen)
+        low, high = np.nanmin(all_of_them[:, :2], axis=0), np.nanmax(all_of_them[:, 2:], axis=0)
+        return [Extent((float(low[0]), float(low[1]), float(high[0]), float(high[1])), LONLAT)]
 
-def read_osm(
-    path: Path, *, bounds_lonlat: tuple[float, float, float, float] | None, counts: Counter[str]
-) -> tuple[RawFeatures, str | None]:
+
+def read_osm(path: Path, *, bounds_lonlat: Bounds | None, account: Account) -> tuple[RawFeatures, str | None]:
     """All tagged objects whose envelope meets ``bounds_lonlat``, in lon/lat, and the date of the file.
 
     Args:
         path: The file.
         bounds_lonlat: West, south, east, north in degrees, or None for all.
-        counts: What was dropped or mended is added here.
+        account: What was dropped or mended is added here.
 
     Returns:
         Features, and the replication date of the file's header as an ISO date where it has one.
 
     Raises:
-        VectorError: the file cannot be read to its end.
+        VectorError: the file holds changes rather than a map, or is too large to be put in order.
+        RuntimeError: the file cannot be read to its end.
     """
-    batch = _Batch(bounds_lonlat, counts)
-    try:
-        date = _header_date(path)
-        _read_objects(path, batch, counts)
-        batch.flush()
-    except (RuntimeError, OSError, ValueError) as error:
-        raise VectorError(
-            f"{path}: cannot be read as OpenStreetMap data ({error}); the file may be truncated: fetch it again and"
-            " compare its checksum with the source's"
-        ) from error
-    return RawFeatures.concat(batch.parts), date
+    date = _header_date(path)
+    trouble = disorder(path)
+    batch = _Batch(bounds_lonlat)
+    if trouble is None:
+        raw = _read_objects(path, batch)
+        if len(set(raw.source_id)) < len(raw):
+            trouble = "the same object in several versions"
+    if trouble is not None:
+        with tempfile.TemporaryDirectory(prefix="uvmap-osm-") as folder:
+            ordered = Path(folder) / "ordered.osm.pbf"
+            put_in_order(path, ordered, trouble)
+            batch = _Batch(bounds_lonlat)
+            raw = _read_objects(ordered, batch)
+        account.counts["files_put_in_order"] += 1
+    account.counts.update(batch.counts)
+    account.extents = batch.extents
+    return raw, date
 
 
 def _header_date(path: Path) -> str | None:
@@ -152,20 +121,19 @@ def _header_date(path: Path) -> str | None:
     return stamp[:10] or None
 
 
-def _read_objects(path: Path, batch: _Batch, counts: Counter[str]) -> None:
-    factory = osmium.geom.WKBFactory()
-    processor = (
-        osmium.FileProcessor(str(path))
-        .with_locations("flex_mem")
-        .with_areas()
-        .with_filter(osmium.filter.EmptyTagFilter())
+def _read_objects(path: Path, batch: _Batch) -> RawFeatures:
+    factory, counts = osmium.geom.WKBFactory(), batch.counts
+    untagged = osmium.filter.EmptyTagFilter().enable_for(
+        osmium.osm.osm_entity_bits.NODE | osmium.osm.osm_entity_bits.WAY | osmium.osm.osm_entity_bits.RELATION
     )
-    wanted: set[int] = set()
-    seen: set[int] = set()
+    processor = osmium.FileProcessor(str(path)).with_locations("flex_mem").with_areas().with_filter(untagged)
+    tagged: set[int] = set()
+    drawn: set[int] = set()
+    outers: dict[str, tuple[str, ...]] = {}
     for obj in processor:
         if obj.is_node():
             counts["read"] += 1
-            batch.add(factory.create_point(obj), _tags(obj, batch)[0], f"n{obj.id}")
+            batch.add(factory.create_point(obj), _tags(obj, batch)[0], _name("n", obj.id))
         elif obj.is_way():
             counts["read"] += 1
             _add_way(obj, factory, batch, counts)
@@ -176,15 +144,26 @@ def _read_objects(path: Path, batch: _Batch, counts: Counter[str]) -> None:
                 wkb = factory.create_multipolygon(obj)
             except RuntimeError:  # its rings do not close: counted below
                 continue
-            seen.add(obj.orig_id())
-            batch.add(wkb, _tags(obj, batch, without="type")[0], f"r{obj.orig_id()}")
+            drawn.add(obj.orig_id())
+            batch.add(wkb, _tags(obj, batch, without="type")[0], _name("r", obj.orig_id()))
         elif obj.is_relation():
-            if obj.tags.get("type") in {"multipolygon", "boundary"}:
-                counts["read"] += 1
-                wanted.add(obj.id)
-            else:
+            if obj.tags.get("type") not in {"multipolygon", "boundary"}:
                 counts["relations_without_geometry"] += 1
-    counts["multipolygons_not_closed"] += len(wanted - seen)
+                continue
+            outers[_name("r", obj.id)] = tuple(
+                _name("w", m.ref) for m in obj.members if m.type == "w" and m.role in {"outer", ""}
+            )
+            if len(obj.tags) > 1:
+                counts["read"] += 1
+                tagged.add(obj.id)
+    counts["multipolygons_not_closed"] += len(tagged - drawn)
+    batch.flush()
+    return drawn_once(RawFeatures.concat(batch.parts), outers, counts)
+
+
+def _name(kind: str, number: int) -> str:
+    """The name of an object by the number that it has in its own file."""
+    return f"{kind}{BELOW_ZERO - number}" if number > BELOW_ZERO else f"{kind}{number}"
 
 
 def _add_way(way: Any, factory: Any, batch: _Batch, counts: Counter[str]) -> None:
@@ -192,7 +171,7 @@ def _add_way(way: Any, factory: Any, batch: _Batch, counts: Counter[str]) -> Non
     nodes = way.nodes
     try:
         closed = area and len(nodes) > 3 and nodes[0].ref == nodes[-1].ref
-        batch.add(factory.create_linestring(way), text, f"w{way.id}", ring=closed)
+        batch.add(factory.create_linestring(way), text, _name("w", way.id), ring=closed)
     except osmium.InvalidLocationError:
         # an extract without all nodes of the way: the runs of known nodes are kept as lines
         runs = _known_runs(way.nodes)
@@ -201,7 +180,7 @@ def _add_way(way: Any, factory: Any, batch: _Batch, counts: Counter[str]) -> Non
             counts["ways_without_nodes"] += 1
             return
         lines = shapely.multilinestrings([shapely.linestrings(r) for r in runs])
-        batch.add(shapely.to_wkb(lines), text, f"w{way.id}")
+        batch.add(shapely.to_wkb(lines), text, _name("w", way.id))
     except RuntimeError:
         # fewer than two places: nothing to draw
         if all(node.location.valid() for node in nodes):

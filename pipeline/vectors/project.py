@@ -9,13 +9,23 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
+from pyproj.exceptions import ProjError
 
 from pipeline.vectors.errors import VectorError
+
+_MODERN = ("WGS 84", "CGCS2000", "China Geodetic Coordinate System 2000", "ITRF", "ETRS89", "NAD83", "IGS", "GRS")
+"""Datums that agree with each other to a metre, so that no shift between them is no fault."""
 
 
 @lru_cache(maxsize=32)
 def _transformer(source: str, target: str) -> Transformer:
-    return Transformer.from_crs(source, target, always_xy=True)
+    try:
+        return Transformer.from_crs(source, target, always_xy=True)
+    except ProjError as error:
+        raise VectorError(
+            f"no transformation from {CRS(source).name} to {CRS(target).name} ({str(error).splitlines()[0]}); convert"
+            " the source to EPSG:4326 with `ogr2ogr -t_srs EPSG:4326` first"
+        ) from error
 
 
 def bounds_in(bounds: tuple[float, float, float, float], source: CRS, target: CRS) -> tuple[float, float, float, float]:
@@ -24,7 +34,12 @@ def bounds_in(bounds: tuple[float, float, float, float], source: CRS, target: CR
     Raises:
         VectorError: the bounds do not lie where ``source`` can be transformed.
     """
-    left, bottom, right, top = _transformer(source.to_wkt(), target.to_wkt()).transform_bounds(*bounds, densify_pts=21)
+    try:
+        left, bottom, right, top = _transformer(source.to_wkt(), target.to_wkt()).transform_bounds(
+            *bounds, densify_pts=21
+        )
+    except ProjError:
+        left = bottom = right = top = math.inf
     if not all(map(math.isfinite, (left, bottom, right, top))):
         raise VectorError(
             f"bounds {bounds} in {source.to_string()} cannot be expressed in {target.to_string()}; check that they are"
@@ -45,3 +60,33 @@ def reproject(geometry: NDArray[np.object_], source: CRS, target: CRS) -> NDArra
         return np.stack(transformer.transform(xy[:, 0], xy[:, 1]), axis=1)
 
     return np.asarray(shapely.transform(flat, moved), object)
+
+
+def datum_that_is_guessed(geometry: NDArray[np.object_], source: CRS, target: CRS) -> str | None:
+    """What is uncertain in the way from ``source`` to ``target`` at the first of these places; None where nothing is.
+
+    PROJ takes two datums as equal (a ballpark transformation) where it knows no shift between them, or none that is
+    valid there. Positions of old Chinese datums are then off by about 100 m.
+    """
+    xy = shapely.get_coordinates(geometry[:100])
+    xy = xy[np.isfinite(xy).all(axis=1)]
+    if source == target or not len(xy):
+        return None
+    transformer = _transformer(source.to_wkt(), target.to_wkt())
+    transformer.transform(*xy[0])
+    try:
+        steps = transformer.get_last_used_operation().description.split(" + ")
+    except ProjError:
+        return None
+    for step in steps:
+        old, _, new = step.partition("offset from ")[2].partition(" to ")
+        if "ballpark" in step.lower() and not (_is_modern(old) and _is_modern(new)):
+            return (
+                f"no shift from the datum {old} to {new} is known for this place: features may lie about 100 m off;"
+                " convert the source to WGS 84 with the parameters of its survey first"
+            )
+    return None
+
+
+def _is_modern(datum: str) -> bool:
+    return any(name in datum for name in _MODERN)

@@ -12,17 +12,69 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.vectors.identity import id_columns, keeps_books
+from pipeline.vectors.values import text_of
+
 MAX_CHARACTERS = 255
 """OpenStreetMap's own limit on the length of a key and of a value."""
 
 _NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*=>\s*(?:"((?:[^"\\]|\\.)*)"|NULL)')
-_EMPTY = frozenset({"", "nan", "none", "null", "<na>", "nat"})
 _TAG_COLUMNS = ("tags", "other_tags", "all_tags", "label")
-_ID_COLUMNS = ("source_id", "osm_id", "@id", "full_id", "osm_way_id", "fid_osm", "id")
 _SKIPPED = frozenset(
     {"geometry", "bbox", "source", "source_date", "sources", "version", "update_time", "theme", "theme_type"}
 )
+
+
+DESCRIBING_KEYS = frozenset(
+    {
+        "aerialway",
+        "aeroway",
+        "amenity",
+        "area:highway",
+        "barrier",
+        "boundary",
+        "building",
+        "building:part",
+        "craft",
+        "emergency",
+        "geological",
+        "golf",
+        "healthcare",
+        "highway",
+        "historic",
+        "indoor",
+        "landcover",
+        "landuse",
+        "leisure",
+        "man_made",
+        "military",
+        "natural",
+        "office",
+        "place",
+        "power",
+        "public_transport",
+        "railway",
+        "route",
+        "ruins",
+        "shop",
+        "telecom",
+        "tourism",
+        "water",
+        "waterway",
+    }
+)
+"""Keys that say what a feature is. Source: the list of primary features of the OSM wiki ("Map features")."""
+
+
+def says_what(text: str) -> bool:
+    """Whether a canonical tag set says what its feature is, rather than only something of it (name, floors, area)."""
+    return not DESCRIBING_KEYS.isdisjoint(json.loads(text))
+
+
+def with_default(text: str, default_tags: Mapping[str, str]) -> str:
+    """A canonical tag set with default tags for the keys that it lacks."""
+    return canonical({**default_tags, **json.loads(text)})
 
 
 def canonical(tags: Mapping[str, str]) -> str:
@@ -55,8 +107,9 @@ def from_columns(table: pd.DataFrame, counts: Counter[str]) -> NDArray[np.object
     tags; every other column is one tag. Work is done per distinct value, not per row.
     """
     parts: list[tuple[NDArray[np.int64], list[dict[str, str]]]] = []
+    skipped = {*_SKIPPED, *id_columns(table.columns)}
     for name in sorted(str(c) for c in table.columns):
-        if name in _SKIPPED or name.lower() in _ID_COLUMNS:
+        if name in skipped or keeps_books(name):
             continue
         codes, values = _factorized(table[name])
         if name.lower() in _TAG_COLUMNS:
@@ -80,16 +133,10 @@ def from_columns(table: pd.DataFrame, counts: Counter[str]) -> NDArray[np.object
     return result
 
 
-def ids_of(table: pd.DataFrame) -> NDArray[np.object_]:
-    """Identifier of each row as text (n,), None where the table has none."""
-    names = {str(c).lower(): c for c in table.columns}
-    ids = np.full(len(table), None, object)
-    for wanted in reversed(_ID_COLUMNS):
-        if wanted in names:
-            text = table[names[wanted]].map(_text)
-            known = text.notna().to_numpy()
-            ids[known] = text.to_numpy(object)[known]
-    return ids
+def words_not_ascii(texts: Iterable[str]) -> list[str]:
+    """The distinct keys and values of canonical tag sets that are not ASCII, sorted."""
+    foreign = (json.loads(text) for text in texts if not text.isascii())
+    return sorted({word for tags in foreign for pair in tags.items() for word in pair if not word.isascii()})
 
 
 def merged(texts: Iterable[str]) -> str:
@@ -121,37 +168,26 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)
 
 
-def _text(value: Any) -> str | None:
-    """A scalar as tag text: yes/no for booleans, no needless ``.0``; None where it says nothing."""
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, float | np.floating):
-        if not np.isfinite(value):
-            return None
-        return str(int(value)) if value == int(value) else repr(round(float(value), 6))
-    text = str(value).strip()
-    return None if text.lower() in _EMPTY else text
-
-
 def _column_tag(name: str, value: Any) -> dict[str, str]:
     if isinstance(value, dict):
         if name == "names":  # Overture: the primary name
             return {"name": str(value["primary"])} if value.get("primary") else {}
         if name == "categories":
             return {"class": str(value["primary"])} if value.get("primary") else {}
-        return {f"{name}:{k}": t for k, v in value.items() if not isinstance(v, list | dict) and (t := _text(v))}
+        return {f"{name}:{k}": t for k, v in value.items() if not isinstance(v, list | dict) and (t := text_of(v))}
     if isinstance(value, list):
         return {}
-    text = _text(value)
-    return {} if text is None else {name: text}
+    text = text_of(value)
+    key = name.lower()
+    return {} if text is None else {key if key in DESCRIBING_KEYS else name: text}
 
 
 def _tag_set(value: Any, name: str) -> dict[str, str]:
     """The tag set of one cell of a column that holds whole tag sets."""
     if isinstance(value, dict):
-        return {str(k): t for k, v in value.items() if (t := _text(v)) is not None}
+        return {str(k): t for k, v in value.items() if (t := text_of(v)) is not None}
     if isinstance(value, list):
-        return {str(pair[0]): t for pair in value if len(pair) == 2 and (t := _text(pair[1])) is not None}
+        return {str(pair[0]): t for pair in value if len(pair) == 2 and (t := text_of(pair[1])) is not None}
     text = str(value)
     if text.lstrip().startswith("{"):
         try:
@@ -164,7 +200,7 @@ def _tag_set(value: Any, name: str) -> dict[str, str]:
         return {_unescaped(k): _unescaped(v) for k, v in _HSTORE.findall(text)}
     if name == "label" and ":" in text:
         return dict(item.rsplit(":", 1) for item in text.split(";") if ":" in item)
-    return {name: text} if _text(value) is not None else {}
+    return {name: text} if text_of(value) is not None else {}
 
 
 def _unescaped(text: str) -> str:

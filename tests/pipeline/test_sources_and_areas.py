@@ -39,7 +39,7 @@ def test_layout(tmp_path):
     assert [p.name for p in sources.vectors] == ["x.osm.pbf"]
     assert sources.aoi is not None
     assert sources.notes.image_date == "2023-05-01"
-    assert sources.size_bytes == 5
+    assert sources.size_bytes == 6  # the world file of a.tif included
     adapter = TypeAdapter(CitySources)
     assert adapter.validate_json(adapter.dump_json(sources)) == sources
 

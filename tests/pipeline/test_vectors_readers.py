@@ -248,7 +248,7 @@ class TestErrors:
         path = tmp_path / "nocrs.shp"
         TABLE.to_file(path)
         path.with_suffix(".prj").unlink()
-        with pytest.raises(VectorError, match=r"nocrs\.shp: layer nocrs has no CRS.*assumed_crs"):
+        with pytest.raises(VectorError, match=r"nocrs\.shp: layer nocrs has no CRS.*--vectors-crs"):
             read_features(path, crs=UTM, bounds_m=None)
         assert len(read_features(path, crs=UTM, bounds_m=None, assumed_crs="EPSG:4326").table) == 3
 
