@@ -28,11 +28,11 @@ from models.geolink.cases import IMAGENET_MEAN, IMAGENET_STD
 from models.geolink.config import GeoLinkConfig
 from models.geolink.encoder import GeoLinkEncoder
 from models.geolink.text import HashedTagEncoder, tag_set_embeddings
-from models.segmentation.augmentation import AugmentationConfig
-from models.segmentation.batches import Batch, BatchMaker, normalised
 from models.segmentation.decoder import LightUPerNet
 from models.segmentation.metrics import FigureKeeper
 from models.segmentation.trainer import DiceCrossEntropy
+from models.tiles.augmentation import AugmentationConfig
+from models.tiles.batches import Batch, BatchMaker, normalised
 from models.training import learning_rate_factor
 
 SIDE_PX = 112

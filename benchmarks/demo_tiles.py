@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.segmentation.samples import SampleSet, share_tag_sets
+from models.tiles.samples import SampleSet, share_tag_sets
 from pipeline.city.ground import open_city
 from pipeline.city.job import CityJob
 from pipeline.city.sources import find_sources

@@ -24,13 +24,13 @@ from models.geolink.config import GeoLinkConfig
 from models.geolink.pretraining import GeoLinkPretraining
 from models.pretraining.pairs import MANIFEST_NAME, PairSet
 from models.pretraining.trainer import pretrain
-from models.segmentation.augmentation import AugmentationConfig
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.encoder_start import encoder_config_of
-from models.segmentation.samples import SampleSet
 from models.segmentation.trainer import train_segmenter
 from models.tasks.encodings import encode_tiles, pooled
 from models.tasks.scenes import linear_probe, scene_figures
+from models.tiles.augmentation import AugmentationConfig
+from models.tiles.samples import SampleSet
 from models.training import TrainingConfig
 from pipeline.learning.pairs import write_pairs
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSITION_POINTS, TileGraphs
-from models.segmentation.augmentation import AugmentationConfig, jittered, symmetric_array, symmetric_graphs
+from models.tiles.augmentation import AugmentationConfig, jittered, symmetric_array, symmetric_graphs
 
 _LEAVES = GEOMETRY_COLUMNS.index("leaves_tile")
 

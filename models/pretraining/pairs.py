@@ -19,14 +19,8 @@ from numpy.typing import NDArray
 
 from models.errors import ModelsError
 from models.geolink.graph import NODE_TYPES, TileGraphs
-from models.segmentation.samples import (
-    graph_arrays,
-    graphs_from_arrays,
-    read_manifest,
-    read_shards,
-    renumbered_graphs,
-    split_graphs,
-)
+from models.tiles.graphs import renumbered_graphs, split_graphs
+from models.tiles.shards import graph_arrays, graphs_from_arrays, read_manifest, read_shards
 
 MANIFEST_NAME = "pairs.json"
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.checkpoints import CheckpointConfig, ModelCard, TagEncoderId, save_checkpoint
+from models.checkpoints import CheckpointConfig, ModelCard, save_checkpoint
 from models.geolink.config import GeoLinkConfig
 from models.geolink.graph import TileGraphs
 from models.geolink.masking import PretrainingMasks, draw_masks
@@ -20,7 +20,8 @@ from models.geolink.pretraining import GeoLinkPretraining, LossWeights, Pretrain
 from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
 from models.pretraining.augmentation import Crop, PairAugmentation, augment_pair, cropped_image
 from models.pretraining.pairs import MANIFEST_NAME, PairSet
-from models.segmentation.batches import normalised, packed_or_none
+from models.tiles.batches import normalised, packed_or_none
+from models.tiles.semantics import tag_encoder_id
 from models.training import (
     BatchData,
     TrainingConfig,
@@ -195,7 +196,7 @@ def pretrain(
         model={"encoder": encoder.model_dump(mode="json")},
         tile_px=encoder.image_px,
         classes=(),
-        tag_encoder=TagEncoderId(name=text.name, digest=text.digest, width=text.width),
+        tag_encoder=tag_encoder_id(text),
     )
     semantics = torch.as_tensor(np.asarray(tag_set_embeddings(pairs.tag_sets, text)), dtype=torch.float32)
     data = BatchData(

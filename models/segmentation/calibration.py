@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
-from models.segmentation.samples import IGNORE
+from models.tiles.samples import IGNORE
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 

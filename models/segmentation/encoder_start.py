@@ -17,6 +17,7 @@ from models.checkpoints import (
 )
 from models.geolink.config import GeoLinkConfig
 from models.geolink.encoder import GeoLinkEncoder
+from models.tiles.semantics import check_tag_encoder
 
 HEAD_FIELDS = frozenset(
     {"decoder_width", "decoder_depth", "decoder_heads", "decoder_mlp_ratio", "contrastive_width", "pretraining_fusion"}
@@ -61,12 +62,8 @@ def load_encoder(encoder: GeoLinkEncoder, path: Path, *, tag_encoder: TagEncoder
                 f"{path} has an encoder with {name} {saved.get(name)}, the model needs {wanted.get(name)}: "
                 "train with the encoder configuration of the checkpoint"
             )
-    theirs = checkpoint.config.tag_encoder
-    if tag_encoder is not None and theirs is not None and tag_encoder != theirs:
-        raise CheckpointError(
-            f"{path} was trained with tag text encoder '{theirs.name}' ({theirs.digest[:12]}), given is "
-            f"'{tag_encoder.name}' ({tag_encoder.digest[:12]}): give the former"
-        )
+    if tag_encoder is not None:
+        check_tag_encoder(path, checkpoint.config.tag_encoder, tag_encoder)
     prefix = "encoder."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint.weights.items() if k.startswith(prefix)}
     load_weights(encoder, weights, source=path)

@@ -12,7 +12,7 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from models.segmentation.samples import IGNORE
+from models.tiles.samples import IGNORE
 
 
 def segmentation_metrics(classes: int) -> MetricCollection:

@@ -19,7 +19,6 @@ from models.checkpoints import (
     Checkpoint,
     CheckpointConfig,
     CheckpointError,
-    TagEncoderId,
     first_problem,
     load_checkpoint,
 )
@@ -27,10 +26,11 @@ from models.errors import ModelsError
 from models.geolink.config import GeoLinkConfigError
 from models.geolink.graph import TileGraphs
 from models.geolink.packing import PackedGraphs
-from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
-from models.segmentation.batches import normalised, packed_or_none
+from models.geolink.text import TagTextEncoder
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.model import GeoLinkSegmenter
+from models.tiles.batches import normalised, packed_or_none
+from models.tiles.semantics import tag_semantics
 
 KIND = "segmentation"
 
@@ -107,11 +107,8 @@ class SegmentationPredictor:
         read = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint, kind=KIND)
         model = segmenter_of(read)
         where = _device(device)
-        semantics = np.zeros((len(tag_sets), model.config.encoder.semantic_width), np.float32)
-        if read.config.tag_encoder is not None and len(tag_sets):
-            encoder = text_encoder or HashedTagEncoder(width=read.config.tag_encoder.width)
-            _check_text_encoder(read, encoder)
-            semantics = np.asarray(tag_set_embeddings(list(tag_sets), encoder), np.float32)
+        width = model.config.encoder.semantic_width
+        semantics = tag_semantics(read, tag_sets, width=width, text_encoder=text_encoder)
         return cls(model, read.config, semantics=semantics, device=where, batch_size=batch_size, compiled=compiled)
 
     def predict(self, images: NDArray[np.uint8], graphs: TileGraphs | None) -> NDArray[np.float32]:
@@ -199,16 +196,6 @@ def segmenter_of(checkpoint: Checkpoint) -> GeoLinkSegmenter:
     model = GeoLinkSegmenter(config)
     checkpoint.load_into(model)
     return model.eval()
-
-
-def _check_text_encoder(checkpoint: Checkpoint, encoder: TagTextEncoder) -> None:
-    wanted = checkpoint.config.tag_encoder
-    got = TagEncoderId(name=encoder.name, digest=encoder.digest, width=encoder.width)
-    if wanted is not None and wanted != got:
-        raise CheckpointError(
-            f"{checkpoint.path} was trained with tag text encoder '{wanted.name}' ({wanted.digest[:12]}, width "
-            f"{wanted.width}), given is '{got.name}' ({got.digest[:12]}, width {got.width}): give the former"
-        )
 
 
 def _device(name: str | None) -> torch.device:

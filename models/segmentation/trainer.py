@@ -16,18 +16,19 @@ from torch.nn import functional
 from models.checkpoints import (
     CheckpointConfig,
     ModelCard,
-    TagEncoderId,
     save_checkpoint,
 )
 from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
-from models.segmentation.augmentation import AugmentationConfig
-from models.segmentation.batches import Batch, BatchMaker, normalised
 from models.segmentation.calibration import fit_temperature
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.encoder_start import load_encoder
 from models.segmentation.metrics import FigureKeeper
 from models.segmentation.model import GeoLinkSegmenter
-from models.segmentation.samples import IGNORE, SampleError, SampleSet, graph_arrays, share_tag_sets
+from models.tiles.augmentation import AugmentationConfig
+from models.tiles.batches import Batch, BatchMaker, normalised
+from models.tiles.samples import IGNORE, SampleSet, share_tag_sets
+from models.tiles.semantics import tag_encoder_id
+from models.tiles.shards import SampleError, graph_arrays
 from models.training import (
     BatchData,
     TrainingConfig,
@@ -188,7 +189,7 @@ def train_segmenter(
         tile_px=samples.tile_px,
         resolution_m=samples.resolution_m,
         classes=tuple(classes),
-        tag_encoder=TagEncoderId(name=encoder.name, digest=encoder.digest, width=encoder.width),
+        tag_encoder=tag_encoder_id(encoder),
     )
     samples, *others = share_tag_sets([samples, *([validation] if validation is not None else [])])
     validation = others[0] if others else None

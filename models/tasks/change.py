@@ -13,13 +13,13 @@ from torch import Tensor
 
 from models.checkpoints import Checkpoint, CheckpointConfig, CheckpointError, ModelCard, load_checkpoint
 from models.errors import ModelsError
-from models.segmentation.augmentation import AugmentationConfig, jittered, symmetric_array
-from models.segmentation.batches import normalised
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.encoder_start import load_encoder
 from models.segmentation.model import GeoLinkSegmenter
-from models.segmentation.samples import IGNORE
 from models.segmentation.trainer import SegmentationTraining, TrainResult, fit_and_save
+from models.tiles.augmentation import AugmentationConfig, jittered, symmetric_array
+from models.tiles.batches import normalised
+from models.tiles.samples import IGNORE
 from models.training import BatchData, TrainingConfig, fingerprint
 
 KIND = "change"

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from models.checkpoints import CONFIG_NAME, CheckpointError, TagEncoderId, first_problem, load_checkpoint, load_weights
+from models.checkpoints import CONFIG_NAME, CheckpointError, first_problem, load_checkpoint, load_weights
 from models.geolink.config import GeoLinkConfig
 from models.geolink.encoder import GeoLinkEncoder
 from models.geolink.graph import TileGraphs
-from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
-from models.segmentation.batches import normalised, packed_or_none
+from models.geolink.text import TagTextEncoder
+from models.tiles.batches import normalised, packed_or_none
+from models.tiles.semantics import tag_semantics
 
 
 class TileEncoder:
@@ -82,16 +83,7 @@ class TileEncoder:
         encoder = GeoLinkEncoder(config)
         weights = {k.removeprefix("encoder."): v for k, v in read.weights.items() if k.startswith("encoder.")}
         load_weights(encoder, weights, source=checkpoint)
-        semantics = np.zeros((len(tag_sets), config.semantic_width), np.float32)
-        if len(tag_sets) and read.config.tag_encoder is not None:
-            text = text_encoder or HashedTagEncoder(width=config.semantic_width)
-            got = TagEncoderId(name=text.name, digest=text.digest, width=text.width)
-            if got != read.config.tag_encoder:
-                raise CheckpointError(
-                    f"{checkpoint} was trained with tag text encoder '{read.config.tag_encoder.name}', given is "
-                    f"'{got.name}': give the former"
-                )
-            semantics = np.asarray(tag_set_embeddings(list(tag_sets), text), np.float32)
+        semantics = tag_semantics(read, tag_sets, width=config.semantic_width, text_encoder=text_encoder)
         return cls(
             encoder,
             semantics=semantics,

@@ -21,18 +21,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
-from models.checkpoints import CheckpointConfig, ModelCard, TagEncoderId, save_checkpoint
+from models.checkpoints import CheckpointConfig, ModelCard, save_checkpoint
 from models.errors import ModelsError
 from models.geolink.config import GeoLinkConfig
 from models.geolink.encoder import GeoLinkEncoder
 from models.geolink.graph import TileGraphs
 from models.geolink.packing import PackedGraphs
 from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
-from models.segmentation.augmentation import AugmentationConfig, augment
-from models.segmentation.batches import normalised, packed_or_none
 from models.segmentation.encoder_start import load_encoder
-from models.segmentation.samples import graph_arrays, split_graphs
 from models.segmentation.trainer import CHECKPOINT_NAME, TrainResult
+from models.tiles.augmentation import AugmentationConfig, augment
+from models.tiles.batches import normalised, packed_or_none
+from models.tiles.graphs import split_graphs
+from models.tiles.semantics import tag_encoder_id
+from models.tiles.shards import graph_arrays
 from models.training import (
     BatchData,
     TrainingConfig,
@@ -255,7 +257,7 @@ def fine_tune_classifier(
         model={"encoder": encoder.model_dump(mode="json")},
         tile_px=int(scenes.images.shape[-1]),
         classes=tuple(classes),
-        tag_encoder=TagEncoderId(name=text.name, digest=text.digest, width=text.width),
+        tag_encoder=tag_encoder_id(text),
     )
     torch.manual_seed(seed)
     model = SceneClassifier(encoder, len(classes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.segmentation.samples import IGNORE
+from models.tiles.samples import IGNORE
 
 ZONES: tuple[str, ...] = (
     "water",

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.geolink.graph import TileGraphs
-from models.segmentation.augmentation import symmetric_array, symmetric_graphs
+from models.tiles.augmentation import symmetric_array, symmetric_graphs
 from pipeline.files import digest_of
 from pipeline.inference.errors import ModelMismatchError
 from pipeline.inference.protocols import TileModel, model_facts, output_count
 
 ALL_SYMMETRIES = tuple(range(8))
-"""Numbered as in `models.segmentation.augmentation`."""
+"""Numbered as in `models.tiles.augmentation`."""
 UNCERTAINTY_VERSION = 1
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
-from models.segmentation.samples import IGNORE, SampleSet
+from models.tiles.samples import IGNORE, SampleSet
 from pipeline.errors import PipelineError
 
 

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from models.geolink.graph import TileGraphs
-from models.segmentation.samples import IGNORE, SampleSet
+from models.tiles.samples import IGNORE, SampleSet
 from pipeline.errors import PipelineError
 from regions.raster.grid import Grid, Tiling, Window
 

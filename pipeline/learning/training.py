@@ -11,8 +11,8 @@ import numpy as np
 import shapely
 
 from models.segmentation.config import SIZES, SegmentationConfig, Size
-from models.segmentation.samples import SampleSet
 from models.segmentation.trainer import TrainResult, train_segmenter
+from models.tiles.samples import SampleSet
 from models.training import TrainingConfig
 from pipeline.city.ground import TILE_PX, open_city
 from pipeline.city.job import CityJob

@@ -16,8 +16,8 @@ from models.geolink.text import (
     TagTextError,
     spelled,
     tag_set_embeddings,
-    text_encoder,
 )
+from models.geolink.text_encoders import text_encoder
 
 WORDS = "highway building building addr street residential footway note very long text"
 

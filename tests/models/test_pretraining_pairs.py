@@ -14,7 +14,8 @@ from models.pretraining.augmentation import (
     draw_crop,
 )
 from models.pretraining.pairs import MANIFEST_NAME, PairsError, PairSet, PairWriter
-from models.segmentation.samples import SampleError, graph_arrays, split_graphs
+from models.tiles.graphs import split_graphs
+from models.tiles.shards import SampleError, graph_arrays
 
 TAGS = [{"building": "yes"}, {"highway": "residential"}, {}, {"landuse": "farmland"}]
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSITION_POINTS, RELATIONS, TileGraphs
-from models.segmentation.augmentation import (
+from models.tiles.augmentation import (
     AugmentationConfig,
     augment,
     jittered,
@@ -12,14 +12,9 @@ from models.segmentation.augmentation import (
     symmetric_graphs,
     without_corner,
 )
-from models.segmentation.samples import (
-    IGNORE,
-    SampleError,
-    SampleSet,
-    graph_arrays,
-    share_tag_sets,
-    split_graphs,
-)
+from models.tiles.graphs import split_graphs
+from models.tiles.samples import IGNORE, SampleSet, share_tag_sets
+from models.tiles.shards import SampleError, graph_arrays
 
 
 def _graphs(rng: np.random.Generator, n_tiles: int, *, tag_sets: int = 4) -> TileGraphs:

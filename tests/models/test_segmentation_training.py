@@ -16,8 +16,9 @@ from models.segmentation.decoder import LightUPerNet
 from models.segmentation.metrics import FigureKeeper
 from models.segmentation.model import GeoLinkSegmenter
 from models.segmentation.predictor import PredictionError, SegmentationPredictor
-from models.segmentation.samples import IGNORE, SampleError, SampleSet
 from models.segmentation.trainer import CHECKPOINT_NAME, DiceCrossEntropy, train_segmenter
+from models.tiles.samples import IGNORE, SampleSet
+from models.tiles.shards import SampleError
 from models.training import RESUME_NAME, TrainingConfig, TrainingError
 
 SIDE = 32

@@ -11,10 +11,8 @@ from models.checkpoints import CheckpointError, load_checkpoint
 from models.geolink.config import GeoLinkConfig
 from models.geolink.graph import TileGraphs
 from models.geolink.synthetic import random_tile_graphs
-from models.segmentation.augmentation import AugmentationConfig
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.predictor import SegmentationPredictor
-from models.segmentation.samples import IGNORE, SampleSet
 from models.segmentation.trainer import train_segmenter
 from models.tasks.change import ChangeDetector, ChangeError, ChangeSet, detect_change, train_change
 from models.tasks.encodings import TileEncoder, encode_tiles, pooled
@@ -27,6 +25,8 @@ from models.tasks.scenes import (
     scene_figures,
 )
 from models.tasks.zones import ZONES, zone_labels
+from models.tiles.augmentation import AugmentationConfig
+from models.tiles.samples import IGNORE, SampleSet
 from models.training import TrainingConfig
 
 SIDE = 32

@@ -12,8 +12,9 @@ from torch import Tensor
 from models.geolink.config import GeoLinkConfig
 from models.geolink.graph import TileGraphs
 from models.geolink.packing import PackedGraphs, pack
-from models.segmentation.augmentation import AugmentationConfig, augment
-from models.segmentation.samples import SampleSet, split_graphs
+from models.tiles.augmentation import AugmentationConfig, augment
+from models.tiles.graphs import split_graphs
+from models.tiles.samples import SampleSet
 
 Batch = tuple[Tensor, Tensor, PackedGraphs | None]
 """Images uint8 (B, 3, T, T), labels uint8 (B, T, T), graphs or None where no tile of the batch has a node."""

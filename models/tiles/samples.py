@@ -7,25 +7,21 @@ shards, equal bytes for equal content.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ModelsError
-from models.geolink.graph import EDGE_TYPES, NODE_TYPES, TileGraphs
+from models.geolink.graph import TileGraphs
+from models.tiles.graphs import renumbered_graphs, split_graphs
+from models.tiles.shards import SampleError, graph_arrays, graphs_from_arrays, read_manifest, read_shards
 
 IGNORE = 255
 """Label of a pixel that no loss and no figure counts."""
 
 _MANIFEST = "samples.json"
-
-
-class SampleError(ModelsError):
-    """A sample set whose parts do not fit, or that is damaged on disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,119 +197,3 @@ def share_tag_sets(parts: Sequence[SampleSet]) -> list[SampleSet]:
     tag_sets: list[dict[str, str]] = []
     renumbered = [renumbered_graphs(p.graphs, p.tag_sets, table, tag_sets) for p in parts]
     return [replace(p, graphs=g, tag_sets=tag_sets) for p, g in zip(parts, renumbered, strict=True)]
-
-
-def renumbered_graphs(
-    graphs: TileGraphs, own: Sequence[dict[str, str]], table: dict[str, int], tag_sets: list[dict[str, str]]
-) -> TileGraphs:
-    """The same graphs pointing into a shared table.
-
-    Args:
-        graphs: Graphs that point into ``own``.
-        own: Their table.
-        table: Canonical JSON of each tag set of the shared table, and its row; grows.
-        tag_sets: The shared table; grows.
-    """
-    ids = np.zeros(len(own), np.int64)
-    for k, tags in enumerate(own):
-        key = json.dumps(tags, sort_keys=True, ensure_ascii=False)
-        if key not in table:
-            table[key] = len(tag_sets)
-            tag_sets.append(dict(tags))
-        ids[k] = table[key]
-    return replace(graphs, semantic_id={t: ids[graphs.semantic_id[t]] for t in NODE_TYPES})
-
-
-def read_manifest(folder: Path, name: str) -> dict[str, Any]:
-    """Read the manifest of a sharded set.
-
-    Raises:
-        SampleError: missing, not JSON, or of another format.
-    """
-    file = folder / name
-    if not file.is_file():
-        raise SampleError(f"{folder} is no sample set (it has no {name}): check the path, or write the set first")
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SampleError(f"{file} is not valid JSON ({error}): write the set again") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != 1:
-        raise SampleError(f"{file} is of another format than 1: write the set again with this version")
-    return manifest
-
-
-def read_shards(folder: Path, names: Sequence[str]) -> Iterator[dict[str, NDArray[Any]]]:
-    """Read shards one by one, without pickle.
-
-    Raises:
-        SampleError: a shard is missing or damaged.
-    """
-    for name in names:
-        try:
-            with np.load(folder / name, allow_pickle=False) as data:
-                arrays = dict(data)
-        except Exception as error:  # numpy and zipfile raise many types for a damaged file
-            raise SampleError(f"{folder / name} cannot be read ({error}): write the set again") from error
-        yield arrays
-
-
-def split_graphs(graphs: TileGraphs) -> list[TileGraphs]:
-    """Cut a batch of tile graphs into single ones; `TileGraphs.concat` puts any choice of them together again."""
-    tiles = np.arange(graphs.n_tiles + 1)
-    node_cut = {t: np.searchsorted(graphs.node_tile[t], tiles) for t in NODE_TYPES}
-    edge_cut = {}
-    for src, dst in EDGE_TYPES:
-        edge_tile = graphs.node_tile[dst][graphs.edge_index[src, dst][1]]
-        edge_cut[src, dst] = np.searchsorted(edge_tile, tiles)
-    singles = []
-    for k in range(graphs.n_tiles):
-        node = {t: slice(node_cut[t][k], node_cut[t][k + 1]) for t in NODE_TYPES}
-        edge = {p: slice(edge_cut[p][k], edge_cut[p][k + 1]) for p in EDGE_TYPES}
-        start = {p: np.array([[node[p[0]].start], [node[p[1]].start]], np.int64) for p in EDGE_TYPES}
-        singles.append(
-            TileGraphs(
-                1,
-                {t: np.zeros(node[t].stop - node[t].start, np.int64) for t in NODE_TYPES},
-                {t: graphs.semantic_id[t][node[t]] for t in NODE_TYPES},
-                {t: graphs.position[t][node[t]] for t in NODE_TYPES},
-                {t: graphs.geometry[t][node[t]] for t in NODE_TYPES},
-                {p: graphs.edge_index[p][:, edge[p]] - start[p] for p in EDGE_TYPES},
-                {p: graphs.edge_attr[p][edge[p]] for p in EDGE_TYPES},
-            )
-        )
-    return singles
-
-
-def graph_arrays(graphs: TileGraphs) -> dict[str, NDArray[Any]]:
-    """Tile graphs as a flat dictionary of named arrays, for a file."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for t in NODE_TYPES:
-        for name in ("node_tile", "semantic_id", "position", "geometry"):
-            arrays[f"{name}.{t}"] = getattr(graphs, name)[t]
-    for src, dst in EDGE_TYPES:
-        arrays[f"edge_index.{src}.{dst}"] = graphs.edge_index[src, dst]
-        arrays[f"edge_attr.{src}.{dst}"] = graphs.edge_attr[src, dst]
-    return arrays
-
-
-def graphs_from_arrays(arrays: dict[str, NDArray[Any]], *, n_tiles: int) -> TileGraphs:
-    """The inverse of `graph_arrays`, checked.
-
-    Raises:
-        SampleError: an array is missing.
-        GraphError: arrays do not fit each other.
-    """
-    try:
-        graphs = TileGraphs(
-            n_tiles,
-            {t: arrays[f"node_tile.{t}"] for t in NODE_TYPES},
-            {t: arrays[f"semantic_id.{t}"] for t in NODE_TYPES},
-            {t: arrays[f"position.{t}"] for t in NODE_TYPES},
-            {t: arrays[f"geometry.{t}"] for t in NODE_TYPES},
-            {p: arrays[f"edge_index.{p[0]}.{p[1]}"] for p in EDGE_TYPES},
-            {p: arrays[f"edge_attr.{p[0]}.{p[1]}"] for p in EDGE_TYPES},
-        )
-    except KeyError as error:
-        raise SampleError(f"a shard has no array {error}: write the set again with this version") from error
-    graphs.validate()
-    return graphs

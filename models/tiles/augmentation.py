@@ -20,7 +20,7 @@ from models.geolink.graph import (
     RICH_COLUMNS,
     TileGraphs,
 )
-from models.segmentation.samples import IGNORE
+from models.tiles.samples import IGNORE
 
 _COS, _SIN = GEOMETRY_COLUMNS.index("cos_2_orientation"), GEOMETRY_COLUMNS.index("sin_2_orientation")
 _BEARING_SIN, _BEARING_COS = RICH_COLUMNS.index("sin_bearing"), RICH_COLUMNS.index("cos_bearing")
