@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import bz2
+import struct
 import zlib
 from pathlib import Path
+
+import pyarrow as pa
+import shapely
+from pyproj.exceptions import ProjError
+
+FAULTS = (
+    OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, OverflowError, MemoryError, EOFError,
+    struct.error, pa.ArrowException, shapely.errors.ShapelyError, ProjError,
+)  # fmt: skip
+"""What the libraries that open files raise on files that are damaged."""
 
 _XML_CUT = ("no element found", "unclosed token", "unexpected end", "premature end")
 _CUT = ("truncated", "end of file", "eof", "ended before", "unexpectedly ended", "parquet magic bytes not found")

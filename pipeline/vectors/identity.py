@@ -19,7 +19,7 @@ PLAIN_ID = "id"
 
 _BOOKKEEPING = re.compile(
     r"(fid|objectid|oid|ogc_fid|gid|globalid)(_?\d*|_)"
-    r"|shape([._]{0,2}(st)?(area|leng|length|len|le|ar)(h|th)?(\(\))?(_?\d*))?"
+    r"|shape([._]{0,2}(st)?(area?|are|ar|le|len|leng|length)(\(\))?(_?\d*))?"
     r"|st_(area|length|perimeter)(\(shape\)|_?sh?|_)?"
     r"|(last_)?(created|edited|creator|editor)(_?user|_?date|_?by)?|(creation|edit)_?date?|creationda"
 )

@@ -100,9 +100,15 @@ def read_osm(path: Path, *, bounds_lonlat: Bounds | None, account: Account) -> t
     trouble = disorder(path)
     batch = _Batch(bounds_lonlat)
     if trouble is None:
-        raw = _read_objects(path, batch)
-        if len(set(raw.source_id)) < len(raw):
-            trouble = "the same object in several versions"
+        try:
+            raw = _read_objects(path, batch)
+        except RuntimeError as error:
+            if "out of order" not in str(error):
+                raise
+            trouble = "ids that are not in order"
+        else:
+            if len(set(raw.source_id)) < len(raw):
+                trouble = "the same object in several versions"
     if trouble is not None:
         with tempfile.TemporaryDirectory(prefix="uvmap-osm-") as folder:
             ordered = Path(folder) / "ordered.osm.pbf"

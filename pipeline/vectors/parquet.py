@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.formats import parquet_files
 from pipeline.vectors.crs import LONLAT, given_crs, source_crs
+from pipeline.vectors.damage import FAULTS, what_is_wrong
 from pipeline.vectors.errors import VectorError
 from pipeline.vectors.presence import Extent, not_degrees
 from pipeline.vectors.source import Account, Area, Layer, SourceHints
@@ -38,7 +39,10 @@ def read_parquet(path: Path, *, area: Area, hints: SourceHints, account: Account
         raise VectorError(f"{path}: no Parquet file is in this folder; name the folder that holds them")
     account.extents = lambda: [e for f in files if (e := _extent(f, hints)) is not None]
     for file in files:
-        table, crs, rows = _read_file(file, area, hints)
+        try:
+            table, crs, rows = _read_file(file, area, hints)
+        except FAULTS as error:
+            raise VectorError(f"{file}: cannot be read as Parquet: {what_is_wrong(file, error)}") from error
         for key, value in _keys(path, file).items():
             table[key] = value
         account.counts["read"] += rows

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import pyarrow as pa
-import shapely
 from pyproj import CRS
-from pyproj.exceptions import ProjError
 
 from pipeline.formats import VECTOR_FORMATS, vector_format
 from pipeline.vectors.clean import joined, usable
 from pipeline.vectors.crs import LONLAT
-from pipeline.vectors.damage import what_is_wrong
+from pipeline.vectors.damage import FAULTS, what_is_wrong
 from pipeline.vectors.errors import VectorError
 from pipeline.vectors.osm import read_osm
 from pipeline.vectors.parquet import read_parquet
@@ -33,11 +29,6 @@ _LOST = (
     "null_geometry", "empty_geometry", "not_finite", "invalid_collapsed", "zero_length_lines", "zero_area_polygons",
     "multipolygons_not_closed", "ways_without_nodes",
 )  # fmt: skip
-_FAULTS = (
-    OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, OverflowError, MemoryError, EOFError,
-    struct.error, pa.ArrowException, shapely.errors.ShapelyError, ProjError,
-)  # fmt: skip
-"""What the libraries that open files raise on files that are damaged."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +72,7 @@ def read_source(path: Path, *, area: Area, hints: SourceHints) -> Source:
         if str(path) in str(error):
             raise
         raise VectorError(f"{path}: {error}") from error
-    except _FAULTS as error:
+    except FAULTS as error:
         raise VectorError(f"{path}: cannot be read as {_format(path)}: {what_is_wrong(path, error)}") from error
     counts = account.counts
     if not len(features) and counts["read"]:
