@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import geopandas as gpd
 import pandas as pd
 
 from accuracy.errors import SampleTableError
+from regions.raster.gdal_clock import fixed_gdal_clock
 
 VECTOR = {".gpkg", ".geojson", ".json", ".shp", ".fgb"}
 
@@ -56,7 +54,7 @@ def write_table(table: pd.DataFrame, path: Path | str) -> Path:
         table.to_parquet(path, index=False)
     elif suffix in {".gpkg", ".geojson"} and isinstance(table, gpd.GeoDataFrame):
         path.unlink(missing_ok=True)
-        with _fixed_clock():
+        with fixed_gdal_clock():
             if suffix == ".gpkg":
                 table.to_file(path, driver="GPKG", layer="sample")
             else:
@@ -64,20 +62,6 @@ def write_table(table: pd.DataFrame, path: Path | str) -> Path:
     else:
         raise SampleTableError(f"{path}: cannot write this table as {suffix!r}; use .gpkg, .parquet, .geojson or .csv")
     return path
-
-
-@contextmanager
-def _fixed_clock() -> Iterator[None]:
-    """GeoPackage stores the time of writing; the same table shall give the same bytes."""
-    before = os.environ.get("OGR_CURRENT_DATE")
-    os.environ["OGR_CURRENT_DATE"] = "2000-01-01T00:00:00Z"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OGR_CURRENT_DATE"]
-        else:
-            os.environ["OGR_CURRENT_DATE"] = before
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

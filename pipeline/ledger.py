@@ -65,10 +65,9 @@ class Ledger:
         damaged: Names whose file did not fit its checksum since the ledger was opened.
     """
 
-    def __init__(self, root: Path, *, shared: bool = False) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
         self.damaged: list[str] = []
-        self._shared = shared
         self._lock_file: int | None = None
 
     def __enter__(self) -> Self:
@@ -77,15 +76,14 @@ class Ledger:
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
             self._lock_file = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(self._lock_file, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._release()
             raise LedgerBusyError(
                 f"{self.root}: another process is working here: wait for it to end, or give another work folder"
             ) from error
-        if not self._shared:
-            for folder in ("entries", "files"):
-                remove_leftovers(self.root / folder)
+        for folder in ("entries", "files"):
+            remove_leftovers(self.root / folder)
         return self
 
     def __exit__(

@@ -5,8 +5,8 @@ from pipeline.inference.engine import BlocksDone
 from pipeline.inference.errors import AreaError, InferenceError, ModelMismatchError, ModelOutputError, ScoreFileError
 from pipeline.inference.progress import JsonLinesProgress, Progress
 from pipeline.inference.protocols import GraphSource, Imagery, TensorTileModel, TileModel
-from pipeline.inference.scores import DEFAULT_BLOCK_PX, ScoreResult, predict_scores, predict_share
-from pipeline.inference.uncertainty import ModelEnsemble, SymmetryEnsemble
+from pipeline.inference.scores import DEFAULT_BLOCK_PX, ScoreResult, predict_scores
+from pipeline.inference.uncertainty import SymmetryEnsemble
 
 __all__ = [
     "DEFAULT_BLOCK_PX",
@@ -18,7 +18,6 @@ __all__ = [
     "Imagery",
     "InferenceError",
     "JsonLinesProgress",
-    "ModelEnsemble",
     "ModelMismatchError",
     "ModelOutputError",
     "Progress",
@@ -28,5 +27,4 @@ __all__ = [
     "TensorTileModel",
     "TileModel",
     "predict_scores",
-    "predict_share",
 ]

@@ -156,12 +156,6 @@ def _writing(path: Path, *, size: int) -> Iterator[None]:
         raise disk_full(path, size=size, cause=f"writing failed ({text})") from error
 
 
-def read_tags(path: Path) -> dict[str, str]:
-    """The metadata of a score raster that this project wrote (tags that start with UVMAP_)."""
-    with rasterio.open(path) as dataset:
-        return {k: v for k, v in dataset.tags().items() if k.startswith("UVMAP_")}
-
-
 def tags_of(facts: Mapping[str, object]) -> dict[str, str]:
     """Facts as tags of a GeoTIFF: upper case names with the project's prefix, JSON values."""
     return {

@@ -41,6 +41,7 @@ class BlocksDone:
 
     Attributes:
         entries: Entries of all blocks that hold scores.
+        total: Blocks of the grid.
         done: Blocks computed.
         reused: Blocks that the ledger had.
         skipped: Blocks without anything to score.
@@ -49,6 +50,7 @@ class BlocksDone:
     """
 
     entries: dict[BlockId, Entry] = field(default_factory=dict)
+    total: int = 0
     done: int = 0
     reused: int = 0
     skipped: int = 0
@@ -66,11 +68,10 @@ def predict_blocks(
     plan: BlockPlan,
     area: AreaOfInterest,
     ledger: Ledger,
-    blocks: Sequence[BlockId],
     readers: int,
     progress: Callable[[Progress], None] | None,
 ) -> BlocksDone:
-    """Score the given blocks that the ledger does not hold yet.
+    """Score the blocks that the ledger does not hold yet.
 
     Args:
         imagery: Imagery on the plan's grid.
@@ -79,7 +80,6 @@ def predict_blocks(
         plan: How the city is cut.
         area: Where to predict.
         ledger: An open ledger.
-        blocks: Blocks in the order in which they are to be done.
         readers: Threads that read.
         progress: Called after each block.
 
@@ -91,7 +91,8 @@ def predict_blocks(
     """
     check_fit(imagery, model, plan)
     source = OneAtATime(graphs) if graphs is not None and model.uses_graphs else None
-    result = BlocksDone()
+    blocks = list(plan.blocks())
+    result = BlocksDone(total=len(blocks))
     facts = model_facts(model)
     reader = BlockReader(plan=plan, imagery=imagery, graphs=source, area=area, ledger=ledger, model_facts=facts)
     writer = _Writer(plan, model, ledger, result, _Tracker(plan, blocks, result, progress))
@@ -217,7 +218,7 @@ class _Writer:
 
 
 class _Tracker:
-    """Keeps account of areas and tells the progress."""
+    """Keeps account of areas and reports the progress."""
 
     def __init__(
         self,

@@ -37,14 +37,6 @@ class Progress:
     seconds: float
     seconds_left: float | None
 
-    def as_line(self) -> str:
-        """One line for people."""
-        left = "" if self.seconds_left is None else f", {self.seconds_left:.0f} s left"
-        return (
-            f"{self.stage}: {self.km2_done:.2f} of {self.km2_total:.2f} km2, {self.km2_per_s:.3f} km2/s{left} "
-            f"({self.blocks_done} blocks done, {self.blocks_reused} reused, {self.blocks_skipped} skipped)"
-        )
-
 
 class JsonLinesProgress:
     """Appends every state to a file, one JSON object per line."""

@@ -102,7 +102,6 @@ def predict_scores(
     plan = BlockPlan.of_size(grid, tiling, block_px=block_px)
     check_fit(imagery, model, plan)
     area = AreaOfInterest(aoi, grid)
-    blocks = list(plan.blocks())
     with Ledger(work) as ledger, rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
         (work / "progress.jsonl").unlink(missing_ok=True)
         record = JsonLinesProgress(work / "progress.jsonl")
@@ -114,7 +113,7 @@ def predict_scores(
 
         done = predict_blocks(
             imagery, model, graphs,
-            plan=plan, area=area, ledger=ledger, blocks=blocks, readers=readers, progress=tell,
+            plan=plan, area=area, ledger=ledger, readers=readers, progress=tell,
         )  # fmt: skip
         assembling = time.perf_counter()
         key = _raster_key(plan, done, model)
@@ -129,7 +128,7 @@ def predict_scores(
         seconds = done.seconds | {"assemble": time.perf_counter() - assembling}
     return ScoreResult(
         path=out,
-        blocks_total=len(blocks),
+        blocks_total=done.total,
         blocks_done=done.done,
         blocks_reused=done.reused,
         blocks_skipped=done.skipped,
@@ -141,55 +140,6 @@ def predict_scores(
         digest=entry.sha256,
         key=key,
     )
-
-
-def predict_share(
-    imagery: Imagery,
-    model: TileModel,
-    graphs: GraphSource | None,
-    *,
-    worker: int,
-    workers: int,
-    grid: Grid,
-    tiling: Tiling,
-    work: Path,
-    aoi: BaseGeometry | None = None,
-    block_px: int = DEFAULT_BLOCK_PX,
-    readers: int = 2,
-    progress: Callable[[Progress], None] | None = None,
-) -> BlocksDone:
-    """Score one worker's share of a city's blocks, for several processes or machines on one ``work`` folder.
-
-    Each worker calls this with its number; when all have ended, `predict_scores` with the same arguments finds
-    every block done and assembles the raster. A worker that died costs nothing but its unfinished blocks.
-
-    Args:
-        imagery: As for `predict_scores`, and so for the arguments not named here.
-        model: The model.
-        graphs: Source of tile graphs, or None.
-        worker: Number of this worker, from 0.
-        workers: How many there are.
-        grid: The city's grid.
-        tiling: Tiles and stride.
-        work: Folder of the ledger, the same for all.
-        aoi: Where to predict.
-        block_px: Side of what is read at once, the same for all.
-        readers: Threads that read.
-        progress: Called after each block of the share.
-
-    Raises:
-        PipelineError: as for `predict_scores`.
-    """
-    if not 0 <= worker < workers:
-        raise InferenceError(f"worker must be in 0..{workers - 1}, got {worker}")
-    plan = BlockPlan.of_size(grid, tiling, block_px=block_px)
-    area = AreaOfInterest(aoi, grid)
-    blocks = list(plan.blocks())[worker::workers]
-    with Ledger(work, shared=True) as ledger, rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
-        return predict_blocks(
-            imagery, model, graphs,
-            plan=plan, area=area, ledger=ledger, blocks=blocks, readers=readers, progress=progress,
-        )  # fmt: skip
 
 
 def _raster_key(plan: BlockPlan, done: BlocksDone, model: TileModel) -> str:

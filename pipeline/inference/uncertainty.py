@@ -1,7 +1,7 @@
-"""How sure a score is: the same tile seen eight ways, or by several models.
+"""How sure a score is: the same tile seen eight ways.
 
-Both give two values per pixel: the mean probability, and the disagreement, the standard deviation of the members'
-probabilities (0 where all agree, 0.5 at most). The score raster then has a second band.
+Two values per pixel: the mean probability, and the disagreement, the standard deviation of the views' probabilities (0
+where all agree, 0.5 at most). The score raster then has a second band.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from models.geolink.graph import TileGraphs
 from models.tiles.augmentation import symmetric_array, symmetric_graphs
 from pipeline.files import digest_of
 from pipeline.inference.errors import ModelMismatchError
-from pipeline.inference.protocols import TileModel, model_facts, output_count
+from pipeline.inference.protocols import TileModel, output_count
 
 ALL_SYMMETRIES = tuple(range(8))
 """Numbered as in `models.tiles.augmentation`."""
@@ -58,35 +58,6 @@ class SymmetryEnsemble:
             return _turned(answer, inverse_symmetry(symmetry))
 
         return mean_and_disagreement(seen(s) for s in self._symmetries)
-
-
-class ModelEnsemble:
-    """Several models asked about each tile; a `TileModel` whose ``outputs`` is 2."""
-
-    outputs = 2
-
-    def __init__(self, models: Sequence[TileModel]) -> None:
-        if not models:
-            raise ModelMismatchError("an ensemble needs at least one model")
-        shapes = {(m.tile_px, m.bands, m.batch_size, output_count(m)) for m in models}
-        if len(shapes) != 1 or output_count(models[0]) != 1:
-            raise ModelMismatchError(
-                f"the models of an ensemble differ in (tile_px, bands, batch_size, outputs): {sorted(shapes)}: "
-                "load them with one batch size, and train them on tiles of one size"
-            )
-        self._models = tuple(models)
-        self.tile_px, self.bands, self.batch_size, _ = shapes.pop()
-        self.uses_graphs = any(m.uses_graphs for m in models)
-        self.device = "+".join(sorted({str(getattr(m, "device", "")) for m in models}))
-        self.digest = digest_of(["ensemble", UNCERTAINTY_VERSION, [model_facts(m) for m in models]])
-
-    def predict(self, images: NDArray[np.uint8], graphs: TileGraphs | None) -> NDArray[np.float32]:
-        """Mean and disagreement: float32 (B, 2, T, T)."""
-
-        def asked(model: TileModel) -> NDArray[np.float32]:
-            return model.predict(images, graphs if model.uses_graphs else None)
-
-        return mean_and_disagreement(asked(m) for m in self._models)
 
 
 def mean_and_disagreement(answers: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -7,13 +7,13 @@ from typing import Protocol
 
 import geopandas as gpd
 import numpy as np
-import rasterio.features
 import shapely
 from numpy.typing import NDArray
 
 from models.geolink.graph import TileGraphs
 from models.tiles.samples import IGNORE, SampleSet
 from pipeline.errors import PipelineError
+from regions.raster.burn import burn
 from regions.raster.grid import Grid, Tiling, Window
 
 
@@ -78,11 +78,11 @@ def cut_samples(
         if area is not None and not area.intersects(shapely.box(*box)):
             continue
         pixels, valid = imagery.read(window)
-        known = valid if area is None else valid & (_burn([area], box, tiling.tile_px) == 1)
+        known = valid if area is None else valid & burn([area], grid[window])
         if known.mean() < min_labelled:
             continue
         near = reference.geometry.to_numpy()[tree.query(shapely.box(*box))]
-        label = _burn(near, box, tiling.tile_px)
+        label = burn(near, grid[window])
         images.append(pixels[:3])
         labels.append(np.where(known, label, IGNORE).astype(np.uint8))
         bounds.append(box)
@@ -99,17 +99,4 @@ def cut_samples(
         tag_sets=city_map.tag_sets if city_map is not None else [],
         resolution_m=grid.resolution_m,
         source=source,
-    )
-
-
-def _burn(
-    shapes: Iterable[shapely.Geometry], box: tuple[float, float, float, float], side_px: int
-) -> NDArray[np.uint8]:
-    """uint8 (side, side): 1 where the centre of a pixel lies in a shape."""
-    kept = [s for s in shapes if not s.is_empty]
-    if not kept:
-        return np.zeros((side_px, side_px), np.uint8)
-    transform = rasterio.transform.from_bounds(*box, side_px, side_px)
-    return np.asarray(
-        rasterio.features.rasterize(kept, out_shape=(side_px, side_px), transform=transform, dtype="uint8")
     )

@@ -9,7 +9,6 @@ from pipeline.polygons.vectorize import (
     FoundVillages,
     find_villages,
     polygonize_mask,
-    vectorize_scores,
 )
 from regions.settings import BarrierConfig, ExclusionConfig, PolygonConfig
 
@@ -25,5 +24,4 @@ __all__ = [
     "polygonize_mask",
     "score_reader",
     "simplify_polygons",
-    "vectorize_scores",
 ]

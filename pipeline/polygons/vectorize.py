@@ -46,18 +46,6 @@ class FoundVillages:
     counts: dict[str, int]
 
 
-def vectorize_scores(
-    scores: ScoreSource,
-    *,
-    grid: Grid,
-    config: PolygonConfig,
-    vectors: gpd.GeoDataFrame | None = None,
-    workers: int = 2,
-) -> gpd.GeoDataFrame:
-    """The urban villages of a score raster, in the grid's CRS; see `find_villages`."""
-    return find_villages(scores, grid=grid, config=config, vectors=vectors, workers=workers).villages
-
-
 def find_villages(
     scores: ScoreSource,
     *,

@@ -14,10 +14,11 @@ import numpy as np
 import rasterio
 import shapely
 from numpy.typing import NDArray
-from rasterio.transform import Affine
 
 from pipeline.errors import PipelineError
 from regions.raster.equal_area import CHINA_ALBERS
+from regions.raster.grid import Grid
+from regions.raster.profiles import tiled_profile
 
 CELL_M = 100.0
 NODATA = -1.0
@@ -79,20 +80,8 @@ def write_density_raster(cells: gpd.GeoDataFrame, path: Path) -> None:
     x, y = cells["cell_x"].to_numpy(), cells["cell_y"].to_numpy()
     shares = np.full((int(y.max() - y.min()) + 1, int(x.max() - x.min()) + 1), NODATA, dtype=np.float32)
     shares[y.max() - y, x - x.min()] = cells["uv_share"].to_numpy()
-    transform = Affine(CELL_M, 0, float(x.min()) * CELL_M, 0, -CELL_M, float(y.max() + 1) * CELL_M)
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=shares.shape[0],
-        width=shares.shape[1],
-        count=1,
-        dtype="float32",
-        crs=CHINA_ALBERS.to_wkt(),
-        transform=transform,
-        nodata=NODATA,
-        compress="deflate",
-    ) as raster:
+    grid = Grid(CHINA_ALBERS.to_wkt(), CELL_M, int(x.min()), -int(y.max()) - 1, *shares.shape)
+    with rasterio.open(path, "w", **tiled_profile(grid, dtype="float32", nodata=NODATA)) as raster:
         raster.write(shares, 1)
         raster.set_band_description(1, "share of urban village per 100 m cell")
 

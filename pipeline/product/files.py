@@ -16,10 +16,8 @@ Same inputs give the same bytes: nothing here reads the clock.
 from __future__ import annotations
 
 import json
-import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,6 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import pystac
 import rasterio
 import shapely
@@ -38,6 +35,7 @@ from pystac.extensions.projection import ProjectionExtension
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json
 from pipeline.product.report_page import MAX_SIDE_PX, MapLayers, ReportChart, ReportTable, render_report
+from regions.raster.gdal_clock import fixed_gdal_clock
 from regions.raster.grid import Grid
 
 SCHEMA_VERSION = "1.0.0"
@@ -79,7 +77,7 @@ def write_polygons(polygons: gpd.GeoDataFrame, folder: Path, adcode: str) -> Non
         schema_version="1.1.0",
         row_group_size=20_000,
     )
-    with _fixed_gdal_clock():
+    with fixed_gdal_clock():
         _without_nested(ordered).to_file(package, layer="urban_villages", driver="GPKG", engine="pyogrio")
 
 
@@ -213,14 +211,3 @@ def _without_nested(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
                 lambda v: None if v is None else json.dumps(v, ensure_ascii=False, default=list)
             )
     return result
-
-
-@contextmanager
-def _fixed_gdal_clock() -> Iterator[None]:
-    """GDAL writes the current time into GeoPackage unless told another."""
-    before = os.environ.get("OGR_CURRENT_DATE")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00Z"})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})

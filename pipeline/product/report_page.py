@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from regions.raster.grid import Grid
+from regions.raster.scores import is_predicted, probability_of
 
-NOT_PREDICTED = 255
-SCORE_SCALE = 250
 MAX_SIDE_PX = 1600
 
 
@@ -145,13 +144,13 @@ def map_figure(layers: MapLayers) -> go.Figure:
 
 def score_colours(scores: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """RGBA uint8 (h, w, 4) picture of scores: clear to red with rising probability, grey where not predicted."""
-    share = np.minimum(scores, SCORE_SCALE).astype(np.float32) / SCORE_SCALE
+    share = probability_of(scores, not_predicted=0.0)
     colours = np.empty((*scores.shape, 4), np.uint8)
     colours[..., 0] = 255
     colours[..., 1] = (220 * (1 - share)).astype(np.uint8)
     colours[..., 2] = 40
     colours[..., 3] = (255 * share).astype(np.uint8)
-    colours[scores == NOT_PREDICTED] = (120, 120, 120, 160)
+    colours[~is_predicted(scores)] = (120, 120, 120, 160)
     return colours
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import geopandas as gpd
 import numpy as np
@@ -15,11 +14,9 @@ from pipeline.polygons import simplify_polygons
 from pipeline.polygons.rings import polygons_of_rings, trace_rings
 from pipeline.polygons.runs import join_runs, label_runs
 from pipeline.polygons.vectorize import to_metres
+from pipeline.refinement.evidence import Evidence
 from regions.raster.grid import Grid
 from regions.settings import AcceptanceRule, PolygonConfig
-
-if TYPE_CHECKING:
-    from pipeline.refinement.refine import Evidence
 
 MIN_LEFT = 0.95
 """Share of a refined outline that must be left where a neighbour's is cut away; else it goes back."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import geopandas as gpd
-import pyogrio
 import shapely
 
 from regions.demo.frame import DEFAULT_CENTER_LONLAT, Frame, make_frame
 from regions.demo.layout import DemoError, District, Layout, make_layout
 from regions.demo.osm_table import PBF_NAME, Vectors, collect_vectors, to_geodataframe, write_pbf
 from regions.demo.scenes import plan_scenes, write_scene
+from regions.raster.gdal_clock import fixed_gdal_clock
 
 DEMO_ADCODE = "990001"
 DEMO_SIDE_M = 4000
@@ -200,15 +199,5 @@ def _write_labels(city: DemoCity, vectors: Vectors, frame: Frame) -> None:
 def write_gpkg(frame: gpd.GeoDataFrame, path: Path) -> None:
     """Write a GeoPackage whose bytes do not depend on the day."""
     path.unlink(missing_ok=True)
-    with _fixed_date():
+    with fixed_gdal_clock("2023-06-01T00:00:00.000Z"):
         frame.to_file(path, driver="GPKG", layer=path.stem)
-
-
-@contextmanager
-def _fixed_date() -> Iterator[None]:
-    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2023-06-01T00:00:00.000Z"})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})

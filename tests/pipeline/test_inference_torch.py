@@ -14,7 +14,6 @@ from models.geolink.graph import TileGraphs
 from models.tiles.augmentation import symmetric_array
 from pipeline.imagery import ArrayImagery
 from pipeline.inference import (
-    ModelEnsemble,
     ModelMismatchError,
     ModelOutputError,
     SymmetryEnsemble,
@@ -221,25 +220,9 @@ def test_views_of_a_lopsided_model_disagree(network):
     assert got[:, 1].max() > 0.005
 
 
-def test_ensemble_in_the_raster(tmp_path, imagery):
-    members = [Even(uses_graphs=False), Even(uses_graphs=False, digest="lifted", lift=0.1)]
-    model = ModelEnsemble(members)
-    got, digest = scores(tmp_path / "a", imagery, model, block_px=80)
-    assert got.shape[0] == 2
-    there = got[0] != 255
-    assert (there == (got[1] != 255)).all()
-    assert set(np.unique(got[1][there])) <= {12, 13}, "two members 0.1 apart: a deviation of 0.05"
-    assert scores(tmp_path / "b", imagery, model, block_px=500)[1] == digest
-    assert model.digest != ModelEnsemble(members[:1]).digest
-
-
-def test_ensembles_of_unlike_models_are_refused(network):
-    with pytest.raises(ModelMismatchError, match="differ in"):
-        ModelEnsemble([Even(), Even(batch_size=3)])
-    with pytest.raises(ModelMismatchError, match="at least one"):
-        ModelEnsemble([])
+def test_impossible_ensembles_are_refused_and_each_has_its_digest():
     with pytest.raises(ModelMismatchError, match="disagreement already"):
-        SymmetryEnsemble(ModelEnsemble([Even()]))
+        SymmetryEnsemble(SymmetryEnsemble(Even()))
     with pytest.raises(ModelMismatchError, match=r"some of 0\.\.7"):
         SymmetryEnsemble(Even(), symmetries=(8,))
     digests = {SymmetryEnsemble(Even(), symmetries=s).digest for s in itertools.combinations(range(8), 3)}

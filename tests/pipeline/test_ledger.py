@@ -87,8 +87,6 @@ def test_second_process_is_told_to_wait(tmp_path):
         assert "LedgerBusyError" in other.stderr
         with pytest.raises(LedgerBusyError, match="another process is working here"):
             Ledger(tmp_path).__enter__()
-    with Ledger(tmp_path, shared=True), Ledger(tmp_path, shared=True):
-        pass
 
 
 def test_no_space_becomes_a_typed_error(tmp_path):
