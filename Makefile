@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check lint types contracts bench lock clean
+.PHONY: help setup demo test test-fast check lint types contracts lock clean
 
 # the newest Python from 3.11 on that is here
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -27,7 +27,8 @@ demo: setup  ## build, train on, map and assess the demo city (about 6 minutes o
 	@$(BIN)/uvmap demo
 
 # a worker that dies ends the run and is named: with a replacement pytest-xdist waits for ever for its last tests
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart=0 --durations=15 -q
+# tests/conftest.py orders the groups by their cost, which pytest-xdist would undo
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart=0 --durations=15 -q
 
 test: setup  ## all tests
 	$(PYTEST)

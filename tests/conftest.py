@@ -1,12 +1,39 @@
-"""Fixtures that all rooms share."""
+"""Fixtures that all rooms share, the order of the tests, and their share of the machine."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
-import pytest
-from hypothesis import settings
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+THREADS = max(1, (os.cpu_count() or 1) // WORKERS)
+# before torch and NumPy are imported: two workers with two threads each would wait for each other on two cores;
+# the processes that tests start inherit it
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, str(THREADS))
+
+import pytest  # noqa: E402 - after the number of threads
+from hypothesis import settings  # noqa: E402 - likewise
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The most expensive groups first, so that no long test is left for the end while the other worker idles.
+
+    `slow` takes the CPU seconds of a test (`pytest.mark.slow(cpu_s=60)`); a group costs what its tests cost together.
+    The order within a group, and of all that is not slow, stays.
+    """
+    costs = Counter[str]()
+    for item in items:
+        if slow := item.get_closest_marker("slow"):
+            costs[_group(item)] += slow.kwargs.get("cpu_s", 1)
+    items.sort(key=lambda item: -costs[_group(item)])
+
+
+def _group(item: pytest.Item) -> str:
+    """What pytest-xdist keeps on one worker: the group of a test, or the test alone."""
+    group = item.get_closest_marker("xdist_group")
+    return str(group.args[0]) if group else item.nodeid
 
 
 @pytest.fixture(scope="session")

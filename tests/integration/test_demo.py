@@ -10,34 +10,33 @@ import rasterio
 from rio_cogeo import cog_validate
 
 from pipeline.product.files import check_product
+from tests.support.command_line import json_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo"), pytest.mark.timeout(1800)]
-
-
-def uvmap(*args, cwd):
-    result = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *args], cwd=cwd, capture_output=True, text=True, timeout=1700, check=False
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result
+pytestmark = [pytest.mark.slow(cpu_s=60), pytest.mark.xdist_group("demo"), pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
+    """The demo in a process of its own, as a user starts it: folder, last line, all that was printed."""
     folder = tmp_path_factory.mktemp("demo")
-    result = uvmap(
-        "demo",
-        "--side-m",
-        "2000",
-        "--epochs",
-        "20",
-        "--train-seconds",
-        "1500",  # far more than it takes: the epochs end it, so that a busy machine learns as much as a quiet one
-        "--out",
-        str(folder / "demo"),
-        cwd=folder,
-    )
+    command = ["demo", "--side-m", "2000", "--epochs", "20", "--out", str(folder / "demo")]
+    result = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *command],
+        cwd=folder, capture_output=True, text=True, timeout=1700, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
     return folder, json.loads(result.stdout.strip().splitlines()[-1]), result
+
+
+@pytest.fixture
+def uvmap(demo, monkeypatch):
+    """Later commands in the demo's folder, in this process: what they print as JSON."""
+    monkeypatch.chdir(demo[0])
+
+    def command(*args):
+        return json_of(*args, "--json")
+
+    return command
 
 
 def test_last_line_and_figures(demo):
@@ -69,23 +68,22 @@ def test_product_is_whole(demo):
     assert json.loads((product / "manifest.json").read_text())["figures"]["accuracy"]["iou_unseen_polygons"] > 0.4
 
 
-def test_mapping_again_gives_the_same_bytes_and_does_nothing_twice(demo):
+def test_mapping_again_gives_the_same_bytes_and_does_nothing_twice(demo, uvmap):
     folder, summary, _ = demo
     product = folder / "demo" / "990001"
     before = (product / "990001_scores.tif").read_bytes()
     args = ["map", "990001", "--data-root", "demo/data", "--checkpoint", summary["checkpoint"], "--stride-px", "160"]
-    again = json.loads(uvmap(*args, "--out", "other", "--json", cwd=folder).stdout)
+    again = uvmap(*args, "--out", "other")
     assert (folder / "other" / "990001" / "990001_scores.tif").read_bytes() == before
     assert again["reused"] is False
-    assert json.loads(uvmap(*args, "--out", "other", "--json", cwd=folder).stdout)["reused"] is True
+    assert uvmap(*args, "--out", "other")["reused"] is True
 
 
-def test_plan_and_report(demo):
-    folder, summary, _ = demo
-    args = ["plan", "990001", "--data-root", "demo/data", "--checkpoint", summary["checkpoint"], "--json"]
-    plan = json.loads(uvmap(*args, cwd=folder).stdout)
+def test_plan_and_report(demo, uvmap):
+    _, summary, _ = demo
+    plan = uvmap("plan", "990001", "--data-root", "demo/data", "--checkpoint", summary["checkpoint"])
     assert plan["total"]["ready"] == 1
     assert plan["total"]["pixels"] == pytest.approx(4e6, rel=0.1)
     assert plan["total"]["seconds"] > 0
-    report = json.loads(uvmap("report", summary["product"], "--json", cwd=folder).stdout)
+    report = uvmap("report", summary["product"])
     assert report["faults"] == []

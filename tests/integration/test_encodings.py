@@ -9,6 +9,8 @@ from pipeline.city.ground import open_city
 from pipeline.learning.encodings import cell_grid, encode_city
 from regions.raster.grid import Grid, Tiling
 
+pytestmark = pytest.mark.xdist_group("city")  # one demo city for all
+
 
 @pytest.mark.parametrize("image_only", [True, False])
 def test_cells_are_those_of_their_tiles(job, tmp_path, image_only):

@@ -12,6 +12,8 @@ from pipeline.city.ground import open_city
 from pipeline.learning.pairs import write_pairs
 from regions.raster.grid import Tiling
 
+pytestmark = pytest.mark.xdist_group("city")  # one demo city for all
+
 
 def test_pairs_hold_what_the_city_shows(job, tmp_path):
     count = write_pairs([job], tmp_path / "pairs", stride_px=224)
@@ -34,7 +36,7 @@ def test_pairs_hold_what_the_city_shows(job, tmp_path):
     assert kept == count
 
 
-@pytest.mark.slow
+@pytest.mark.slow(cpu_s=40)
 def test_command(job, tmp_path):
     root = job.sources.imagery[0].parents[2]
     args = ["pretrain", "990001", "--data-root", root, "--out", tmp_path / "p", "--epochs", "2", "--json"]

@@ -1,8 +1,6 @@
-"""The commands on data that nobody here wrote: short versions of what `docs/real_data.md` describes."""
+"""The commands on data that nobody here wrote: one epoch of what `docs/real_data.md` describes, for the wiring."""
 
 import json
-import subprocess
-import sys
 
 import geopandas as gpd
 import numpy as np
@@ -11,28 +9,29 @@ import rasterio
 
 from pipeline.reference.areas import rasterize, read_polygons
 from regions.raster.grid import Grid
+from tests.support.command_line import json_of
 
-pytestmark = [pytest.mark.shared, pytest.mark.slow, pytest.mark.xdist_group("real-data"), pytest.mark.timeout(1500)]
+pytestmark = [
+    pytest.mark.shared,
+    pytest.mark.slow(cpu_s=40),
+    pytest.mark.xdist_group("real-data"),
+    pytest.mark.timeout(1500),
+]
 
 
-def uvmap(*args, cwd):
-    result = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *map(str, args), "--json"],
-        cwd=cwd, capture_output=True, text=True, timeout=1400, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout)
+def uvmap(*args):
+    return json_of(*args, "--json")
 
 
 @pytest.fixture(scope="module")
 def beijing(shared, tmp_path_factory):
-    """A model trained for a short time on the Beijing training mosaic and some chips; image only."""
+    """A model trained for one epoch on the Beijing training mosaic and some chips; image only."""
     folder = tmp_path_factory.mktemp("beijing")
     data = shared / "data" / "beijing-uv" / "train"
     figures = uvmap(
         "train", "--imagery", data / "mosaic_rgb_jpeg95.tif", "--reference", data / "mosaic_uv_mask.tif",
         "--resolution-m", "1", "--chips", shared / "data" / "uv-chips" / "val", "--chip-scale", "0.4",
-        "--stride-px", "160", "--epochs", "8", "--max-seconds", "240", "--out", folder / "model", cwd=folder,
+        "--stride-px", "224", "--epochs", "1", "--out", folder / "model",
     )  # fmt: skip
     return folder, figures
 
@@ -49,7 +48,7 @@ def test_map_and_assess_beijing_validation(beijing, shared):
     scenes = [x for p in sorted((val / "image").glob("*.png")) for x in ("--imagery", p)]
     masks = [x for p in sorted((val / "mask").glob("*.png")) for x in ("--reference", p)]
     common = ["--imagery-crs", "EPSG:3857", "--resolution-m", "1", "--checkpoint", figures["checkpoint"]]
-    product = uvmap("map", "110000", *scenes, *masks, *common, "--out", folder / "out", cwd=folder)
+    product = uvmap("map", "110000", *scenes, *masks, *common, "--out", folder / "out")
     scores = folder / "out" / "110000" / "110000_scores.tif"
     with rasterio.open(scores) as raster:
         values = raster.read(1)
@@ -75,10 +74,9 @@ def test_kampala_goes_the_multimodal_way(shared, tmp_path):
     common = ["--default-tag", "building=yes", "--resolution-m", "0.3"]
     figures = uvmap(
         "train", *scene, *reference, *common, "--stride-px", "112", "--epochs", "1", "--out", tmp_path / "model",
-        cwd=tmp_path,
     )  # fmt: skip
     product = uvmap(
-        "map", *scene, *reference, *common, "--checkpoint", figures["checkpoint"], "--out", "out", cwd=tmp_path
+        "map", *scene, *reference, *common, "--checkpoint", figures["checkpoint"], "--out", tmp_path / "out"
     )
     manifest = json.loads((tmp_path / "out" / "990000" / "manifest.json").read_text())
     assert manifest["counts"]["graph"]["features"] > 50

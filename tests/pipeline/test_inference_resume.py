@@ -4,6 +4,7 @@ Run as a script, this file is the driver of the kill test: a process of its own 
 """
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -36,19 +37,17 @@ PLAN = BlockPlan.of_size(GRID, TILING, block_px=BLOCK_PX)
 
 @dataclass
 class PlainModel:
-    """One minus the first band, slowed down where a test needs time to interfere."""
+    """One minus the first band."""
 
     tile_px: int = 32
     bands: int = 3
     batch_size: int = 8
     digest: str = "v1"
     uses_graphs: bool = False
-    sleep_s: float = 0.0
     calls: int = 0
 
     def predict(self, images, graphs):
         self.calls += 1
-        time.sleep(self.sleep_s)
         return (1 - images[:, 0].astype(np.float32) / np.float32(255)).astype(np.float32)
 
 
@@ -156,56 +155,98 @@ def test_damaged_block_is_redone_and_the_raster_is_mended(tmp_path):
     first.path.write_bytes(first.path.read_bytes()[:-500])
     third = run(tmp_path, imagery)
     assert (third.blocks_done, third.assembled, third.digest) == (0, True, first.digest)
-    assert hashlib.sha256(third.path.read_bytes()).hexdigest() == first.digest
+    assert sha256_of(third.path) == first.digest
 
 
-def test_sigkill_at_twenty_random_moments(tmp_path):
+def test_sigkill_at_every_rename_and_at_random_moments(tmp_path):
     done = subprocess.run(
         [sys.executable, __file__, "kill", str(tmp_path)], capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
     rounds = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rounds) == 20
     assert all(r["equal"] for r in rounds)
-    kept = {r["reused"] for r in rounds}
-    assert len(kept) >= 4, f"kills fell at too few different moments: {kept}"
     assert all(r["left_over"] == 0 for r in rounds)
+    placed = [r for r in rounds if r["rename"] is not None]
+    blocks = len(list(PLAN.blocks()))
+    # of each block its file and its entry, then the raster and its entry: each was about to be put in its place
+    assert [r["rename"] for r in placed] == list(range(2 * blocks + 2))
+    assert [r["reused"] for r in placed] == [*(n // 2 for n in range(2 * blocks)), blocks, blocks]
+    assert all(r["torn"] for r in placed)
+    assert len(rounds) == len(placed) + 4
 
 
 def kill_rounds(folder: Path) -> None:
+    """Kill runs before their first, second, ... rename until one ends by itself, then four at random moments.
+
+    All runs are in children: after a run, GDAL believes in threads that a fork would not have.
+    """
     imagery = ArrayImagery(pixels(), GRID)
-    model = PlainModel(sleep_s=0.004)
     start = time.perf_counter()
-    expected = run(folder / "whole", imagery, model=model).digest
+    killed(folder / "whole", imagery)
     seconds = time.perf_counter() - start
+    expected = sha256_of(folder / "whole" / "s.tif")
+    for rename in itertools.count():
+        at = folder / f"rename{rename}"
+        if not killed(at, imagery, before_rename=rename):
+            break
+        report_round(at, imagery, expected, rename=rename)
     rng = random.Random(5)
     rounds = 0
     for attempt in range(400):
-        at = folder / str(attempt)
-        pid = os.fork()
-        if pid == 0:
-            run(at, imagery, model=model)
-            os._exit(0)
-        time.sleep(rng.uniform(0, seconds))
-        os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        if not os.WIFSIGNALED(status):
+        at = folder / f"random{attempt}"
+        if killed(at, imagery, after_s=rng.uniform(0, seconds)):
+            report_round(at, imagery, expected, rename=None)
+            rounds += 1
+        else:
             seconds *= 0.8  # it had ended by itself: the machine is quicker than it was
-            continue
-        seconds *= 1.05
-        left_over = [*at.rglob("*.part"), *at.rglob(".*.tif")]
-        result = run(at, imagery, model=model)
-        parts = [*at.rglob("*.part"), *at.rglob(".*.tif"), *at.rglob("*.tmp*")]
-        report = {
-            "reused": result.blocks_reused + (0 if result.assembled else 1),
-            "equal": hashlib.sha256(result.path.read_bytes()).hexdigest() == expected,
-            "torn": len(left_over),
-            "left_over": len(parts),
-        }
-        sys.stdout.write(json.dumps(report) + "\n")
-        rounds += 1
-        if rounds == 20:
+        if rounds == 4:
             return
+
+
+def killed(folder: Path, imagery, *, before_rename: int | None = None, after_s: float | None = None) -> bool:
+    """Whether a run in a child was killed: by itself before a rename, counted from 0, or from here after a time."""
+    pid = os.fork()
+    if pid == 0:
+        seen = itertools.count()
+
+        def die(event: str, _: object) -> None:
+            if event == "os.rename" and next(seen) == before_rename:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(die)  # `os.replace` gives this event too, before it does anything
+        run(folder, imagery)
+        os._exit(0)
+    if after_s is not None:
+        time.sleep(after_s)
+        os.kill(pid, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+
+def report_round(folder: Path, imagery, expected: str, *, rename: int | None) -> None:
+    """Run again in a child, which prints what it found and left."""
+    pid = os.fork()
+    if pid == 0:
+        torn = temporaries(folder)
+        result = run(folder, imagery)
+        report = {
+            "rename": rename,
+            "reused": result.blocks_reused,
+            "equal": sha256_of(result.path) == expected,
+            "torn": len(torn),
+            "left_over": len(temporaries(folder)),
+        }
+        os.write(1, (json.dumps(report) + "\n").encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """What is not yet at its place: hidden files, and whatever else is called temporary."""
+    return [p for p in folder.rglob("*") if p.name.startswith(".") or ".tmp" in p.name or p.suffix == ".part"]
 
 
 @pytest.fixture
