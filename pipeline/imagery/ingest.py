@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
+from pipeline.files import replacing
 from pipeline.imagery.errors import ImageryError, OffGridError, UntiledRasterError
 from pipeline.imagery.scene import Scene, inspect, opened
 from pipeline.imagery.source import ImageSource, check_overlap, open_imagery, scene_stretch
 from pipeline.imagery.stretch import Stretch
 from regions.raster.grid import Grid, Window
+from regions.raster.profiles import tiled_profile
 
 KERNEL = Resampling.bilinear
 INGEST_VERSION = 1
@@ -110,30 +110,19 @@ def ingest(
     }
     if _recorded(out) == record:
         return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
     layers = [_Layer(s, grid, indexes) for s in scenes]
-    profile = {
-        "driver": "GTiff",
-        "dtype": "uint8",
-        "count": len(indexes),
-        "height": grid.height_px,
-        "width": grid.width_px,
-        "crs": grid.crs,
-        "transform": Affine(*grid.transform),
-        "tiled": True,
-        "blockxsize": TILE_PX,
-        "blockysize": TILE_PX,
-        "interleave": "pixel",
-        "compress": "DEFLATE",
-        "predictor": 2,
-        "zlevel": 6,
-        "sparse_ok": True,
-        "bigtiff": "IF_SAFER",
-    } | ({"photometric": "RGB"} if len(indexes) == 3 else {})
+    colours = {"photometric": "RGB"} if len(indexes) == 3 else {}
+    profile = tiled_profile(
+        grid, dtype="uint8", nodata=None, count=len(indexes), blockxsize=TILE_PX, blockysize=TILE_PX,
+        interleave="pixel", predictor=2, zlevel=6, sparse_ok=True, **colours,
+    )  # fmt: skip
     chunks = list(grid.blocks(CHUNK_PX))
     try:
-        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(part, "w", **profile) as sink:
+        with (
+            replacing(out) as part,
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(part, "w", **profile) as sink,
+        ):
             sink.update_tags(**{TAG: json.dumps(record, sort_keys=True)})
             for n, chunk in enumerate(chunks):
                 pixels, valid = _mosaic(layers, stretches, chunk)
@@ -143,14 +132,11 @@ def ingest(
                 sink.write_mask(valid, window=place)
                 if progress is not None:
                     progress(n + 1, len(chunks))
-        os.replace(part, out)  # noqa: PTH105 -- the call whose atomicity is meant
     except RasterioError as error:
         raise ImageryError(
             f"{out}: cannot be written ({str(error.__cause__ or error).splitlines()[0]}): free space on that disk, "
             "then run again"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
     return out
 
 
@@ -201,8 +187,6 @@ class _Layer:
         return pixels, valid
 
     def _warped(self, chunk: Window) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.bool_]]:
-        left, _, _, top = self.grid.window_bounds_m(chunk)
-        r = self.grid.resolution_m
         add_alpha = self.scene.alpha_band is None
         with (
             opened(self.scene.path) as dataset,
@@ -210,7 +194,7 @@ class _Layer:
                 dataset,
                 src_crs=self.scene.crs,
                 crs=self.grid.crs,
-                transform=Affine(r, 0.0, left, 0.0, -r, top),
+                transform=self.grid[chunk].affine,
                 height=chunk.height_px,
                 width=chunk.width_px,
                 resampling=KERNEL,

@@ -12,7 +12,6 @@ import shapely
 from pyproj import CRS
 
 from pipeline.errors import PipelineError
-from regions.raster.grid import Grid
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".png", ".vrt")
 
@@ -56,18 +55,6 @@ def read_area(path: Path, grid_crs: str) -> shapely.Geometry:
     if area.is_empty:
         raise AreaError(f"{path}: holds no polygon; an area of interest needs at least one")
     return area
-
-
-def rasterize(polygons: gpd.GeoDataFrame, grid: Grid) -> np.ndarray:
-    """uint8 (H, W) mask of the grid: 1 where the centre of a pixel lies in a polygon."""
-    shapes = [g for g in polygons.geometry if g is not None and not g.is_empty]
-    if not shapes:
-        return np.zeros((grid.height_px, grid.width_px), np.uint8)
-    return np.asarray(
-        rasterio.features.rasterize(
-            shapes, out_shape=(grid.height_px, grid.width_px), transform=rasterio.Affine(*grid.transform), dtype="uint8"
-        )
-    )
 
 
 def _read_one(path: Path, crs: str, raster_crs: str | None) -> gpd.GeoDataFrame:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipeline.reference.areas import rasterize, read_polygons
+from pipeline.reference.areas import read_polygons
+from regions.raster.burn import burn
 from regions.raster.grid import Grid
 from tests.support.command_line import json_of
 
@@ -58,7 +59,7 @@ def test_map_and_assess_beijing_validation(beijing, shared):
     assert 0.5 < predicted.mean() <= 1
     # a short training on another part of the city: villages score higher than the rest, no more is asked
     reference = read_polygons(sorted((val / "mask").glob("*.png")), crs=grid.crs, raster_crs="EPSG:3857")
-    inside = rasterize(reference, grid) == 1
+    inside = burn(reference.geometry, grid)
     assert values[predicted & inside].mean() > values[predicted & ~inside].mean()
     accuracy = product["accuracy"]
     assert accuracy["reference_share_all"] == pytest.approx(inside[predicted].mean(), abs=1e-9)

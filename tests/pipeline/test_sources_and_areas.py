@@ -8,7 +8,8 @@ import shapely
 from pydantic import TypeAdapter
 
 from pipeline.city.sources import CitySources, MissingSourcesError, SourceNotesError, find_sources
-from pipeline.reference.areas import AreaError, rasterize, read_area, read_polygons
+from pipeline.reference.areas import AreaError, read_area, read_polygons
+from regions.raster.burn import burn
 from regions.raster.grid import Grid
 
 CRS = "EPSG:32649"
@@ -82,7 +83,7 @@ def test_mask_raster_becomes_the_same_area(tmp_path):
     with pytest.raises(AreaError, match="no CRS"):
         read_polygons([tmp_path / "m.png"], crs=CRS)
     table = read_polygons([tmp_path / "m.png"], crs=CRS, raster_crs=CRS)
-    burned = rasterize(table, grid)
+    burned = burn(table.geometry, grid)
     assert (burned[10:30, 20:70] == 1).all()
     assert burned.sum() in (1000, 1001)  # without its side file the PNG has lost its nodata value
 
