@@ -1,4 +1,4 @@
-"""How many points, where: sample sizes for any ratio, allocation, two stages, power.
+"""How many points, where: sample sizes for any ratio, allocation, two stages.
 
 Formulas: Olofsson et al. 2014 eq. 13 and its combined-ratio form for any measure; Neyman and cost-weighted
 allocation (Cochran 1977, ch. 5); two stages with an intra-city correlation (Cochran 1977, ch. 10).
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from scipy import stats
 
 from accuracy.arrays import Floats
 from accuracy.errors import PlanningError
@@ -148,12 +147,6 @@ def allocate(
     return [int(v) for v in whole]
 
 
-def simple_size(p: float, half_width: float, level: float = 0.95) -> float:
-    """Points for a proportion by simple random sampling: z^2 p (1 - p) / d^2."""
-    z = float(stats.norm.ppf(0.5 + level / 2))
-    return z**2 * p * (1 - p) / half_width**2
-
-
 def design_effect(points_per_city: float, rho: float) -> float:
     """Deff = 1 + (m - 1) rho."""
     return 1 + (points_per_city - 1) * rho
@@ -215,34 +208,6 @@ def two_stage_size(
         deff=deff,
         floor_se=floor,
     )
-
-
-def power_size(p0: float, p1: float, *, alpha: float = 0.05, power: float = 0.8, two_sided: bool = False) -> float:
-    """Points to tell p1 from p0 in one sample: ((z_a sqrt(p0 q0) + z_b sqrt(p1 q1)) / (p1 - p0))^2."""
-    za, zb = _z(alpha, power, two_sided=two_sided)
-    return ((za * math.sqrt(p0 * (1 - p0)) + zb * math.sqrt(p1 * (1 - p1))) / _distance(p0, p1)) ** 2
-
-
-def power_size_two_samples(
-    p0: float, p1: float, *, alpha: float = 0.05, power: float = 0.8, two_sided: bool = True
-) -> float:
-    """Points per group to tell two independent proportions apart (pooled variance under the null)."""
-    za, zb = _z(alpha, power, two_sided=two_sided)
-    pooled = (p0 + p1) / 2
-    spread = za * math.sqrt(2 * pooled * (1 - pooled)) + zb * math.sqrt(p0 * (1 - p0) + p1 * (1 - p1))
-    return (spread / _distance(p0, p1)) ** 2
-
-
-def _z(alpha: float, power: float, *, two_sided: bool) -> tuple[float, float]:
-    if not (0 < alpha < 1 and 0 < power < 1):
-        raise PlanningError(f"alpha {alpha} and power {power} must lie in (0, 1)")
-    return float(stats.norm.ppf(1 - alpha / (2 if two_sided else 1))), float(stats.norm.ppf(power))
-
-
-def _distance(p0: float, p1: float) -> float:
-    if p0 == p1 or not (0 <= p0 <= 1 and 0 <= p1 <= 1):
-        raise PlanningError(f"proportions {p0} and {p1} must differ and lie in [0, 1]")
-    return p1 - p0
 
 
 def _fixed_minimum(n: float, W: Floats, minimum: int) -> Floats:

@@ -37,12 +37,15 @@ def size(
     target_se: Annotated[float, typer.Option(help="Standard error wanted.")] = 0.03,
     stratum: Annotated[
         list[str] | None,
-        typer.Option(help="name:share of area:mapped 0/1:true share, once per stratum; guesses before sampling."),
+        typer.Option(help="name:share of area:mapped 0/1:true share[:cost of a point], once per stratum; guesses."),
     ] = None,
     method: Annotated[str, typer.Option(help="neyman, proportional, equal, cost or fixed_minimum.")] = "neyman",
     minimum: Annotated[int, typer.Option(help="Points that no stratum goes below, for fixed_minimum.")] = 50,
     rho: Annotated[float, typer.Option(help="Correlation inside a city.")] = 0.02,
     points_per_city: Annotated[int, typer.Option(help="Points in each drawn city.")] = 180,
+    city_cost: Annotated[
+        float | None, typer.Option(help="Cost of one more city in points: chooses the points per city.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """How many points and cities a target precision takes, and how to share them between strata.
@@ -54,6 +57,7 @@ def size(
     from accuracy.survey.planning import (
         ALLOCATIONS,
         allocate,
+        best_points_per_city,
         expected_measure,
         planned_se,
         ratio_sd,
@@ -61,10 +65,12 @@ def size(
         two_stage_size,
     )
 
-    strata = [_stratum(text) for text in stratum or DEFAULT_STRATA]
+    strata, costs = zip(*(_read_stratum(text) for text in stratum or DEFAULT_STRATA), strict=True)
     shares, sd = [s.share for s in strata], [float(v) for v in ratio_sd(strata, measure)]
     n = max(int(-(-sample_size(shares, sd, target_se) // 1)), 2 * len(strata))
-    points = allocate(n, shares, sd, method=choose(method, ALLOCATIONS, "--method"), minimum=minimum)
+    points = allocate(n, shares, sd, method=choose(method, ALLOCATIONS, "--method"), minimum=minimum, cost=costs)
+    if city_cost is not None:
+        points_per_city = max(2, round(best_points_per_city(city_cost, rho)))
     stages = two_stage_size(n, target_se=target_se, rho=rho, points_per_city=points_per_city)
     rows = [
         {"stratum": s.name, "share": s.share, "true_share": s.true_share, "points": k}
@@ -248,16 +254,25 @@ def blocks(
 DEFAULT_STRATA = ("mapped:0.01:1:0.85", "candidate:0.05:0:0.06336", "rest:0.94:0:0.000843")
 
 
-def _stratum(text: str) -> Any:
+def _read_stratum(text: str) -> tuple[Any, float]:
+    """The stratum of `name:share:mapped:true share[:cost]`, and the cost of a point in it (1 where none is given)."""
     from accuracy.errors import PlanningError
     from accuracy.survey.planning import ExpectedStratum
 
     words = text.split(":")
     try:
-        name, share, is_mapped, true_share = words
-        return ExpectedStratum(name=name, share=float(share), mapped=bool(int(is_mapped)), true_share=float(true_share))
+        name, share, is_mapped, true_share, cost = words if len(words) == 5 else (*words, "1")
+        stratum = ExpectedStratum(
+            name=name, share=float(share), mapped=bool(int(is_mapped)), true_share=float(true_share)
+        )
+        value = float(cost)
     except ValueError as error:
-        raise PlanningError(f"--stratum {text!r}: write name:share:mapped:true share, as mapped:0.01:1:0.85") from error
+        raise PlanningError(
+            f"--stratum {text!r}: write name:share:mapped:true share[:cost], as mapped:0.01:1:0.85"
+        ) from error
+    if not value > 0:
+        raise PlanningError(f"--stratum {text!r}: the cost of a point is {value:g}, it must be above 0")
+    return stratum, value
 
 
 def _single(score: Path | None, mask: Path | None, city: str, region: str) -> dict[str, Any] | None:

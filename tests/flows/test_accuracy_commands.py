@@ -254,6 +254,20 @@ def test_size_answers_the_planning_question():
     assert got["points_if_independent"] == 2028
     assert got["planned_se"] == pytest.approx(0.05, rel=0.01)
     assert [r["stratum"] for r in got["strata"]] == ["mapped", "candidate", "rest"]
+    cheap, dear = (
+        json.loads(
+            run(
+                "sample", "size", f"--stratum=uv:0.1:1:0.8:{cost}", "--stratum=rest:0.9:0:0.02:1",
+                "--method", "cost", "--city-cost", "50",
+                "--json", command=sample_command,
+            ).stdout
+        )
+        for cost in (1, 16)
+    )  # fmt: skip
+    assert cheap["strata"][0]["points"] > 1.5 * dear["strata"][0]["points"]
+    assert cheap["two_stage"]["points_per_city"] == round((50 * 0.98 / 0.02) ** 0.5)
+    with pytest.raises(AccuracyError, match="must be above 0"):
+        run("sample", "size", "--stratum", "uv:0.1:1:0.8:0", command=sample_command)
     with pytest.raises(AccuracyError, match="write name:share"):
         run("sample", "size", "--stratum", "uv", command=sample_command)
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from models.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from models.geolink.config import GeoLinkConfig
 from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSITION_POINTS, RELATIONS, TileGraphs
-from models.segmentation.calibration import fit_temperature, reliability
+from models.segmentation.calibration import fit_temperature
 from models.segmentation.config import SIZES, SegmentationConfig
 from models.segmentation.decoder import LightUPerNet
 from models.segmentation.metrics import FigureKeeper
@@ -346,15 +346,7 @@ def test_a_known_temperature_is_found_again(temperature, seed):
     assert fit_temperature(logits, torch.from_numpy(labels)) == pytest.approx(temperature, rel=0.08)
 
 
-def test_reliability_of_honest_probabilities():
-    rng = np.random.default_rng(1)
-    p = rng.uniform(size=100_000).astype(np.float32)
-    labels = (rng.uniform(size=p.size) < p).astype(np.uint8)
-    bins = reliability(p, labels)
-    assert bins.count.sum() == p.size and bins.expected_error < 0.01
-    np.testing.assert_allclose(bins.confidence, bins.frequency, atol=0.03)
-    assert reliability(p, 1 - labels).expected_error > 0.4
-    assert reliability(p[:5], np.full(5, IGNORE, np.uint8)).expected_error == 0
+def test_without_labels_the_temperature_is_one():
     assert fit_temperature(torch.zeros(3, 2), torch.full((3,), IGNORE)) == 1.0
 
 
