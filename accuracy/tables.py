@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import re
 from pathlib import Path
 
 import geopandas as gpd
@@ -16,8 +19,8 @@ VECTOR = {".gpkg", ".geojson", ".json", ".shp", ".fgb"}
 def read_table(path: Path | str) -> pd.DataFrame:
     """A table of points or blocks; a GeoDataFrame where the file holds geometry.
 
-    CSV is read as text (ids keep their zeros), except for columns whose every value is a number and whose name is
-    no id; empty cells are missing and the text "NA" is a name.
+    CSV is read as text (ids keep their zeros), in UTF-8 or in UTF-16 with its mark; a first line `sep=;` names the
+    separator. Empty cells are missing and the text "NA" is a name.
 
     Raises:
         SampleTableError: No such file, an unknown kind of file, or one that cannot be read.
@@ -65,15 +68,18 @@ def write_table(table: pd.DataFrame, path: Path | str) -> Path:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    with path.open(encoding="utf-8-sig") as file:
-        header = file.readline()
+    text = _decode(path)
+    first, _, rest = text.partition("\n")
+    declared = re.fullmatch(r'"?sep=(.)"?\s*', first, flags=re.IGNORECASE)  # the line that Excel reads and writes
+    if declared is not None:
+        text = rest
+    header = text.partition("\n")[0]
     if not header.strip():
         raise SampleTableError(f"{path} is empty: its first line must name the columns")
-    separator = max(",;\t", key=header.count)
+    separator = max(",;\t", key=header.count) if declared is None else declared.group(1)
     table = pd.read_csv(
-        path,
+        io.StringIO(text),
         sep=separator,
-        encoding="utf-8-sig",
         dtype=str,
         keep_default_na=False,
         na_values=[""],
@@ -84,6 +90,25 @@ def _read_csv(path: Path) -> pd.DataFrame:
     if len(repeated):
         raise SampleTableError(f"{path} has two columns named {repeated[0]!r}: rename one")
     return table
+
+
+def _decode(path: Path) -> str:
+    """Text of a table in UTF-8, or in UTF-16 with its mark; another encoding is never guessed.
+
+    Raises:
+        SampleTableError: It is in another encoding.
+    """
+    data = path.read_bytes()
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if b"\0" in data and not utf16:
+        raise SampleTableError(f"{path} holds zero bytes, so it is no CSV in UTF-8: save it as CSV UTF-8")
+    try:
+        return data.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SampleTableError(
+            f"{path} is not in UTF-8 (byte {data[error.start]:#x} at {error.start}; Excel in Chinese writes GBK):"
+            " save it as CSV UTF-8"
+        ) from error
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

@@ -74,7 +74,7 @@ def measure_reliability(
         ComparisonError: not a raster of scores, or the reference has no CRS.
     """
     if reference.crs is None:
-        raise ComparisonError(f"reference polygons for {scores} have no CRS: set it with set_crs before comparing")
+        raise ComparisonError(f"reference polygons for {scores} have no CRS: write one into the file before comparing")
     counts = np.zeros((2, SCORE_SCALE + 1), np.int64)
     with rasterio.open(scores) as raster:
         if raster.dtypes[0] != "uint8" or raster.crs is None:

@@ -78,7 +78,7 @@ def measure_autocorrelation(
         AccuracyError: The table is wrong; see `estimate_table`.
     """
     if sample.design.psu is None:
-        raise DesignError("a single-stage sample has no cities within which errors could be alike: name the psu column")
+        raise DesignError("a single-stage sample has no cities within which errors could be alike: give --psu")
     if neighbours < 1 or permutations < 1:
         raise DesignError(f"neighbours {neighbours} and permutations {permutations} must be at least 1")
     arrays = sample.arrays

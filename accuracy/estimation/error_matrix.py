@@ -29,7 +29,7 @@ def tabulate_errors(
     """The error matrix, rows the map's classes and columns the reference's, without margins.
 
     Args:
-        sample: The labelled sample; its class columns are read as they are (0 and 1, or names).
+        sample: The labelled sample; its class columns hold 0 and 1, or names.
         as_: Raw counts of points, estimated share of the whole area, or estimated area in units of the sizes.
         classes: Their order; default all that occur, sorted.
     """

@@ -166,13 +166,13 @@ def read_map_totals(
     """
     missing = [c for c in columns if c not in table.columns]
     if missing:
-        raise SampleTableError(f"map totals have no column {missing[0]!r} (they have {', '.join(table.columns)})")
+        raise SampleTableError(f"--map-totals has no column {missing[0]!r} (they have {', '.join(table.columns)})")
     rest = [c for c in table.columns if c not in columns]
     if size_column is None and len(rest) != 1:
-        raise SampleTableError(f"map totals need one column of sizes beside {', '.join(columns)}, found {rest}")
+        raise SampleTableError(f"--map-totals needs one column of sizes beside {', '.join(columns)}, found {rest}")
     sizes = pd.to_numeric(table[size_column or rest[0]], errors="coerce")
     if sizes.isna().any():
-        raise SampleTableError(f"map totals: {size_column or rest[0]!r} holds a value that is no number")
+        raise SampleTableError(f"--map-totals: {size_column or rest[0]!r} holds a value that is no number")
     keys = zip(*(table[c].astype(str) for c in columns), strict=True)
     return dict(zip(keys, sizes.astype(float), strict=True))
 
@@ -188,7 +188,8 @@ def _notes(sample: ReferenceSample) -> list[str]:
     design = sample.design
     if design.psu_selection == "purposive" and design.psu:
         notes.append("the cities were chosen on purpose: all figures speak for the assessed cities only")
-    notes += [p.message for p in find_problems(design, sample.table) if not p.fatal and p.code == "lonely_psu"]
+    shown = {"lonely_psu", "probability_mismatch"}
+    notes += [p.message for p in find_problems(design, sample.table) if not p.fatal and p.code in shown]
     if design.psu and design.stratum:
         keys = design.keys(sample.table)[["stratum", "psu"]].drop_duplicates()
         shared = keys[keys["psu"].duplicated()]["psu"]

@@ -31,7 +31,7 @@ def list_blocks(rasters: MapRasters, *, block_px: int, strata: MapStrata | None 
         DrawError: The block is too small, or the rasters do not fit.
     """
     if block_px < 16:
-        raise DrawError(f"blocks of {block_px} px hold no village: take at least 16")
+        raise DrawError(f"blocks of {block_px} px hold no village: give --block-px of at least 16")
     with (strata or MapStrata()).open(rasters) as reader:
         parts = [_row_of_blocks(reader, row, block_px) for row in range(0, reader.mask.height, block_px)]
     frame = pd.concat(parts, ignore_index=True)
@@ -70,6 +70,7 @@ def draw_blocks(
         if allocation.get(name, 0) < 1:
             raise DrawError(
                 f"block stratum {name!r} of {city} holds {len(rows)} blocks but gets none: ask for at least 2"
+                f" with --{name.replace('_', '-')}"
             )
         n = min(allocation[name], len(rows))
         pick = draw_growing(len(rows), n, make_generator(seed, "blocks", city, name, str(block_px)))

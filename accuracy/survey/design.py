@@ -53,12 +53,12 @@ class SamplingDesign:
     def __post_init__(self) -> None:
         if self.psu_selection not in PSU_SELECTIONS:
             raise DesignError(
-                f"psu_selection {self.psu_selection!r} is none of {', '.join(PSU_SELECTIONS)}:"
+                f"--psu-selection {self.psu_selection!r} is none of {', '.join(PSU_SELECTIONS)}:"
                 " say how the cities were chosen"
             )
         if self.psu_selection == "pps" and self.weight is None:
             raise DesignError(
-                "psu_selection 'pps' without a weight column: name the column of 1 / inclusion probability"
+                "--psu-selection pps without a weight column: name that of 1 / inclusion probability with --weight"
             )
 
     @property

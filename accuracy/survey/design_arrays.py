@@ -11,7 +11,7 @@ from accuracy.survey.design import CELL, PSU, SamplingDesign, codes
 from accuracy.survey.design_checks import require_sound
 
 PURPOSIVE = (
-    "the cities were chosen on purpose, so no design-based statement reaches beyond them; use cities_fixed"
+    "the cities were chosen on purpose, so no design-based statement reaches beyond them; read cities_fixed"
     " (accuracy within the assessed cities)"
 )
 

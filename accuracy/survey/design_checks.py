@@ -11,6 +11,8 @@ import pandas as pd
 from accuracy.errors import DesignError
 from accuracy.survey.design import CELL, PSU, SamplingDesign, codes
 
+PROBABILITY = "pi"  # the column of inclusion probabilities in what `uvmap sample` writes
+DOTTED = r"\d{1,3}(\.\d{3})+"
 WEIGHT_TOLERANCE = 1e-6  # relative; weights are products of ratios of integers, so more is no rounding
 
 
@@ -53,7 +55,7 @@ def find_problems(
     found = [*_duplicates(design, keys), *_selection(design, table, keys)]
     found += _cells(design, table, keys)
     if not found:
-        found += _weights(design, table, keys)
+        found += [*_weights(design, table, keys), *_probabilities(design, table)]
     found += _lonely(design, table, keys)
     if frame is not None:
         found += _frame(design, keys, frame)
@@ -124,6 +126,23 @@ def _values(design: SamplingDesign, table: pd.DataFrame) -> Iterator[DesignProbl
                 " sizes and weights must be numbers above 0; a unit with inclusion probability 0 cannot be weighted"
             )
             yield DesignProblem(code="bad_size", where=column, message=message)
+        elif column != design.weight:
+            yield from _whole_numbers(table[column], numbers, column)
+
+
+def _whole_numbers(texts: pd.Series, numbers: pd.Series, column: str) -> Iterator[DesignProblem]:
+    """Sizes count cities, pixels and points; 68.693 is 68693 with a dot between the thousands, or an error."""
+    written = texts.astype("string").str.strip().str.fullmatch(DOTTED).fillna(value=False).to_numpy(dtype=bool)
+    bad = written | (numbers != np.floor(numbers)).to_numpy(dtype=bool)
+    if texts.dtype.kind in "fiu":  # numbers, not text: only their value can be wrong
+        bad = (numbers != np.floor(numbers)).to_numpy(dtype=bool)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        message = (
+            f"column {column!r} holds {texts.iloc[row]!r} in row {row + 1} ({int(bad.sum())} such rows): sizes are"
+            " counts, so whole numbers; write them without separators of thousands"
+        )
+        yield DesignProblem(code="not_whole", where=column, message=message)
 
 
 def _duplicates(design: SamplingDesign, keys: pd.DataFrame) -> Iterator[DesignProblem]:
@@ -221,6 +240,25 @@ def _weights(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) ->
             " leave the weight column out, or correct one of the two"
         )
         yield DesignProblem(code="weights_area", where=names[c], message=message)
+
+
+def _probabilities(design: SamplingDesign, table: pd.DataFrame) -> Iterator[DesignProblem]:
+    """Whether the inclusion probabilities that `uvmap sample` wrote are those that the sizes give."""
+    columns = (design.psu_sampled, design.psu_population, design.ssu_sampled, design.ssu_population)
+    if design.psu is None or any(c is None or c not in table.columns for c in (*columns, PROBABILITY)):
+        return
+    n, N, m, M = (pd.to_numeric(table[c], errors="coerce").to_numpy(dtype=float) for c in columns)
+    stated = pd.to_numeric(table[PROBABILITY], errors="coerce").to_numpy(dtype=float)
+    expected = n / N * m / M
+    bad = np.isfinite(stated) & (np.abs(stated - expected) > WEIGHT_TOLERANCE * expected)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        message = (
+            f"row {row + 1} has the inclusion probability {stated[row]:.6g} in {PROBABILITY!r}, but its sizes give"
+            f" {n[row]:g}/{N[row]:g} x {m[row]:g}/{M[row]:g} = {expected[row]:.6g} ({int(bad.sum())} such rows):"
+            " one of the two was changed after the draw; the sizes are used. Compare them with the design file"
+        )
+        yield DesignProblem(code="probability_mismatch", where=PROBABILITY, message=message, fatal=False)
 
 
 def _lonely(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) -> Iterator[DesignProblem]:

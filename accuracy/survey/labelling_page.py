@@ -10,6 +10,7 @@ import geopandas as gpd
 
 from accuracy.errors import LabelError
 from accuracy.survey.chips import cut_chips
+from accuracy.survey.dates import read_date
 
 ALLOWED = {"point_id", "city", "geometry", "label", "interpreter", "date_ref", "comment"}
 
@@ -41,7 +42,7 @@ def write_labelling_pages(
         title: The question.
 
     Raises:
-        LabelError: No points, a column that gives the map away, or imagery that does not fit.
+        LabelError: No points, a column that gives the map away, a date that is none, or imagery that does not fit.
     """
     if points.empty:
         raise LabelError("no points to label: draw a sample first")
@@ -53,6 +54,8 @@ def write_labelling_pages(
         )
     if points.crs is None:
         raise LabelError("the points have no CRS: set it before making pages")
+    if image_date:
+        read_date(image_date, option="--image-date")
     template = files("accuracy.survey").joinpath("labelling_page.html").read_text(encoding="utf-8")
     chips = cut_chips(points, imagery, half_side_m=half_side_m)
     lonlat = points.geometry.to_crs("EPSG:4326")

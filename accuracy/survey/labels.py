@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from accuracy.errors import LabelError
+from accuracy.survey.dates import read_date, read_dates
 from accuracy.survey.design import as_text
 from accuracy.survey.sample import NO, UNANSWERED, YES
 from accuracy.tables import read_table
@@ -53,6 +54,7 @@ def read_labels(
     interpreter: str | None = None,
     positive: Sequence[str] = (),
     negative: Sequence[str] = (),
+    date_format: str | None = None,
 ) -> LabelTable:
     """Read a table of labels.
 
@@ -66,9 +68,10 @@ def read_labels(
         interpreter: Name for all rows, where the table has no column of names.
         positive: Further answers that mean urban village (class names).
         negative: Further answers that mean not.
+        date_format: How dates are written, see `accuracy.survey.dates.read_dates`; None for the year first.
 
     Raises:
-        LabelError: A column cannot be found, or an answer is unknown.
+        LabelError: A column cannot be found, an answer is unknown, or a date is none.
         SampleTableError: The file cannot be read.
     """
     table = read_table(path)
@@ -88,7 +91,7 @@ def read_labels(
             "point_id": as_text(table[ids]),
             "label": answer,
             "interpreter": people.astype(str),
-            "date_ref": _dates(table, when, path),
+            "date_ref": read_dates(table, when, source=path, date_format=date_format),
         }
     )
     if frame["point_id"].isna().any():
@@ -175,7 +178,7 @@ def merge_labels(
         if disagreement == "fail":
             raise LabelError(
                 f"{int(open_points.sum())} points have different answers (first: {open_points.idxmax()!r}):"
-                " adjudicate them"
+                " settle them with --adjudicated"
             )
         if disagreement == "unanswered":
             merged.loc[open_points, "ref"] = np.nan
@@ -191,7 +194,7 @@ def merge_labels(
 def _late(answers: pd.DataFrame, map_date: str | None, dates: DatePolicy) -> pd.DataFrame:
     if map_date is None or dates == "keep":
         return answers
-    limit = pd.Timestamp(map_date)
+    limit = read_date(map_date, option="--map-date")
     late = answers["date_ref"].gt(limit).to_numpy()
     if not late.any():
         return answers
@@ -199,12 +202,13 @@ def _late(answers: pd.DataFrame, map_date: str | None, dates: DatePolicy) -> pd.
         row = answers[late].iloc[0]
         raise LabelError(
             f"{int(late.sum())} labels are of imagery after the map's date {limit.date()} (point {row['point_id']!r}:"
-            f" {row['date_ref'].date()}): label on imagery of the map's date, or treat them as unanswered"
+            f" {row['date_ref'].date()}): label on imagery of the map's date, or choose --dates unanswered"
         )
     return answers.assign(label=answers["label"].mask(late))
 
 
 def _column(by_name: dict[str, str], usual: Sequence[str], given: str | None, path: Path | str, what: str) -> str:
+    option = "--id-column" if what == "point ids" else "--label-column"
     if given is not None:
         if given.strip().lower() not in by_name:
             raise LabelError(f"{path} has no column {given!r} (it has {', '.join(by_name)})")
@@ -212,7 +216,7 @@ def _column(by_name: dict[str, str], usual: Sequence[str], given: str | None, pa
     for name in usual:
         if name in by_name:
             return by_name[name]
-    raise LabelError(f"{path} has no column of {what} (looked for {', '.join(usual)}): name it")
+    raise LabelError(f"{path} has no column of {what} (looked for {', '.join(usual)}): name it with {option}")
 
 
 def _answers(column: pd.Series, path: Path | str, positive: Sequence[str], negative: Sequence[str]) -> np.ndarray:
@@ -226,20 +230,9 @@ def _answers(column: pd.Series, path: Path | str, positive: Sequence[str], negat
         seen = sorted(set(text[strange]))
         raise LabelError(
             f"{path} holds the answers {', '.join(map(repr, seen[:5]))}{' …' if len(seen) > 5 else ''}: say which mean"
-            " urban village (positive) and which not (negative)"
+            " urban village (--positive) and which not (--negative)"
         )
     return np.where(silent, np.nan, np.where(yes, 1.0, 0.0))
-
-
-def _dates(table: pd.DataFrame, column: str | None, path: Path | str) -> pd.Series:
-    if column is None:
-        return pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
-    parsed = pd.to_datetime(table[column], errors="coerce", utc=True, format="mixed").dt.tz_localize(None)
-    bad = parsed.isna() & table[column].notna() & (table[column].astype(str).str.strip() != "")
-    if bad.any():
-        first = table.loc[bad, column].iloc[0]
-        raise LabelError(f"{path}: {column!r} holds {first!r}, which is no date: write ISO dates")
-    return parsed
 
 
 def _majority(answers: pd.Series) -> float:

@@ -120,7 +120,7 @@ def check_leakage(
         LeakageInputError: The sample has no ids, one of the two has no CRS, or the distance is negative.
     """
     if min_distance_m < 0:
-        raise LeakageInputError(f"minimum distance {min_distance_m} m is negative: give the receptive field in metres")
+        raise LeakageInputError(f"--min-distance-m {min_distance_m} is negative: give the receptive field in metres")
     if id_column not in sample.columns:
         raise LeakageInputError(
             f"the sample has no column {id_column!r} (it has {', '.join(map(str, sample.columns))})"

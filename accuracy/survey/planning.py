@@ -69,7 +69,7 @@ def sample_size(
         PlanningError: The target is not above 0.
     """
     if not target_se > 0:
-        raise PlanningError(f"target standard error {target_se} must be above 0")
+        raise PlanningError(f"--target-se {target_se} must be above 0")
     W, S = np.asarray(shares, dtype=float), np.asarray(sd, dtype=float)
     correction = 0.0 if population is None else float(W @ np.square(S)) / population
     return float(W @ S) ** 2 / (target_se**2 + correction)
@@ -155,7 +155,7 @@ def design_effect(points_per_city: float, rho: float) -> float:
 def best_points_per_city(cost_ratio: float, rho: float) -> float:
     """M = sqrt(c1 / c2 (1 - rho) / rho), with a city costing c1 and a point c2."""
     if not (cost_ratio > 0 and 0 < rho < 1):
-        raise PlanningError(f"cost ratio {cost_ratio} must be above 0 and rho {rho} in (0, 1)")
+        raise PlanningError(f"--city-cost {cost_ratio} must be above 0 and --rho {rho} in (0, 1)")
     return math.sqrt(cost_ratio * (1 - rho) / rho)
 
 
@@ -212,7 +212,7 @@ def two_stage_size(
 
 def _fixed_minimum(n: float, W: Floats, minimum: int) -> Floats:
     if minimum * len(W) > n:
-        raise PlanningError(f"{minimum} points in each of {len(W)} strata exceed {n:g}: lower the minimum")
+        raise PlanningError(f"{minimum} points in each of {len(W)} strata exceed {n:g}: lower --minimum")
     fixed = np.zeros(len(W), dtype=bool)
     while True:
         rest = n - minimum * fixed.sum()

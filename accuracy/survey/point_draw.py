@@ -77,7 +77,8 @@ def draw_points(
                 continue
             if allocation.get(name, 0) < 1:
                 raise DrawError(
-                    f"stratum {name!r} of {city} holds {sizes[k]} pixels but gets no point: it would be unassessed"
+                    f"stratum {name!r} of {city} holds {sizes[k]} pixels but gets no point: it would be unassessed;"
+                    f" ask for at least 1 with --{name}"
                 )
             n = min(allocation[name], int(sizes[k]))
             picks[k] = draw_growing(int(sizes[k]), n, make_generator(seed, "points", city, name))

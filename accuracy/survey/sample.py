@@ -45,7 +45,7 @@ class ReferenceSample:
             if column not in self.table.columns:
                 raise SampleTableError(
                     f"column {column!r} is not in the table (it has {', '.join(map(str, self.table.columns))}):"
-                    " name the columns of map and reference"
+                    " name the columns of map and reference with --map and --ref"
                 )
 
     @cached_property
@@ -75,7 +75,7 @@ class ReferenceSample:
             row = int(np.flatnonzero(missing)[0])
             raise SampleTableError(
                 f"column {self.map_column!r} has no value in {int(missing.sum())} rows (first: row {row + 1}): the"
-                " point lies outside the map. A point must come from the map's area; remove none, redraw the sample"
+                " point lies outside the map, where every point must lie: draw the sample again, removing none by hand"
             )
         return self._is_positive(self.map_column)
 
@@ -130,6 +130,7 @@ class ReferenceSample:
             seen = sorted(set(text[strange]))
             raise SampleTableError(
                 f"column {column!r} holds {', '.join(map(repr, seen[:5]))}{' …' if len(seen) > 5 else ''}, which is"
-                " neither 1 nor 0: name the class that is urban village (positive), or the values that mean no answer"
+                " neither 1 nor 0: name the class that is urban village (--positive), or values that mean no answer"
+                " (--no-answer)"
             )
         return np.asarray(yes)

@@ -70,6 +70,9 @@ def merge(
     dates: Annotated[str, typer.Option(help="Labels of later imagery: fail, unanswered or keep.")] = "fail",
     label_column: Annotated[str | None, typer.Option(help="Column of answers, where it has another name.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column of point ids in the labels.")] = None,
+    date_format: Annotated[
+        str | None, typer.Option(help="How dates in the labels are written, such as %d/%m/%Y; else the year is first.")
+    ] = None,
     positive: Annotated[list[str] | None, typer.Option(help="Answer that means urban village.")] = None,
     negative: Annotated[list[str] | None, typer.Option(help="Answer that means not.")] = None,
     as_json: JsonFlag = False,
@@ -88,6 +91,7 @@ def merge(
         "label_column": label_column,
         "positive": tuple(positive or ()),
         "negative": tuple(negative or ()),
+        "date_format": date_format,
     }
     tables = [read_labels(path, **options) for path in labels]  # type: ignore[arg-type]
     merged = merge_labels(

@@ -1,4 +1,4 @@
-"""Properties that an honest estimate has, and what it does with samples that cannot carry it."""
+"""Properties that a sound estimate has, and what it does with samples that cannot carry it."""
 
 import numpy as np
 import pandas as pd
@@ -357,7 +357,7 @@ def test_psu_selection_has_no_default():
         SamplingDesign(psu_selection="pps")
 
 
-def test_non_response_spreads_the_weight_and_is_told():
+def test_non_response_spreads_the_weight_and_is_reported():
     table = make_points(2)
     table["ref"] = table["ref"].astype(object)
     table.loc[[0, 20], "ref"] = ["?", "cannot say"]

@@ -130,3 +130,48 @@ def test_one_interpreter_twice_and_no_labels(tmp_path):
         merge_labels(design(), [one, two])
     with pytest.raises(LabelError, match="no table of labels"):
         merge_labels(design(), [])
+
+
+@pytest.mark.parametrize(
+    "written", ["2024-07-05", "2024/7/5", "2024.07.05", "2024年7月5日", "2024-07-05T10:30:00+08:00", "2024-07-05 02:30"]
+)
+def test_dates_with_the_year_first_are_read(tmp_path, written):
+    table = read_labels(csv(tmp_path / "l.csv", f"point_id,label,date_ref\np0,1,{written}\n"))
+    assert str(table.frame["date_ref"].iloc[0].date()) == "2024-07-05"
+
+
+@pytest.mark.parametrize("written", ["05/07/2024", "5-7-2024", "05.07.24", "25/06/2024"])
+def test_an_order_of_day_and_month_is_never_guessed(tmp_path, written):
+    path = csv(tmp_path / "l.csv", f"point_id,label,date_ref\np0,1,{written}\n")
+    with pytest.raises(LabelError, match=r"whose order of day and month is not known.*--date-format"):
+        read_labels(path)
+    with pytest.raises(LabelError, match=r"--map-date '05/07/2024'.*order of day and month"):
+        merge_labels(design(), [read_labels(csv(tmp_path / "m.csv", "point_id,label\np0,1\n"))], map_date="05/07/2024")
+
+
+def test_a_named_format_holds_for_the_whole_column(tmp_path):
+    path = csv(tmp_path / "l.csv", "point_id,label,date_ref\np0,1,05/07/2024\np1,1,25/06/2024\np2,0,\n")
+    got = read_labels(path, date_format="%d/%m/%Y").frame.set_index("point_id")["date_ref"]
+    assert [str(got[p].date()) for p in ("p0", "p1")] == ["2024-07-05", "2024-06-25"] and pd.isna(got["p2"])
+    with pytest.raises(LabelError, match=r"'25/06/2024', which is no date written as --date-format '%m/%d/%Y'"):
+        read_labels(path, date_format="%m/%d/%Y")
+
+
+@pytest.mark.parametrize(("written", "message"), [("2024-02-30", "does not exist"), ("2024-07", "is no date")])
+def test_a_date_that_is_none_or_no_day_is_refused(tmp_path, written, message):
+    with pytest.raises(LabelError, match=message):
+        read_labels(csv(tmp_path / "l.csv", f"point_id,label,date_ref\np0,1,{written}\n"))
+
+
+@pytest.mark.shared
+def test_case_labels_with_dates_day_first(shared):
+    folder = shared / "cases" / "17-labels-dates"
+    drawn = pd.read_parquet(folder / "points_design.parquet")
+    for name in ("lab_dmy_late.csv", "lab_dmy_mixed.csv"):
+        with pytest.raises(LabelError, match="order of day and month is not known"):
+            read_labels(folder / name)
+        named = read_labels(folder / name, date_format="%d/%m/%Y")
+        with pytest.raises(LabelError, match="after the map's date 2024-06-30"):
+            merge_labels(drawn, [named], map_date="2024-06-30")
+    with pytest.raises(LabelError, match="210 labels are of imagery after"):
+        merge_labels(drawn, [read_labels(folder / "lab_iso_late.csv")], map_date="2024-06-30")

@@ -103,7 +103,7 @@ def test_matching_is_optimal_and_symmetric(seed):
 
 def scene(seed=0, n=40, side=4000):
     rng = np.random.default_rng(seed)
-    truth, told = [], []
+    truth, mapped = [], []
     for x in np.linspace(100, side - 300, 8):
         for y in np.linspace(100, side - 300, 8):
             kind = rng.random()
@@ -112,8 +112,8 @@ def scene(seed=0, n=40, side=4000):
             if kind < 0.8:
                 truth.append(shape)
             if 0.15 < kind < 0.9:
-                told.append(shapely.affinity.translate(shape, *rng.uniform(-30, 30, 2)))
-    frames = [gpd.GeoDataFrame(geometry=g, crs="EPSG:32649") for g in (truth, told)]
+                mapped.append(shapely.affinity.translate(shape, *rng.uniform(-30, 30, 2)))
+    frames = [gpd.GeoDataFrame(geometry=g, crs="EPSG:32649") for g in (truth, mapped)]
     grid = [
         {
             "block_id": f"{i}-{j}",
@@ -139,11 +139,11 @@ def estimated(counts, rules):
 
 
 def test_all_blocks_together_are_the_whole_map():
-    blocks, truth, told = scene()
+    blocks, truth, mapped = scene()
     rules = BlockRules(resolution_m=5)
-    counts = compare_blocks(blocks, truth, told, rules)
+    counts = compare_blocks(blocks, truth, mapped, rules)
     for iou in (0.3, 0.5, 0.75):
-        match = match_objects(list(truth.geometry), list(told.geometry), iou=iou)
+        match = match_objects(list(truth.geometry), list(mapped.geometry), iou=iou)
         tag = round(100 * iou)
         got = tuple(int(counts[f"{c}_{tag}"].sum()) for c in ("tp", "fp", "fn"))
         assert got == (match.tp, match.fp, match.fn)
@@ -151,7 +151,7 @@ def test_all_blocks_together_are_the_whole_map():
         {"block_id": ["w"], "region": ["A"], "city": ["c"], "M_block": [1], "m_block": [1]},
         geometry=[shapely.box(0, 0, 4000, 4000)], crs="EPSG:32649",
     )  # fmt: skip
-    once = compare_blocks(whole, truth, told, rules)
+    once = compare_blocks(whole, truth, mapped, rules)
     same = ["tp", "fp", "fn", "tn", *[c for c in counts if c.startswith(("ring_", "map_", "reference_"))]]
     assert counts[same].sum().to_dict() == once[same].iloc[0].to_dict()
     table = estimated(counts, rules).set_index(["kind", "at", "measure"])["estimate"]
@@ -159,15 +159,15 @@ def test_all_blocks_together_are_the_whole_map():
     p, r = c["map_near_15m"] / c["map_15m"], c["reference_near_15m"] / c["reference_15m"]
     assert table["boundary", 15, "boundary F1"] == approx(2 * p * r / (p + r))
     assert table["boundary", 5, "boundary IoU"] == approx(c["ring_both_5m"] / c["ring_either_5m"])
-    match = match_objects(list(truth.geometry), list(told.geometry), iou=0.5)
+    match = match_objects(list(truth.geometry), list(mapped.geometry), iou=0.5)
     assert table["objects", 0.5, "F1"] == approx(match.f1)
     assert table["objects", 0.5, "PQ"] == approx(match.panoptic_quality)
 
 
-def test_a_sample_of_blocks_is_unbiased_and_its_errors_are_honest():
-    blocks, truth, told = scene(3)
+def test_a_sample_of_blocks_is_unbiased_and_its_standard_errors_fit_the_spread():
+    blocks, truth, mapped = scene(3)
     rules = BlockRules(resolution_m=10, iou_levels=(0.5,), tolerances_m=(10.0,))
-    counts = compare_blocks(blocks, truth, told, rules)
+    counts = compare_blocks(blocks, truth, mapped, rules)
     full = estimated(counts, rules).set_index(["kind", "measure"])["estimate"]
     rng = np.random.default_rng(0)
     got, errors = [], []
@@ -187,8 +187,8 @@ def test_bad_input_is_named():
         match_objects([shapely.Point(0, 0)], [])
     with pytest.raises(ComparisonError, match="threshold 2"):
         match_objects([], [], iou=2)
-    blocks, truth, told = scene()
+    blocks, truth, mapped = scene()
     with pytest.raises(ComparisonError, match="need a CRS"):
-        compare_blocks(blocks.set_crs(None, allow_override=True), truth, told, BlockRules(resolution_m=5))
+        compare_blocks(blocks.set_crs(None, allow_override=True), truth, mapped, BlockRules(resolution_m=5))
     empty = match_objects([], [])
     assert (empty.f1, empty.precision, empty.panoptic_quality) == (None, None, None)

@@ -1,4 +1,4 @@
-"""The report: complete, self-contained, honest where the sample is too small, the same bytes for the same input."""
+"""The report: complete, self-contained, careful where the sample is too small, the same bytes for the same input."""
 
 import json
 import re

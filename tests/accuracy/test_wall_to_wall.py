@@ -126,7 +126,7 @@ def test_scores_are_not_taken_for_a_mask(tmp_path):
         compare_wall_to_wall(path, frame([ground_box(0, 0, 2, 2)]), threshold=None)
 
 
-def test_bad_input_names_file_values_and_mend(tmp_path):
+def test_bad_input_names_file_values_and_what_to_do(tmp_path):
     path = write(tmp_path / "s.tif", np.zeros((5, 5), dtype=np.uint8))
     good = frame([ground_box(0, 0, 2, 2)])
     with pytest.raises(ComparisonError, match=r"threshold 1\.5 .*s\.tif"):

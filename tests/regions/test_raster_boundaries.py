@@ -21,21 +21,21 @@ def pixels(mask):
 @given(seed=st.integers(0, 10_000), tolerance=st.sampled_from([0.0, 1.0, 1.5, 2.0, 3.3]))
 @settings(max_examples=30, deadline=None)
 def test_counts_equal_a_search_over_all_pairs_of_pixels(seed, tolerance):
-    truth, told = blobs(seed), blobs(seed + 1)
+    truth, mapped = blobs(seed), blobs(seed + 1)
     depth = max(1, round(tolerance))
     rings, contours = [], []
-    for mask in (truth, told):
+    for mask in (truth, mapped):
         outside = pixels(~mask)
         rings.append(
             {p for p in pixels(mask) if any(max(abs(p[0] - q[0]), abs(p[1] - q[1])) <= depth for q in outside)}
         )
         contours.append({p for p in pixels(mask) if any(abs(p[0] - q[0]) + abs(p[1] - q[1]) == 1 for q in outside)})
-    assert rings[0] == set(pixels(find_ring(truth, depth))) and contours[1] == set(pixels(find_contour(told)))
+    assert rings[0] == set(pixels(find_ring(truth, depth))) and contours[1] == set(pixels(find_contour(mapped)))
 
     def near(ones, others):
         return sum(any(np.hypot(p[0] - q[0], p[1] - q[1]) <= tolerance + 1e-9 for q in others) for p in ones)
 
-    assert count_boundaries(truth, told, tolerance_px=tolerance) == BoundaryCounts(
+    assert count_boundaries(truth, mapped, tolerance_px=tolerance) == BoundaryCounts(
         ring_both_px=len(rings[0] & rings[1]),
         ring_either_px=len(rings[0] | rings[1]),
         contour_map_px=len(contours[1]),
@@ -48,14 +48,14 @@ def test_counts_equal_a_search_over_all_pairs_of_pixels(seed, tolerance):
 @given(seed=st.integers(0, 10_000), cut=st.integers(8, 16))
 @settings(max_examples=20, deadline=None)
 def test_parts_with_a_margin_add_up_to_the_whole(seed, cut):
-    truth, told = blobs(seed), blobs(seed + 1)
-    whole = count_boundaries(truth, told, tolerance_px=2)
+    truth, mapped = blobs(seed), blobs(seed + 1)
+    whole = count_boundaries(truth, mapped, tolerance_px=2)
     margin = 4
     left = slice(0, cut + margin)
     right = slice(cut - margin, None)
     parts = [
-        count_boundaries(truth[:, left], told[:, left], tolerance_px=2, inside=(slice(None), slice(0, cut))),
-        count_boundaries(truth[:, right], told[:, right], tolerance_px=2, inside=(slice(None), slice(margin, None))),
+        count_boundaries(truth[:, left], mapped[:, left], tolerance_px=2, inside=(slice(None), slice(0, cut))),
+        count_boundaries(truth[:, right], mapped[:, right], tolerance_px=2, inside=(slice(None), slice(margin, None))),
     ]
     assert parts[0] + parts[1] == whole
 
