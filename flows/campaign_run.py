@@ -16,7 +16,7 @@ from prefect.states import Completed, Failed
 
 from flows.errors import RunError
 from flows.process import one_line
-from flows.record import CityEntry, Owner, RunRecord, fingerprint_of, now, read_record, record_path
+from flows.record import CityEntry, Owner, RunRecord, now, read_record, record_path, stamp_of
 from flows.stages import CPU_LIMIT, GPU_LIMIT, MAX_WIDTH, drive, needs_demo_data, plan_cities
 from pipeline.city.job import job_of
 from pipeline.city.sources import MissingSourcesError
@@ -159,7 +159,7 @@ def _still_done(entry: CityEntry, campaign: Campaign, city: City) -> bool:
     if entry.state != "done" or not (campaign.product_folder(city.adcode) / "manifest.json").exists():
         return False
     try:
-        return fingerprint_of(job_of(campaign, city)) == entry.fingerprint
+        return stamp_of(job_of(campaign, city)) == entry.stamp
     except (PipelineError, RegionsError, OSError):
         return False
 

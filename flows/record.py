@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from flows.errors import RunError
 from flows.home import CHECKOUT, run_index
@@ -46,7 +46,7 @@ class CityEntry(_Model):
         state: Where it stands.
         reason: Why it failed or is missing, one line.
         stages: Finished stages by name.
-        fingerprint: Digest of what the result depends on, as far as sizes and dates of files tell.
+        stamp: Digest of what the result depends on, as far as sizes and dates of files tell.
         plan: Estimated work, as `pipeline.city.plan` gives it.
     """
 
@@ -54,7 +54,9 @@ class CityEntry(_Model):
     state: CityState = "waiting"
     reason: str | None = None
     stages: dict[str, StageEntry] = Field(default_factory=dict)
-    fingerprint: str | None = None
+    stamp: str | None = Field(
+        default=None, validation_alias=AliasChoices("stamp", "fingerprint")
+    )  # its name in older records
     plan: dict[str, Any] | None = None
 
 
@@ -230,7 +232,7 @@ def find_run(key: str) -> RunRecord:
     )
 
 
-def fingerprint_of(job: CityJob) -> str:
+def stamp_of(job: CityJob) -> str:
     """Digest of a job, the sizes and dates of its files and the code: tells whether a finished city is still current.
 
     Cheap on purpose (no file is read): where it differs, the stages run again and their ledger decides.

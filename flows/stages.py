@@ -22,7 +22,7 @@ from prefect.tasks import Task
 
 from flows.errors import StageFailedError
 from flows.process import MODEL_STAGES, is_transient, one_line, run_isolated, stop_all
-from flows.record import CityEntry, RunRecord, StageEntry, Stopwatch, fingerprint_of
+from flows.record import CityEntry, RunRecord, StageEntry, Stopwatch, stamp_of
 from pipeline.city.job import STAGE_NAMES, job_of
 from pipeline.errors import PipelineError
 from regions.campaign import Campaign
@@ -186,7 +186,7 @@ def _request(step: str, city: City, campaign: Campaign, entry: CityEntry) -> dic
         return {"kind": DEMO_DATA, "folder": str(folder), "adcode": city.adcode, "side_m": campaign.demo_side_m}
     job = job_of(campaign, city)
     if step == STAGE_NAMES[0]:
-        entry.fingerprint = fingerprint_of(job)
+        entry.stamp = stamp_of(job)
     return {"kind": "stage", "stage": step, "job": job.model_dump(mode="json")}
 
 

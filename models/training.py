@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from models.errors import ModelsError
 from models.training_batches import BatchData
-from models.training_callbacks import Fingerprint, KeepWeights, OneBar
+from models.training_callbacks import KeepWeights, OneBar, RunKey
 from models.training_config import TrainingConfig
 
 __all__ = [
@@ -36,9 +36,9 @@ __all__ = [
     "TrainingError",
     "TrainingModule",
     "checked_loss",
-    "fingerprint",
     "fit",
     "forget_state",
+    "key_of_run",
     "run_device",
 ]
 
@@ -147,7 +147,7 @@ class TrainingModule(lightning.LightningModule):
         self._seconds_before = float(checkpoint["run_seconds"])
 
 
-def fingerprint(*parts: Any) -> str:
+def key_of_run(*parts: Any) -> str:
     """SHA-256 of what decides a run: JSON values, arrays, bytes."""
     digest = hashlib.sha256()
     for part in parts:
@@ -166,7 +166,7 @@ def fit(
     *,
     out: Path,
     seed: int,
-    run_fingerprint: str,
+    run_key: str,
     label: str,
     figure: str | None = None,
     resume: bool = True,
@@ -179,10 +179,10 @@ def fit(
         data: Batches.
         out: Folder of the log (``log/part-*/metrics.csv``) and of the resumable state.
         seed: Seed of dropout and initialisations in the run.
-        run_fingerprint: `fingerprint` of data and configuration.
+        run_key: `key_of_run` of data and configuration.
         label: Name of the progress bar.
         figure: Validation figure that is shown and decides on the best weights; higher is better.
-        resume: Continue an interrupted run of the same fingerprint; else start anew.
+        resume: Continue an interrupted run of the same key; else start anew.
         progress: Show the bar.
 
     Raises:
@@ -191,12 +191,12 @@ def fit(
     config = module.config
     out.mkdir(parents=True, exist_ok=True)
     state = out / RESUME_NAME
-    found = _saved_fingerprint(state) if resume else None
-    if found != run_fingerprint:
+    found = _saved_run_key(state) if resume else None
+    if found != run_key:
         state.unlink(missing_ok=True)
         shutil.rmtree(out / "log", ignore_errors=True)
     callbacks: list[Callback] = [
-        Fingerprint(run_fingerprint),
+        RunKey(run_key),
         ModelCheckpoint(
             dirpath=out,
             filename=Path(RESUME_NAME).stem,
@@ -231,7 +231,7 @@ def fit(
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
         )
-        resume_from = state if found == run_fingerprint else None
+        resume_from = state if found == run_key else None
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
@@ -270,14 +270,14 @@ def checked_loss(losses: Mapping[str, Tensor]) -> Tensor:
     return total
 
 
-def _saved_fingerprint(state: Path) -> str | None:
+def _saved_run_key(state: Path) -> str | None:
     if not state.is_file():
         return None
     try:
         saved = torch.load(state, map_location="cpu", weights_only=True)
     except Exception:  # noqa: BLE001 - torch raises many types for a damaged file; the run then starts anew
         return None
-    value = saved.get("fingerprint") if isinstance(saved, dict) else None
+    value = saved.get("run_key") if isinstance(saved, dict) else None
     return value if isinstance(value, str) else None
 
 

@@ -73,7 +73,7 @@ class KeepWeights(Callback):
         self.best, self.misses, self.weights = state_dict["best"], state_dict["misses"], state_dict["weights"]
 
 
-class Fingerprint(Callback):
+class RunKey(Callback):
     """Stores in the resumable state what the run is about, so that another run cannot be continued by mistake."""
 
     def __init__(self, value: str) -> None:
@@ -82,6 +82,6 @@ class Fingerprint(Callback):
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the fingerprint."""
+        """Add the key."""
         del trainer, pl_module
-        checkpoint["fingerprint"] = self.value
+        checkpoint["run_key"] = self.value

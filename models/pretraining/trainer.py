@@ -27,9 +27,9 @@ from models.training import (
     TrainingConfig,
     TrainingModule,
     checked_loss,
-    fingerprint,
     fit,
     forget_state,
+    key_of_run,
     run_device,
 )
 
@@ -219,10 +219,10 @@ def pretrain(
     )
     before = _evaluated(module, pairs)
     manifest = (pairs.folder / MANIFEST_NAME).read_text(encoding="utf-8")
-    run = fingerprint(
+    run = key_of_run(
         checkpoint.to_json(), training.model_dump(), vars(augmentation), vars(weights), seed, manifest, before
     )
-    fit(module, data, out=out, seed=seed, run_fingerprint=run, label="pretraining", resume=resume, progress=progress)
+    fit(module, data, out=out, seed=seed, run_key=run, label="pretraining", resume=resume, progress=progress)
     after = _evaluated(module, pairs)
     figures = {
         f"{name}_{when}": v for when, found in (("before", before), ("after", after)) for name, v in found.items()

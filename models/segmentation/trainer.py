@@ -34,9 +34,9 @@ from models.training import (
     TrainingConfig,
     TrainingModule,
     checked_loss,
-    fingerprint,
     fit,
     forget_state,
+    key_of_run,
     run_device,
 )
 
@@ -209,7 +209,7 @@ def train_segmenter(
         start = load_encoder(model.encoder, pretrained, tag_encoder=checkpoint.tag_encoder)
     total = -(-data.steps_per_epoch // training.accumulate) * training.epochs
     module = SegmentationTraining(model, training, checkpoint=checkpoint, semantics=semantics, total_steps=total)
-    run = fingerprint(
+    run = key_of_run(
         checkpoint.to_json(),
         training.model_dump(),
         vars(augmentation),
@@ -229,7 +229,7 @@ def train_segmenter(
         card=card,
         out=out,
         seed=seed,
-        run_fingerprint=run,
+        run_key=run,
         label="training",
         resume=resume,
         progress=progress,
@@ -243,7 +243,7 @@ def fit_and_save(
     card: ModelCard,
     out: Path,
     seed: int,
-    run_fingerprint: str,
+    run_key: str,
     label: str,
     resume: bool,
     progress: bool,
@@ -256,9 +256,9 @@ def fit_and_save(
         card: Model card without figures.
         out: Folder of checkpoint and log.
         seed: Seed of the run.
-        run_fingerprint: What the run is about.
+        run_key: What the run is about.
         label: Name of the progress bar.
-        resume: Continue an interrupted run of the same fingerprint.
+        resume: Continue an interrupted run of the same key.
         progress: Show one progress bar.
 
     Raises:
@@ -273,7 +273,7 @@ def fit_and_save(
         data,
         out=out,
         seed=seed,
-        run_fingerprint=run_fingerprint,
+        run_key=run_key,
         label=label,
         figure=figure,
         resume=resume,
@@ -318,7 +318,7 @@ def _final_figures(module: SegmentationTraining, data: BatchData) -> tuple[dict[
 
 
 def sample_content(samples: SampleSet) -> tuple[object, ...]:
-    """All that decides a training, for its fingerprint."""
+    """All that decides a training, for its key."""
     arrays = graph_arrays(samples.graphs)
     return (samples.images, samples.labels, samples.tag_sets, *(arrays[name] for name in sorted(arrays)))
 

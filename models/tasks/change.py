@@ -20,7 +20,7 @@ from models.segmentation.trainer import SegmentationTraining, TrainResult, fit_a
 from models.tiles.augmentation import AugmentationConfig, jittered, symmetric_array
 from models.tiles.batches import normalised
 from models.tiles.samples import IGNORE
-from models.training import BatchData, TrainingConfig, fingerprint
+from models.training import BatchData, TrainingConfig, key_of_run
 
 KIND = "change"
 
@@ -163,7 +163,7 @@ def train_change(
         semantics=torch.zeros(0, config.encoder.semantic_width),
         total_steps=-(-data.steps_per_epoch // training.accumulate) * training.epochs,
     )
-    run = fingerprint(
+    run = key_of_run(
         checkpoint.to_json(), training.model_dump(), vars(augmentation), seed, start, samples.images, samples.labels
     )
     card = ModelCard(
@@ -175,7 +175,7 @@ def train_change(
         card=card,
         out=out,
         seed=seed,
-        run_fingerprint=run,
+        run_key=run,
         label="change",
         resume=resume,
         progress=progress,

@@ -40,9 +40,9 @@ from models.training import (
     TrainingConfig,
     TrainingModule,
     checked_loss,
-    fingerprint,
     fit,
     forget_state,
+    key_of_run,
     run_device,
 )
 
@@ -278,13 +278,13 @@ def fine_tune_classifier(
         total_steps=-(-data.steps_per_epoch // training.accumulate) * training.epochs,
     )
     content = [scenes.images, scenes.labels, scenes.tag_sets, *graph_arrays(scenes.graphs).values()]
-    run = fingerprint(checkpoint.to_json(), training.model_dump(), vars(augmentation), seed, start, *content)
+    run = key_of_run(checkpoint.to_json(), training.model_dump(), vars(augmentation), seed, start, *content)
     fit(
         module,
         data,
         out=out,
         seed=seed,
-        run_fingerprint=run,
+        run_key=run,
         label="classification",
         figure="accuracy",
         resume=resume,

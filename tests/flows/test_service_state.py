@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_PROFILES_PATH, temporary_settings
 from flows.campaign_run import _still_done, chosen, configured
 from flows.errors import RunError, ServiceError
 from flows.home import CHECKOUT
-from flows.record import CityEntry, Owner, RunRecord, find_run, fingerprint_of, now, read_record
+from flows.record import CityEntry, Owner, RunRecord, find_run, now, read_record, stamp_of
 from flows.service.processes import Services, last_words, log_file, read_services, start, stop
 from flows.service.profile import how_to_point_here, leave_profile, write_profile
 from pipeline.city.job import job_of
@@ -106,7 +106,7 @@ def test_a_done_city_is_current_until_data_model_or_product_change(tmp_path):
         checkpoint=str(tmp_path / "model"),
     )
     city = find_city("440300")
-    entry = CityEntry(name="Shenzhen", state="done", fingerprint=fingerprint_of(job_of(campaign, city)))
+    entry = CityEntry(name="Shenzhen", state="done", stamp=stamp_of(job_of(campaign, city)))
     assert not _still_done(entry, campaign, city)  # no product
     product = campaign.product_folder("440300") / "manifest.json"
     product.parent.mkdir(parents=True)
@@ -118,7 +118,7 @@ def test_a_done_city_is_current_until_data_model_or_product_change(tmp_path):
     assert not _still_done(entry, campaign, city)
     (tmp_path / "model" / "weights").unlink()
     changed = campaign.model_copy(update={"batch_size": 3})
-    entry.fingerprint = fingerprint_of(job_of(campaign, city))
+    entry.stamp = stamp_of(job_of(campaign, city))
     assert _still_done(entry, campaign, city)
     assert not _still_done(entry, changed, city)
     os.utime(scene, (1, 1))
@@ -222,3 +222,8 @@ def test_deployments_of_the_file_are_the_flows_of_the_code():
     schema = json.dumps(names["uv-map-city/regenerate"].parameters.properties["city"])
     assert "integer" in schema
     assert "string" in schema
+
+
+def test_records_of_before_are_read_under_the_new_name():
+    assert CityEntry.model_validate({"name": "Shenzhen", "fingerprint": "x"}).stamp == "x"
+    assert '"stamp":"x"' in CityEntry(name="Shenzhen", stamp="x").model_dump_json()
