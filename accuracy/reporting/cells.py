@@ -36,20 +36,20 @@ def build_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     return Table(columns=tuple(str(c) for c in columns), rows=tuple(tuple(write_value(v) for v in row) for row in rows))
 
 
-def table_of_frame(frame: pd.DataFrame) -> Table:
+def tabulate_frame(frame: pd.DataFrame) -> Table:
     """A data frame as a table, its column names as headings."""
     return build_table(list(frame.columns), list(frame.itertuples(index=False, name=None)))
 
 
 def write_value(value: Any) -> str:
     """A value as text."""
-    value = plain_value(value)
+    value = make_plain(value)
     if value is None:
         return "not estimable"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def plain_value(value: Any) -> Any:
+def make_plain(value: Any) -> Any:
     """A value as JSON knows it: lists, text, numbers, None for NaN and infinity."""
     if isinstance(value, tuple | list):
         return list(value)
@@ -62,14 +62,14 @@ def plain_value(value: Any) -> Any:
     return value
 
 
-def plain_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def make_plain_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dictionaries of plain values."""
-    return [{str(k): plain_value(v) for k, v in row.items()} for row in frame.to_dict("records")]
+    return [{str(k): make_plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
 
 
-def plain_cell(row: Mapping[Any, Any]) -> dict[str, Any]:
+def make_plain_cell(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Estimate, standard error, interval and flags of a row, with None for NaN."""
-    cell: dict[str, Any] = {k: plain_value(row.get(k)) for k in ("estimate", "se", "ci_low", "ci_high")}
+    cell: dict[str, Any] = {k: make_plain(row.get(k)) for k in ("estimate", "se", "ci_low", "ci_high")}
     flags = row.get("flags")
     cell["flags"] = list(flags) if isinstance(flags, tuple | list) else []
     return cell

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accuracy.comparison.wall_to_wall import WallToWallComparison
 from accuracy.reporting.assessment import SCHEMA_VERSION
-from accuracy.reporting.cells import table_of_frame, write_value
+from accuracy.reporting.cells import tabulate_frame, write_value
 from accuracy.reporting.charts import ForestRow, draw_forest
 from accuracy.reporting.page import render_page, write_files
 
@@ -42,7 +42,7 @@ def write_census_report(comparison: WallToWallComparison, folder: Path, *, title
         title=title,
         judged=judged,
         diagnostic=comparison.threshold is not None,
-        areas=table_of_frame(frame[COLUMNS]),
+        areas=tabulate_frame(frame[COLUMNS]),
         missing_px=comparison.total.not_predicted_px,
         missing_reference_px=comparison.total.reference_not_predicted_px,
         charts=[draw_forest(rows, title="IoU per area")],

@@ -14,11 +14,11 @@ from accuracy.estimation.describe import FLAG_TEXT
 from accuracy.estimation.estimation import WHOLE
 from accuracy.measures import DEFAULT_MEASURES, MEASURES
 from accuracy.reporting.assessment import Assessment
-from accuracy.reporting.cells import MEASURE_NAMES, Table, build_table, plain_cell, table_of_frame
+from accuracy.reporting.cells import MEASURE_NAMES, Table, build_table, make_plain_cell, tabulate_frame
 from accuracy.reporting.charts import ForestRow, draw_forest
 from accuracy.reporting.page import render_page, write_files
 from accuracy.reporting.report_json import build_json
-from accuracy.reporting.wording import in_words
+from accuracy.reporting.wording import write_estimate
 
 LIKENESS_COLUMNS = {
     "stratum": "stratum",
@@ -100,7 +100,7 @@ def _estimates(frame: pd.DataFrame) -> Table:
             [
                 "the whole" if value == WHOLE else str(value),
                 f"{int(first['n_points'])} / {int(first['n_psu'])}",
-                *[in_words(plain_cell(cells[m])) for m in measures],
+                *[write_estimate(make_plain_cell(cells[m])) for m in measures],
                 ", ".join(flags),
             ]
         )
@@ -113,7 +113,7 @@ def _names(measures: Sequence[str]) -> list[str]:
 
 def _describe_areas(a: Assessment, head: pd.DataFrame) -> str:
     """Mapped against estimated area: the map's pixel count is not the area."""
-    cells = {r["measure"]: plain_cell(r) for r in head[head["value"] == WHOLE].to_dict("records")}
+    cells = {r["measure"]: make_plain_cell(r) for r in head[head["value"] == WHOLE].to_dict("records")}
     true, mapped = cells.get("area", {}), cells.get("area_map", {})
     if not (true.get("estimate") and mapped.get("estimate")):
         return ""
@@ -137,7 +137,7 @@ def _standard_errors(a: Assessment) -> Table:
     measures = [m for m in DEFAULT_MEASURES if m in set(frame["measure"])]
     rows = []
     for kind, group in frame.groupby("variance", sort=False):
-        cells = {r["measure"]: plain_cell(r) for r in group.to_dict("records")}
+        cells = {r["measure"]: make_plain_cell(r) for r in group.to_dict("records")}
         rows.append([str(kind), *["-" if cells[m]["se"] is None else cells[m]["se"] for m in measures]])
     return build_table(["variance", *_names(measures)], rows)
 
@@ -150,7 +150,7 @@ def _forest(a: Assessment, measure: str) -> Any:
     cities = a.cities[a.cities["measure"] == measure]
     for frame, strong in ((whole, True), (regions, True), (cities, False)):
         for r in frame.to_dict("records"):
-            cell = plain_cell(r)
+            cell = make_plain_cell(r)
             rows.append(
                 ForestRow(
                     label="the whole" if r["value"] == WHOLE else str(r["value"]),
@@ -158,7 +158,7 @@ def _forest(a: Assessment, measure: str) -> Any:
                     low=cell["ci_low"],
                     high=cell["ci_high"],
                     strong=strong,
-                    text=in_words(cell),
+                    text=write_estimate(cell),
                 )
             )
     return draw_forest(rows, title=f"{MEASURES[measure].label}: the whole, regions, cities")
@@ -168,8 +168,8 @@ def _sensitivity(frame: pd.DataFrame) -> Table:
     measures = list(dict.fromkeys(frame["measure"]))
     rows = []
     for choice, group in frame.groupby("choice", sort=False):
-        cells = {r["measure"]: plain_cell(r) for r in group.to_dict("records")}
-        rows.append([str(choice), *[in_words(cells[m]) for m in measures]])
+        cells = {r["measure"]: make_plain_cell(r) for r in group.to_dict("records")}
+        rows.append([str(choice), *[write_estimate(cells[m]) for m in measures]])
     return build_table(["choice", *_names(measures)], rows)
 
 
@@ -179,7 +179,7 @@ def _blocks(frame: pd.DataFrame) -> Table:
         unit = " m" if r["kind"] == "boundary" else ""
         at = "" if r["at"] is None or math.isnan(r["at"]) else f"{r['at']:g}{unit}"
         name = MEASURE_NAMES.get(r["measure"], r["measure"])
-        rows.append([f"{r['kind']} {at}".strip(), name, in_words(plain_cell({**r, "flags": ()}))])
+        rows.append([f"{r['kind']} {at}".strip(), name, write_estimate(make_plain_cell({**r, "flags": ()}))])
     return build_table(["", "measure", "estimate"], rows)
 
 
@@ -187,8 +187,8 @@ def _likeness(report: AutocorrelationReport) -> dict[str, Any]:
     shown = [c for c in LIKENESS_COLUMNS if c in report.strata.columns]
     effects = report.measures[["measure", *EFFECT_COLUMNS]].rename(columns=EFFECT_COLUMNS)
     return {
-        "strata": table_of_frame(report.strata[shown].rename(columns=LIKENESS_COLUMNS)),
-        "measures": table_of_frame(effects),
+        "strata": tabulate_frame(report.strata[shown].rename(columns=LIKENESS_COLUMNS)),
+        "measures": tabulate_frame(effects),
         "notes": report.notes,
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 from accuracy.estimation.autocorrelation import AutocorrelationReport
 from accuracy.estimation.describe import FLAG_TEXT
 from accuracy.reporting.assessment import SCHEMA_VERSION, Assessment
-from accuracy.reporting.cells import plain_records
+from accuracy.reporting.cells import make_plain_records
 
 
 def build_json(a: Assessment, title: str) -> dict[str, Any]:
@@ -20,10 +20,10 @@ def build_json(a: Assessment, title: str) -> dict[str, Any]:
         "primary_variance": a.primary,
         "weights": a.calibration_note,
         "design": a.design,
-        "estimates": plain_records(a.estimates),
-        "estimates_calibrated": None if a.calibrated is None else plain_records(a.calibrated),
-        "cities": plain_records(a.cities),
-        "resampling": None if a.checks is None else plain_records(a.checks),
+        "estimates": make_plain_records(a.estimates),
+        "estimates_calibrated": None if a.calibrated is None else make_plain_records(a.calibrated),
+        "cities": make_plain_records(a.cities),
+        "resampling": None if a.checks is None else make_plain_records(a.checks),
         "error_matrix": {
             "rows": "map",
             "columns": "reference",
@@ -32,8 +32,8 @@ def build_json(a: Assessment, title: str) -> dict[str, Any]:
             "share": a.matrix_share.to_numpy().tolist(),
             "share_se": a.matrix_se.to_numpy().tolist(),
         },
-        "sensitivity": plain_records(a.sensitivity),
-        "blocks": None if a.blocks is None else plain_records(a.blocks),
+        "sensitivity": make_plain_records(a.sensitivity),
+        "blocks": None if a.blocks is None else make_plain_records(a.blocks),
         "agreement": [p.as_dict() for p in a.context.agreements],
         "leakage": None if a.context.leakage is None else a.context.leakage.as_dict(),
         "autocorrelation": None if a.context.autocorrelation is None else _plain_likeness(a.context.autocorrelation),
@@ -46,7 +46,7 @@ def build_json(a: Assessment, title: str) -> dict[str, Any]:
 
 def _plain_likeness(report: AutocorrelationReport) -> dict[str, Any]:
     return {
-        "strata": plain_records(report.strata),
-        "measures": plain_records(report.measures),
+        "strata": make_plain_records(report.strata),
+        "measures": make_plain_records(report.measures),
         "notes": list(report.notes),
     }

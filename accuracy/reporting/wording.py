@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def in_words(cell: Mapping[str, Any], digits: int = 3) -> str:
+def write_estimate(cell: Mapping[str, Any], digits: int = 3) -> str:
     """``0.686 [0.562, 0.789]``, ``>= 0.871`` for a one-sided bound, or ``not estimable``.
 
     Args:

@@ -247,22 +247,22 @@ def _compare_blocks(
 
 
 def _headline(result: Any) -> dict[str, Any]:
-    from accuracy.reporting.cells import plain_cell
+    from accuracy.reporting.cells import make_plain_cell
 
     rows = result.headline[result.headline["value"] == "all"].to_dict("records")
     return {
         "variance": result.primary,
-        "estimates": {row["measure"]: plain_cell(row) for row in rows},
+        "estimates": {row["measure"]: make_plain_cell(row) for row in rows},
         "warnings": list(result.warnings),
     }
 
 
 def _headline_text(result: Any) -> str:
     from accuracy.measures import MEASURES
-    from accuracy.reporting.wording import in_words
+    from accuracy.reporting.wording import write_estimate
 
     cells = _headline(result)["estimates"]
-    return "\n".join(f"{MEASURES[name].label:<34} {in_words(cell)}" for name, cell in cells.items())
+    return "\n".join(f"{MEASURES[name].label:<34} {write_estimate(cell)}" for name, cell in cells.items())
 
 
 def register(main: typer.Typer) -> None:

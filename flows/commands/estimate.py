@@ -181,13 +181,13 @@ def _plain(value: Any) -> Any:
 
 def _text(data: dict[str, Any], level: float) -> str:
     from accuracy.estimation.describe import FLAG_TEXT
-    from accuracy.reporting.wording import in_words
+    from accuracy.reporting.wording import write_estimate
 
     blocks, seen = [], set()
     for variance, domains in data.items():
         rows = []
         for domain, measures in domains.items():
-            rows.append({"domain": domain, **{name: in_words(cell) for name, cell in measures.items()}})
+            rows.append({"domain": domain, **{name: write_estimate(cell) for name, cell in measures.items()}})
             seen |= {flag for cell in measures.values() for flag in cell.get("flags", ())}
         columns = {"domain": variance} | {name: name for name in next(iter(domains.values()))}
         blocks.append(table(rows, columns))

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.console import JsonFlag, progress, say, show, table
+from flows.sample_places import find_places, single_place
 
 Seed = Annotated[int, typer.Option(help="Seed of the survey: keep it, and a pilot can grow.")]
 Out = Annotated[Path, typer.Option(help="Folder that receives the files.")]
@@ -175,7 +176,7 @@ def points(
     strata = MapStrata(candidate_threshold=candidate_threshold, buffer_m=buffer_m)
     allocation = {"mapped": mapped, "candidate": candidate, "rest": rest}
     parts, counts = [], {}
-    places = _places(cities, products, _single(score, mask, city, region))
+    places = find_places(cities, products, single=single_place(score, mask, city, region))
     for place in progress(places, total=len(places), unit="city", label="draw points"):
         drawn = draw_points(
             place["rasters"],
@@ -228,7 +229,7 @@ def blocks(
     strata = MapStrata(candidate_threshold=candidate_threshold, buffer_m=buffer_m)
     allocation = {"with_village": with_village, "with_candidate": with_candidate, "without": without}
     parts, counts = [], {}
-    places = _places(cities, products, _single(score, mask, city, region))
+    places = find_places(cities, products, single=single_place(score, mask, city, region))
     for place in progress(places, total=len(places), unit="city", label="draw blocks"):
         drawn = draw_blocks(
             place["rasters"],
@@ -273,66 +274,6 @@ def _read_stratum(text: str) -> tuple[Any, float]:
     if not value > 0:
         raise PlanningError(f"--stratum {text!r}: the cost of a point is {value:g}, it must be above 0")
     return stratum, value
-
-
-def _single(score: Path | None, mask: Path | None, city: str, region: str) -> dict[str, Any] | None:
-    """The one city of --score and --mask, or None where neither is given."""
-    from accuracy.errors import DrawError
-    from accuracy.survey.map_strata import MapRasters
-
-    if score is None and mask is None:
-        return None
-    if score is None or mask is None:
-        given, lacking = ("--mask", "--score") if score is None else ("--score", "--mask")
-        raise DrawError(
-            f"{given} without {lacking}: strata need both, the published polygons ({{adcode}}_uv_mask.tif) and the"
-            " scores ({adcode}_scores.tif) of one product"
-        )
-    return {
-        "rasters": MapRasters(mask=mask, scores=score),
-        "city": city,
-        "region": region,
-        "N_city": 1,
-        "n_city": 1,
-    }
-
-
-def _places(cities: Path | None, products: Path, single: dict[str, Any] | None) -> list[dict[str, Any]]:
-    from accuracy.errors import DrawError
-    from accuracy.survey.map_strata import MapRasters
-    from accuracy.tables import read_table
-    from pipeline.product.files import mask_path, scores_path
-
-    if single is not None:
-        return [single]
-    if cities is None:
-        raise DrawError("give --cities (from `uvmap sample cities`), or --score and --mask for a single city")
-    frame = read_table(cities)
-    missing = [c for c in ("adcode", "region", "N_city", "n_city") if c not in frame.columns]
-    if missing:
-        raise DrawError(f"{cities} has no column {missing[0]!r}: write it with `uvmap sample cities`")
-    places: list[dict[str, Any]] = []
-    absent: list[Path] = []
-    for row in frame.to_dict("records"):
-        adcode = str(row["adcode"])
-        folder = products / adcode
-        rasters = MapRasters(mask=mask_path(folder, adcode), scores=scores_path(folder, adcode))
-        absent += [path for path in (rasters.mask, rasters.scores) if not path.exists()][:1]
-        places.append(
-            {
-                "rasters": rasters,
-                "city": adcode,
-                "region": str(row["region"]),
-                "N_city": int(row["N_city"]),
-                "n_city": int(row["n_city"]),
-            }
-        )
-    if absent:
-        raise DrawError(
-            f"{len(absent)} of {len(places)} drawn cities have no whole product under {products} (first:"
-            f" {absent[0]} is missing): map them first; leaving them out would break the draw"
-        )
-    return places
 
 
 def _done(files: list[Path], counts: dict[str, Any], number: int, what: str, *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from accuracy.estimation.replication import draw_rao_wu_multipliers, make_jackkn
 from accuracy.estimation.table_estimates import estimate_replicated, estimate_table, read_map_totals
 from accuracy.estimation.variance import design_variance
 from accuracy.measures import confusion_indicators
-from accuracy.reporting.wording import in_words
+from accuracy.reporting.wording import write_estimate
 from accuracy.survey.design import SamplingDesign
 from accuracy.survey.design_arrays import build_arrays
 from accuracy.survey.design_checks import find_problems
@@ -132,7 +132,7 @@ def test_map_equal_to_reference_is_a_bound_not_a_certainty():
         assert (cell["estimate"], cell["se"]) == (1, 0)
         assert "zero_count" in cell["flags"] and cell["one_sided"]
         assert 0 < cell["ci_low"] < 1 == cell["ci_high"]
-        assert in_words(got.nested()["two_stage"]["all"][measure]).startswith(">= ")
+        assert write_estimate(got.nested()["two_stage"]["all"][measure]).startswith(">= ")
     # 72 mapped points without commission: Clopper-Pearson one-sided with Kish's effective number
     w = sample_of(table).arrays.weight[(table["map"] == 1).to_numpy()]
     kish = w.sum() ** 2 / (w**2).sum()
@@ -152,7 +152,7 @@ def test_class_absent_is_not_estimable_with_a_reason(absent, measure):
     cell = row(sample_of(table), measure)
     assert np.isnan(cell["estimate"]) and cell["flags"] == ("not_estimable",)
     assert "no urban village" in cell["reason"]
-    assert in_words(estimate(sample_of(table)).nested()["two_stage"]["all"][measure]) == "not estimable"
+    assert write_estimate(estimate(sample_of(table)).nested()["two_stage"]["all"][measure]) == "not estimable"
 
 
 def test_census_region_adds_no_variance_between_cities():
