@@ -32,6 +32,7 @@ from flows.home import uvmap_home
 from models.errors import ModelsError
 from pipeline.city.job import CityJob
 from pipeline.errors import PipelineError
+from pipeline.files import replacing_folder, write_json
 from regions.errors import RegionsError
 
 TYPED_ERRORS = (PipelineError, RegionsError, ModelsError, AccuracyError)
@@ -172,9 +173,7 @@ def main() -> None:
         if not isinstance(error, TYPED_ERRORS) or "UVMAP_DEBUG" in os.environ:
             traceback.print_exc()
         outcome = {"error": one_line(error), "transient": is_transient(error)}
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(json.dumps(outcome, ensure_ascii=False, default=str), encoding="utf-8")
-    temporary.replace(target)
+    write_json(target, outcome)
 
 
 def _run_stage(*, stage: str, job: dict[str, Any]) -> dict[str, Any]:
@@ -195,10 +194,8 @@ def _make_demo_data(*, folder: str, adcode: str, side_m: int) -> dict[str, Any]:
     with _city_lock(target):
         if target.is_dir():
             return {"folder": folder, "generated": False}
-        with tempfile.TemporaryDirectory(prefix=f".{adcode}-", dir=target.parent) as temporary:
-            made = Path(temporary) / adcode
+        with replacing_folder(target) as made:
             generate_demo_city(made, seed=int(adcode), side_m=side_m, adcode=adcode)
-            made.rename(target)
     return {"folder": folder, "generated": True}
 
 

@@ -16,6 +16,7 @@ from pipeline.city.ground import OpenCity, open_city
 from pipeline.city.job import CityJob
 from pipeline.files import replacing
 from regions.raster.grid import Grid, Tiling, Window
+from regions.raster.profiles import tiled_profile
 
 BLOCK_PX = 64
 
@@ -50,23 +51,10 @@ def encode_city(
         encoder = TileEncoder.load(job.checkpoint, tags, batch_size=job.batch_size)
         cells = cell_grid(city.extent.grid, encoder.patch_px)
         tiling = Tiling(encoder.tile_px, encoder.tile_px)
-        profile = {
-            "driver": "GTiff",
-            "dtype": "float32",
-            "count": encoder.channels,
-            "height": cells.height_px,
-            "width": cells.width_px,
-            "crs": cells.crs,
-            "transform": rasterio.Affine(*cells.transform),
-            "nodata": float("nan"),
-            "tiled": True,
-            "blockxsize": BLOCK_PX,
-            "blockysize": BLOCK_PX,
-            "interleave": "pixel",
-            "compress": "DEFLATE",
-            "predictor": 3,
-            "bigtiff": "IF_SAFER",
-        }
+        profile = tiled_profile(
+            cells, dtype="float32", nodata=float("nan"), count=encoder.channels,
+            blockxsize=BLOCK_PX, blockysize=BLOCK_PX, interleave="pixel",
+        )  # fmt: skip
         encoded = 0
         with replacing(out) as temporary, rasterio.open(temporary, "w", **profile) as sink:
             tiles = tiling.tiles_touching(city.extent.grid, city.extent.grid.window)
