@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from decoder import OfficialUPerNet, gflop
-from demo_tiles import demo_job, seen_and_unseen
+from demo_tiles import demo_ground, seen_and_unseen
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -103,8 +103,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    job = demo_job(args.work, seed=1, side_m=3000)
-    seen, unseen = seen_and_unseen(job, tile_px=SIDE_PX, stride_px=SIDE_PX)
+    ground = demo_ground(args.work, seed=1, side_m=3000)
+    seen, unseen = seen_and_unseen(ground, tile_px=SIDE_PX, stride_px=SIDE_PX)
     config = GeoLinkConfig.tiny(stem="patch", image_px=SIDE_PX, depth=4, output_layers=(0, 1, 2, 3))
     widths = config.feature_channels
     tags = HashedTagEncoder(width=config.semantic_width)

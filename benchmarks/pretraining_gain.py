@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from demo_tiles import demo_job, seen_and_unseen
+from demo_tiles import demo_ground, seen_and_unseen
 
 from models.checkpoints import ModelCard, load_checkpoint, save_checkpoint
 from models.geolink.config import GeoLinkConfig
@@ -54,8 +54,8 @@ def pretrained_encoder(args: argparse.Namespace, encoder: GeoLinkConfig) -> tupl
     pairs = args.work / f"pairs-{args.pairs_of}-{args.cities}-{args.side_m}-{args.tile_px}"
     if not (pairs / MANIFEST_NAME).exists():
         cities = OTHER_CITIES[: args.cities] if args.pairs_of == "others" else (LABELLED_CITY,)
-        jobs = [demo_job(args.work, seed=seed, side_m=args.side_m) for seed in cities]
-        write_pairs(jobs, pairs, tile_px=args.tile_px, stride_px=112)
+        grounds = [demo_ground(args.work, seed=seed, side_m=args.side_m) for seed in cities]
+        write_pairs(grounds, pairs, tile_px=args.tile_px, stride_px=112)
     found = pretrain(
         PairSet(pairs, cached_shards=64),
         encoder,
@@ -153,8 +153,8 @@ def main() -> None:
     start, losses = args.pretrained, {}
     if start is None:
         start, losses = pretrained_encoder(args, GeoLinkConfig.tiny(image_px=args.tile_px))
-    job = demo_job(args.work, seed=LABELLED_CITY, side_m=args.side_m)
-    seen, unseen = seen_and_unseen(job, tile_px=args.tile_px, stride_px=112)
+    ground = demo_ground(args.work, seed=LABELLED_CITY, side_m=args.side_m)
+    seen, unseen = seen_and_unseen(ground, tile_px=args.tile_px, stride_px=112)
     probes = {} if args.no_probe else probe(seen, unseen, start, args.work, labels=args.labels)
     for name, f1 in probes.items():
         print(f"linear probe of frozen encodings, {name:26s} F1 {f1:.3f}", flush=True)

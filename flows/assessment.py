@@ -17,7 +17,7 @@ from accuracy.errors import ComparisonError
 from accuracy.survey.map_strata import MapRasters
 from pipeline.city.extent import CityExtent
 from pipeline.city.job import CityJob
-from pipeline.product.build import add_assessment
+from pipeline.product.city_report import add_assessment
 from pipeline.product.files import mask_path, polygon_paths, scores_path
 from pipeline.reference.areas import RASTER_SUFFIXES, read_polygons
 from pipeline.refinement.measures import compare_outlines
@@ -137,7 +137,9 @@ def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 
     """
     areas = _areas(job, extent)
     rasters = MapRasters(mask=mask_path(job.out, job.adcode), scores=scores_path(job.out, job.adcode))
-    reference, unlabelled = read_reference(job.sources.reference, rasters, raster_crs=job.sources.notes.imagery_crs)
+    reference, unlabelled = read_reference(
+        job.ground.sources.reference, rasters, raster_crs=job.ground.sources.notes.imagery_crs
+    )
     figures: dict[str, Any] = {}
     rows: list[tuple[Any, ...]] = []
     for label, where in _groups(areas):
@@ -201,9 +203,9 @@ def _refinement_table(
 
 
 def _areas(job: CityJob, extent: CityExtent) -> gpd.GeoDataFrame | None:
-    if job.sources.districts is None:
+    if job.ground.sources.districts is None:
         return None
-    areas = read_polygons([Path(job.sources.districts)], crs=extent.grid.crs)
+    areas = read_polygons([Path(job.ground.sources.districts)], crs=extent.grid.crs)
     if {"name", "role"} <= set(areas.columns):
         areas["name"] = areas["name"].astype(str) + " (" + areas["role"].astype(str) + ")"
     return areas

@@ -31,6 +31,7 @@ from flows.errors import CityBusyError, FlowsError, StageFailedError
 from flows.home import uvmap_home
 from models.errors import ModelsError
 from pipeline.city.job import CityJob
+from pipeline.city.stage_table import find_stage
 from pipeline.errors import PipelineError
 from pipeline.files import replacing_folder, write_json
 from regions.errors import RegionsError
@@ -38,8 +39,6 @@ from regions.errors import RegionsError
 TYPED_ERRORS = (PipelineError, RegionsError, ModelsError, AccuracyError)
 BUSY_PATIENCE_S = 10.0
 """How long a stage waits for the lock of its city: longer than an orphan takes to die."""
-MODEL_STAGES = frozenset({"scores", "refinement"})
-"""Stages that use an accelerator where there is one."""
 _TAIL_LINES = 5
 _TRANSIENT_ERRNOS = frozenset({
     errno.EAGAIN, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.EINTR,
@@ -178,7 +177,7 @@ def main() -> None:
 
 def _run_stage(*, stage: str, job: dict[str, Any]) -> dict[str, Any]:
     with contextlib.ExitStack() as held:
-        if stage in MODEL_STAGES:
+        if find_stage(stage).uses_model:
             held.enter_context(_accelerator())
         from pipeline.city import stages  # imports torch: only now that the accelerator is chosen
 
@@ -212,7 +211,7 @@ def _plan(*, jobs: list[dict[str, Any]]) -> dict[str, Any]:
         plans: dict[str, Any] = {}
         for job in parsed:
             try:
-                plans[job.adcode] = asdict(plan.plan_city(job, throughput=speed))
+                plans[job.adcode] = asdict(plan.plan_city(job.ground, throughput=speed))
             except TYPED_ERRORS as error:
                 plans[job.adcode] = {"error": one_line(error)}
         return plans

@@ -238,7 +238,7 @@ def stamp_of(job: CityJob) -> str:
     Cheap on purpose (no file is read): where it differs, the stages run again and their ledger decides.
     """
     model = [p for p in files_of(job.checkpoint) if p.name not in NOT_THE_MODEL]
-    folder = job.sources.imagery[0].parent.parent
+    folder = job.ground.sources.imagery[0].parent.parent
     inputs = files_of(folder)
     stats = {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in (*inputs, *model)}
     return digest_of({"job": job.model_dump(mode="json"), "files": stats, "code": code_digest()})

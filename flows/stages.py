@@ -21,9 +21,10 @@ from prefect.states import Failed
 from prefect.tasks import Task
 
 from flows.errors import StageFailedError
-from flows.process import MODEL_STAGES, is_transient, one_line, run_isolated, stop_all
+from flows.process import is_transient, one_line, run_isolated, stop_all
 from flows.record import CityEntry, RunRecord, StageEntry, Stopwatch, stamp_of
-from pipeline.city.job import STAGE_NAMES, job_of
+from pipeline.city.job import job_of
+from pipeline.city.stage_table import STAGES, find_stage, stage_names
 from pipeline.errors import PipelineError
 from regions.campaign import Campaign
 from regions.errors import RegionsError
@@ -81,7 +82,7 @@ def city_stage(adcode: str, step: str, request: dict[str, Any]) -> dict[str, Any
         ``{"seconds": float, "summary": dict}``, or a failed state with one line where a retry would not help.
     """
     logger = get_run_logger()
-    slot = GPU_LIMIT if step in MODEL_STAGES else CPU_LIMIT
+    slot = GPU_LIMIT if step != DEMO_DATA and find_stage(step).uses_model else CPU_LIMIT
     # A server that is away for a while must not kill hours of healthy work: the lock files of `flows.process`
     # keep two stages off one GPU and off one city even where a lease is lost.
     with concurrency(slot, occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False):
@@ -162,7 +163,7 @@ def _start(
 ) -> int:
     """Submit the step that follows ``after``; the number of tasks in flight by it, 0 where the city is at its end."""
     entry = record.cities[city.adcode]
-    steps = (DEMO_DATA, *STAGE_NAMES)
+    steps = (DEMO_DATA, *stage_names())
     step = steps[0 if after is None else steps.index(after) + 1 :][0:1]
     if not step:
         entry.state = "done"
@@ -185,7 +186,7 @@ def _request(step: str, city: City, campaign: Campaign, entry: CityEntry) -> dic
         folder = campaign.data_folder(city.adcode)
         return {"kind": DEMO_DATA, "folder": str(folder), "adcode": city.adcode, "side_m": campaign.demo_side_m}
     job = job_of(campaign, city)
-    if step == STAGE_NAMES[0]:
+    if step == STAGES[0].name:
         entry.stamp = stamp_of(job)
     return {"kind": "stage", "stage": step, "job": job.model_dump(mode="json")}
 

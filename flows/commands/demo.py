@@ -33,7 +33,7 @@ def demo(
     """
     start = time.perf_counter()
     from flows.assessment import assess_wall_to_wall
-    from pipeline.city.extent import city_extent
+    from pipeline.city.ground import CityGround
     from pipeline.city.job import CityJob
     from pipeline.city.sources import find_sources
     from pipeline.city.stages import map_city
@@ -52,27 +52,29 @@ def demo(
     data = out / "data" / DEMO_ADCODE
     _generate(data, seed=seed, side_m=side_m)
     now = timed("generate", now)
-    job = CityJob(
-        adcode=DEMO_ADCODE,
+    ground = CityGround(
         sources=find_sources(data, DEMO_ADCODE),
         crs=find_city(DEMO_ADCODE).crs,
-        out=out / DEMO_ADCODE,
+        grid=GridConfig(stride_px=STRIDE_PX, block_px=1024),
         work=out / ".work" / DEMO_ADCODE,
+    )
+    job = CityJob(
+        ground=ground,
         checkpoint=out / "model" / "checkpoint",
+        out=out / DEMO_ADCODE,
+        refinement=RefinementConfig(refiner="built-in"),
         campaign="demo",
         version="1.0.0",
-        grid=GridConfig(stride_px=STRIDE_PX, block_px=1024),
-        refinement=RefinementConfig(refiner="built-in"),
     )
     say("training on the districts with role `train`")
     trained = train_model(
-        [job], out=out / "model", epochs=epochs, max_seconds=train_seconds, seed=seed, progress=progress
+        [ground], out=out / "model", epochs=epochs, max_seconds=train_seconds, seed=seed, progress=progress
     )
     now = timed("train", now)
     say("mapping the whole city")
     product = map_city(job, progress=True)
     now = timed("map", now)
-    result = assess_wall_to_wall(job, city_extent(job))
+    result = assess_wall_to_wall(job, ground.extent())
     timed("assess", now)
     figures = result["figures"]
     summary: dict[str, Any] = {

@@ -30,8 +30,8 @@ def encode(
 
     sources = opt.sources_from(city, data_root=data_root, imagery=imagery, vectors=vectors, imagery_crs=imagery_crs)
     grid = opt.grid_of(resolution_m=resolution_m)
-    job = opt.job_from(sources, out=out.parent, checkpoint=checkpoint, grid=grid)
-    summary = encode_city(job, out, image_only=image_only, progress=iter if json else progress)
+    ground = opt.ground_from(sources, work=out.parent / ".work", grid=grid)
+    summary = encode_city(ground, checkpoint, out, image_only=image_only, progress=iter if json else progress)
     show(summary, text="\n".join(f"{key:<12} {value}" for key, value in summary.items()), as_json=json)
 
 

@@ -53,6 +53,7 @@ def map_(
 
     Example: uvmap map 440300 --checkpoint out/model --data-root data/china
     """
+    from pipeline.city.job import CityJob
     from pipeline.city.stages import map_city
 
     sources = opt.sources_from(
@@ -69,22 +70,26 @@ def map_(
         vectors_encoding=vectors_encoding,
         vectors_id=vectors_id,
     )
-    job = opt.job_from(
+    ground = opt.ground_from(
         sources,
-        out=out,
-        checkpoint=checkpoint,
+        work=out / ".work",
         grid=opt.grid_of(resolution_m=resolution_m, stride_px=stride_px, block_px=block_px, symmetries=symmetries),
+    )
+    job = CityJob(
+        ground=ground,
+        checkpoint=checkpoint,
+        out=out / ground.adcode,
         polygons=opt.polygons_of(
             seed=seed, grow=grow, close_gap_m=close_gap_m, min_area_m2=min_area_m2, simplify_m=simplify_m
         ),
         refinement=opt.refinement_of(refiner=refiner, sam_weights=sam_weights),
-    ).model_copy(update={"previous": previous})
+        previous=previous,
+    )
     summary = map_city(job, progress=not json)
     if sources.reference:
         from flows.assessment import assess_wall_to_wall
-        from pipeline.city.extent import city_extent
 
-        summary["accuracy"] = assess_wall_to_wall(job, city_extent(job))["figures"]
+        summary["accuracy"] = assess_wall_to_wall(job, ground.extent())["figures"]
     for warning in summary["warnings"]:
         say(f"warning: {warning}")
     flat = {k: v for k, v in summary.items() if not isinstance(v, dict | list)} | summary.get("accuracy", {})

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic import ValidationError
 
-from pipeline.city.job import CityJob
+from pipeline.city.ground import CityGround
 from pipeline.city.sources import CitySources, SourceNotes, find_sources
 from pipeline.errors import PipelineError
 from regions.crs import utm_code
@@ -117,27 +117,9 @@ def crs_of(sources: CitySources) -> str:
     return utm_code((left + right) / 2, (bottom + top) / 2)
 
 
-def job_from(
-    sources: CitySources,
-    *,
-    out: Path,
-    checkpoint: Path,
-    grid: GridConfig = GRID,
-    polygons: PolygonConfig = POLYGONS,
-    refinement: RefinementConfig = REFINEMENT,
-) -> CityJob:
-    """The job of files named on the command line."""
-    return CityJob(
-        adcode=sources.adcode,
-        sources=sources,
-        crs=crs_of(sources),
-        out=out / sources.adcode,
-        work=out / ".work" / sources.adcode,
-        checkpoint=checkpoint,
-        grid=grid,
-        polygons=polygons,
-        refinement=refinement,
-    )
+def ground_from(sources: CitySources, *, work: Path, grid: GridConfig = GRID) -> CityGround:
+    """The ground of files named on the command line; intermediate results go to ``work/{adcode}``."""
+    return CityGround(sources=sources, crs=crs_of(sources), grid=grid, work=work / sources.adcode)
 
 
 def polygons_of(*, min_area_m2: float, **values: Any) -> PolygonConfig:

@@ -8,11 +8,12 @@ import typer
 
 from flows.commands import options as opt
 from flows.console import JsonFlag, show, table
-from pipeline.city.job import CityJob, job_of
+from pipeline.city.ground import CityGround, ground_of
 from pipeline.city.sources import MissingSourcesError
 from pipeline.errors import PipelineError
 from regions.campaign import load_campaign
 from regions.registry import find_cities
+from regions.settings import BATCH_SIZE
 
 
 def plan(
@@ -37,36 +38,36 @@ def plan(
     from pipeline.city.plan import measure_throughput, plan_city
 
     rows: list[dict[str, Any]] = []
-    jobs: list[CityJob] = []
+    batch_size = BATCH_SIZE
+    grounds: list[CityGround] = []
     if campaign is not None:
         settings = load_campaign(campaign)
-        checkpoint = checkpoint or settings.checkpoint
+        checkpoint, batch_size = checkpoint or settings.checkpoint, settings.batch_size
         for one in settings.selected() if city is None else find_cities([city]):
             try:
-                jobs.append(job_of(settings, one))
+                grounds.append(ground_of(settings, one))
             except MissingSourcesError:
                 rows.append({"adcode": one.adcode, "name": one.name_en, "status": "no data"})
     else:
         sources = opt.sources_from(
             city, data_root=data_root, imagery=imagery, vectors=vectors, aoi=aoi, imagery_crs=imagery_crs
         )
-        jobs.append(
-            opt.job_from(
+        grounds.append(
+            opt.ground_from(
                 sources,
-                out=Path("out"),
-                checkpoint=checkpoint or Path(),
+                work=Path("out/.work"),
                 grid=opt.grid_of(resolution_m=resolution_m, stride_px=stride_px, block_px=block_px),
             )
         )
     speed = None
-    if checkpoint is not None and checkpoint.exists() and jobs:
-        speed = measure_throughput(checkpoint, batch_size=jobs[0].batch_size)
-    for job in jobs:
+    if checkpoint is not None and checkpoint.exists() and grounds:
+        speed = measure_throughput(checkpoint, batch_size=batch_size)
+    for ground in grounds:
         try:
-            row = asdict(plan_city(job, throughput=speed)) | {"status": "ready"}
+            row = asdict(plan_city(ground, throughput=speed)) | {"status": "ready"}
         except PipelineError as error:
-            row = {"adcode": job.adcode, "status": f"faulty: {error}"}
-        rows.append(row | {"name": job.city.name_en})
+            row = {"adcode": ground.adcode, "status": f"faulty: {error}"}
+        rows.append(row | {"name": ground.city.name_en})
     rows.sort(key=lambda r: str(r["adcode"]))
     data = {"cities": rows, "total": _total(rows), "throughput": None if speed is None else asdict(speed)}
     show(data, text=_text(rows, data), as_json=json)

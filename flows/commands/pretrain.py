@@ -39,18 +39,17 @@ def pretrain(
     from pipeline.learning.training import segmentation_config
 
     wanted: list[tuple[str | None, list[Path] | None]] = [(c, None) for c in cities or []] or [(None, imagery)]
-    jobs = [
-        opt.job_from(
+    grounds = [
+        opt.ground_from(
             opt.sources_from(city, data_root=data_root, imagery=scenes, vectors=vectors, imagery_crs=imagery_crs),
-            out=out,
-            checkpoint=out / "checkpoint",
+            work=out / ".work",
             grid=opt.grid_of(resolution_m=resolution_m),
         )
         for city, scenes in wanted
     ]
     pairs = out / "pairs"
     if not (pairs / "pairs.json").exists():
-        write_pairs(jobs, pairs, stride_px=stride_px, progress=iter if json else progress)
+        write_pairs(grounds, pairs, stride_px=stride_px, progress=iter if json else progress)
     changes: dict[str, Any] = {k: v for k, v in {"epochs": epochs, "max_seconds": max_seconds}.items() if v is not None}
     result = run_pretraining(
         pairs,

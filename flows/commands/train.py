@@ -45,7 +45,7 @@ def train(
     wanted: list[tuple[str | None, list[Path] | None]] = [(c, None) for c in cities or []]
     if not wanted and (imagery or chips is None):
         wanted = [(None, imagery)]
-    jobs = []
+    grounds = []
     for city, scenes in wanted:
         sources = opt.sources_from(
             city,
@@ -60,16 +60,10 @@ def train(
             vectors_encoding=vectors_encoding,
             vectors_id=vectors_id,
         )
-        jobs.append(
-            opt.job_from(
-                sources,
-                out=out.parent,
-                checkpoint=out,
-                grid=opt.grid_of(resolution_m=resolution_m),
-            )
-        )
+        grid = opt.grid_of(resolution_m=resolution_m)
+        grounds.append(opt.ground_from(sources, work=out.parent / ".work", grid=grid))
     result = train_model(
-        jobs,
+        grounds,
         out=out,
         chips=chips,
         chip_scale=chip_scale,

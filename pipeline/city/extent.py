@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import shapely
 
-from pipeline.city.job import CityJob
+from pipeline.city.sources import CitySources
 from pipeline.errors import PipelineError
 from pipeline.imagery.grids import grid_of_scenes
 from pipeline.imagery.scene import inspect
@@ -38,15 +38,19 @@ class CityExtent:
         return self.grid.height_px * self.grid.width_px * self.grid.resolution_m**2
 
 
-def city_extent(job: CityJob) -> CityExtent:
-    """The extent of a job, from its imagery and area of interest.
+def city_extent(sources: CitySources, *, crs: str, resolution_m: float | None) -> CityExtent:
+    """The extent of a city, from its imagery and area of interest.
+
+    Args:
+        sources: Its files.
+        crs: CRS of its grid.
+        resolution_m: Side of a pixel; the imagery's own where None.
 
     Raises:
         NoOverlapError: the area of interest lies outside the imagery.
     """
-    sources = job.sources
     scenes = [inspect(path, crs=sources.notes.imagery_crs) for path in sources.imagery]
-    full = grid_of_scenes(scenes, resolution_m=job.grid.resolution_m, crs=job.crs)
+    full = grid_of_scenes(scenes, resolution_m=resolution_m, crs=crs)
     if sources.aoi is None:
         return CityExtent(full, None)
     aoi = read_area(sources.aoi, full.crs)

@@ -1,56 +1,93 @@
-"""A city opened for reading tiles: imagery on its grid, and its graph where it has a map."""
+"""The ground of a city as a value: its files, its grid and where intermediate results lie.
+
+Mapping, training, pretraining and encoding all take a ground and read it by `CityGround.open`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.city.extent import CityExtent, city_extent
-from pipeline.city.job import CityJob
-from pipeline.city.vectors import read_city_vectors
-from pipeline.graph import CityGraph
-from pipeline.imagery import ImageSource, open_imagery, prepare_imagery
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.city.sources import CitySources, find_sources
+from regions.campaign import Campaign
+from regions.registry import City, find_city
+from regions.settings import GridConfig
+
+if TYPE_CHECKING:
+    from pipeline.city.extent import CityExtent
+    from pipeline.city.opening import OpenCity
 
 TILE_PX = 224
+"""Side of a model's tile."""
+REACH_PX = 2 * TILE_PX
+"""Features are read this far past the grid, so that tiles at its edge see them."""
 
 
-@dataclass(frozen=True)
-class OpenCity:
-    """What training, pretraining and encoding read of a city.
+class CityGround(BaseModel):
+    """The ground of a city: what there is, whatever is done with it; survives a round trip through JSON.
 
     Attributes:
-        extent: Its grid and area of interest.
-        imagery: Its scenes on the grid.
-        city_map: Its graph, or None where there is no map.
-        name: Adcode and scenes, for lineage.
+        sources: Its files: imagery, vectors, area of interest, reference.
+        crs: CRS of its grid.
+        grid: Pixel size and tiling.
+        work: Folder of intermediate results (ingested imagery, graph, stages); kept for resuming.
     """
 
-    extent: CityExtent
-    imagery: ImageSource
-    city_map: CityGraph | None
-    name: str
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: CitySources
+    crs: str
+    grid: GridConfig = GridConfig()
+    work: Path
+
+    @property
+    def adcode(self) -> str:
+        """The city."""
+        return self.sources.adcode
+
+    @property
+    def city(self) -> City:
+        """The registry's entry.
+
+        Raises:
+            UnknownCityError: the ground is no city of the registry.
+        """
+        return find_city(self.adcode)
+
+    def extent(self) -> CityExtent:
+        """Its grid and area of interest, from the headers of its scenes.
+
+        Raises:
+            NoOverlapError: the area of interest lies outside the imagery.
+            PipelineError: scenes that cannot be used.
+        """
+        from pipeline.city.extent import city_extent  # noqa: PLC0415 - GDAL: a ground is a value that the command line makes
+
+        return city_extent(self.sources, crs=self.crs, resolution_m=self.grid.resolution_m)
+
+    def open(self) -> AbstractContextManager[OpenCity]:
+        """Open its imagery, resampled once where it is off the grid; its graph is built when it is first asked for.
+
+        Raises:
+            PipelineError: sources that cannot be used, naming the file and the conflicting values.
+        """
+        from pipeline.city.opening import open_ground  # noqa: PLC0415 - as above
+
+        return open_ground(self)
 
 
-@contextmanager
-def open_city(job: CityJob, *, margin_px: int = TILE_PX) -> Iterator[OpenCity]:
-    """Open a city's imagery, resampled once where it is off the grid, and build its graph.
-
-    Args:
-        job: The city; its checkpoint is not used.
-        margin_px: Features are read this far past the grid, so that tiles at its edge see them.
+def ground_of(campaign: Campaign, city: City) -> CityGround:
+    """The ground of one city of a campaign.
 
     Raises:
-        PipelineError: sources that cannot be used, naming file, values and mend.
+        MissingSourcesError: the city has no data under the campaign's data root.
     """
-    sources, extent = job.sources, city_extent(job)
-    paths = prepare_imagery(
-        sources.imagery, grid=extent.grid, out=job.work / "imagery.tif", crs=sources.notes.imagery_crs
+    return CityGround(
+        sources=find_sources(campaign.data_folder(city.adcode), city.adcode),
+        crs=city.crs,
+        grid=campaign.grid,
+        work=campaign.out_root / ".work" / city.adcode,
     )
-    city_map = None
-    if sources.vectors:
-        reach = extent.grid.window_bounds_m(extent.grid.window.padded(margin_px))
-        features = read_city_vectors(sources, crs=extent.grid.crs, bounds_m=reach)
-        city_map = CityGraph.build(features)
-    with open_imagery(paths, grid=extent.grid, crs=sources.notes.imagery_crs) as imagery:
-        yield OpenCity(extent, imagery, city_map, f"{job.adcode} ({', '.join(p.name for p in sources.imagery)})")

@@ -6,54 +6,48 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.city.sources import CitySources, find_sources
+from pipeline.city.ground import CityGround, ground_of
 from regions.campaign import Campaign
-from regions.registry import City, find_city
-from regions.settings import BATCH_SIZE, GridConfig, PolygonConfig, RefinementConfig
-
-STAGE_NAMES: tuple[str, ...] = ("graph", "scores", "polygons", "refinement", "product")
-"""The stages of a city, in order; `pipeline.city.stages` runs them."""
+from regions.registry import City
+from regions.settings import BATCH_SIZE, PolygonConfig, RefinementConfig
 
 
 class CityJob(BaseModel):
-    """Everything that a city's product depends on, as values and paths; survives a round trip through JSON.
+    """A map to be made of a ground; survives a round trip through JSON.
 
     Attributes:
-        adcode: The city.
-        sources: Its files.
-        crs: CRS of its grid.
-        out: Folder of the product.
-        work: Folder of the stages' results; kept for resuming.
+        ground: The city's files and grid.
         checkpoint: Folder of the trained model.
-        campaign: Name of the campaign.
-        version: Version of the campaign, the release of the product.
-        grid: Grid and tiling.
+        out: Folder of the product.
         polygons: Vectorising.
         refinement: Outlines drawn anew from the imagery.
         batch_size: Tiles per batch of the model.
+        campaign: Name of the campaign.
+        version: Version of the campaign, the release of the product.
         previous: The city's product of the last release, whose villages keep their ids; not `out`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    adcode: str
-    sources: CitySources
-    crs: str
-    out: Path
-    work: Path
+    ground: CityGround
     checkpoint: Path
-    campaign: str = "local"
-    version: str = "0.0.0"
-    grid: GridConfig = GridConfig()
+    out: Path
     polygons: PolygonConfig = PolygonConfig()
     refinement: RefinementConfig = RefinementConfig()
     batch_size: int = BATCH_SIZE
+    campaign: str = "local"
+    version: str = "0.0.0"
     previous: Path | None = None
+
+    @property
+    def adcode(self) -> str:
+        """The city."""
+        return self.ground.adcode
 
     @property
     def city(self) -> City:
         """The registry's entry."""
-        return find_city(self.adcode)
+        return self.ground.city
 
 
 def job_of(campaign: Campaign, city: City) -> CityJob:
@@ -64,17 +58,13 @@ def job_of(campaign: Campaign, city: City) -> CityJob:
     """
     previous = None if campaign.previous_root is None else campaign.previous_root / city.adcode
     return CityJob(
-        adcode=city.adcode,
-        sources=find_sources(campaign.data_folder(city.adcode), city.adcode),
-        crs=city.crs,
-        out=campaign.product_folder(city.adcode),
-        work=campaign.out_root / ".work" / city.adcode,
+        ground=ground_of(campaign, city),
         checkpoint=campaign.checkpoint,
-        campaign=campaign.name,
-        version=campaign.version,
-        grid=campaign.grid,
+        out=campaign.product_folder(city.adcode),
         polygons=campaign.polygons,
         refinement=campaign.refinement,
         batch_size=campaign.batch_size,
+        campaign=campaign.name,
+        version=campaign.version,
         previous=previous if previous is not None and previous.is_dir() else None,
     )

@@ -13,8 +13,7 @@ import shapely
 
 from models.geolink.graph import TileGraphs
 from models.segmentation.predictor import SegmentationPredictor
-from pipeline.city.extent import city_extent
-from pipeline.city.job import CityJob
+from pipeline.city.ground import TILE_PX, CityGround
 from pipeline.files import write_json
 from regions.raster.grid import Tiling
 
@@ -62,14 +61,14 @@ class CityPlan:
     seconds: float | None
 
 
-def plan_city(job: CityJob, *, tile_px: int = 224, throughput: Throughput | None = None) -> CityPlan:
+def plan_city(ground: CityGround, *, tile_px: int = TILE_PX, throughput: Throughput | None = None) -> CityPlan:
     """The plan of a city; opens its sources, reads no pixels.
 
     Raises:
         PipelineError: sources that could not be mapped, so that the fault shows before the run.
     """
-    extent = city_extent(job)
-    tiling = Tiling(tile_px, min(job.grid.stride_px, tile_px))
+    extent = ground.extent()
+    tiling = Tiling(tile_px, min(ground.grid.stride_px, tile_px))
     indices = tiling.tiles_touching(extent.grid, extent.grid.window)
     tiles = len(indices)
     if extent.aoi is not None:
@@ -78,12 +77,12 @@ def plan_city(job: CityJob, *, tile_px: int = 224, throughput: Throughput | None
         tiles = int(shapely.intersects(extent.aoi, shapely.box(*boxes.T)).sum())
     pixels = extent.grid.height_px * extent.grid.width_px
     return CityPlan(
-        adcode=job.adcode,
+        adcode=ground.adcode,
         area_km2=extent.area_m2 / 1e6,
         pixels=pixels,
         tiles=tiles,
-        blocks=sum(1 for _ in extent.grid.blocks(job.grid.block_px)),
-        read_bytes=job.sources.size_bytes,
+        blocks=sum(1 for _ in extent.grid.blocks(ground.grid.block_px)),
+        read_bytes=ground.sources.size_bytes,
         write_bytes=round(pixels * SCORE_BYTES_PER_PX),
         seconds=None if throughput is None else tiles / throughput.tiles_per_s,
     )

@@ -12,19 +12,22 @@ from numpy.typing import NDArray
 from rasterio.windows import Window as RasterWindow
 
 from models.tasks.encodings import TileEncoder
-from pipeline.city.ground import OpenCity, open_city
-from pipeline.city.job import CityJob
+from pipeline.city.ground import CityGround
+from pipeline.city.opening import OpenCity
 from pipeline.files import replacing
 from regions.raster.grid import Grid, Tiling, Window
 from regions.raster.profiles import tiled_profile
+from regions.settings import BATCH_SIZE
 
 BLOCK_PX = 64
 
 
 def encode_city(
-    job: CityJob,
+    ground: CityGround,
+    checkpoint: Path,
     out: Path,
     *,
+    batch_size: int = BATCH_SIZE,
     image_only: bool = False,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Any]:
@@ -34,8 +37,10 @@ def encode_city(
     pixel is NaN. Tiles do not overlap here: a cell's vector is what the model says of its patch in its own tile.
 
     Args:
-        job: The city and the checkpoint.
+        ground: The city.
+        checkpoint: Folder of the trained or pretrained model.
         out: The GeoTIFF: float32, one band per channel, cells of ``patch_px * resolution_m``.
+        batch_size: Tiles per batch of the model.
         image_only: Leave the map out.
         progress: Wraps the rows of tiles to show progress.
 
@@ -46,9 +51,9 @@ def encode_city(
         PipelineError: sources that cannot be used.
         CheckpointError: no encoder there.
     """
-    with open_city(job) as city:
+    with ground.open() as city:
         tags = city.city_map.tag_sets if city.city_map is not None else []
-        encoder = TileEncoder.load(job.checkpoint, tags, batch_size=job.batch_size)
+        encoder = TileEncoder.load(checkpoint, tags, batch_size=batch_size)
         cells = cell_grid(city.extent.grid, encoder.patch_px)
         tiling = Tiling(encoder.tile_px, encoder.tile_px)
         profile = tiled_profile(

@@ -11,8 +11,8 @@ import shapely
 
 from models.geolink.graph import TileGraphs
 from models.pretraining.pairs import PairWriter
-from pipeline.city.ground import OpenCity, open_city
-from pipeline.city.job import CityJob
+from pipeline.city.ground import CityGround
+from pipeline.city.opening import OpenCity
 from pipeline.errors import PipelineError
 from regions.raster.grid import Tiling
 
@@ -24,7 +24,7 @@ class NoPairsError(PipelineError):
 
 
 def write_pairs(
-    jobs: Sequence[CityJob],
+    grounds: Sequence[CityGround],
     folder: Path,
     *,
     tile_px: int = 224,
@@ -35,7 +35,7 @@ def write_pairs(
     """Write all tiles of some cities as pairs; tiles without a map are pairs too.
 
     Args:
-        jobs: The cities; no labels are needed.
+        grounds: The cities; no labels are needed.
         folder: Where the shards go; must hold no pairs yet.
         tile_px: Side of the tiles; crops are drawn from them.
         stride_px: Distance between tiles.
@@ -50,13 +50,14 @@ def write_pairs(
         PipelineError: sources that cannot be used.
     """
     count = 0
-    with PairWriter(folder, source="; ".join(job.adcode for job in jobs)) as writer:
-        for job in jobs:
-            with open_city(job, margin_px=tile_px) as city:
+    with PairWriter(folder, source="; ".join(ground.adcode for ground in grounds)) as writer:
+        for ground in grounds:
+            with ground.open() as city:
                 count += _write_city(city, writer, Tiling(tile_px, stride_px), min_valid, progress)
         if not count:
+            cities = ", ".join(ground.adcode for ground in grounds)
             raise NoPairsError(
-                f"{folder}: no tile of {tile_px} px is {min_valid:.0%} imaged in {', '.join(j.adcode for j in jobs)}; "
+                f"{folder}: no tile of {tile_px} px is {min_valid:.0%} imaged in {cities}; "
                 "check imagery and area of interest"
             )
     return count

@@ -14,8 +14,7 @@ from models.segmentation.config import SIZES, SegmentationConfig, Size
 from models.segmentation.trainer import TrainResult, train_segmenter
 from models.tiles.samples import SampleSet
 from models.training import TrainingConfig
-from pipeline.city.ground import TILE_PX, open_city
-from pipeline.city.job import CityJob
+from pipeline.city.ground import TILE_PX, CityGround
 from pipeline.errors import PipelineError
 from pipeline.learning.chips import read_via_chips
 from pipeline.learning.samples import cut_samples
@@ -40,11 +39,11 @@ class LabelledTiles:
     validation: SampleSet
 
 
-def labelled_tiles(job: CityJob, *, stride_px: int, progress: Progress = iter) -> LabelledTiles:
+def labelled_tiles(ground: CityGround, *, stride_px: int, progress: Progress = iter) -> LabelledTiles:
     """Samples of a city: its districts say which are learnt from; those with another role are never read.
 
     Args:
-        job: The city; its checkpoint is not used.
+        ground: The city.
         stride_px: Distance between training tiles.
         progress: Wraps the tiles to show progress.
 
@@ -52,12 +51,12 @@ def labelled_tiles(job: CityJob, *, stride_px: int, progress: Progress = iter) -
         TrainingDataError: no reference, or districts without the role `train`.
         NoSamplesError: no tile has enough labelled pixels.
     """
-    sources = job.sources
+    sources = ground.sources
     if not sources.reference:
         raise TrainingDataError(
-            f"{sources.imagery[0].parent}: no reference for {job.adcode}; add labels/uv.gpkg or give --reference"
+            f"{sources.imagery[0].parent}: no reference for {ground.adcode}; add labels/uv.gpkg or give --reference"
         )
-    with open_city(job) as city:
+    with ground.open() as city:
         grid = city.extent.grid
         reference = read_polygons(sources.reference, crs=grid.crs, raster_crs=sources.notes.imagery_crs)
 
@@ -82,7 +81,7 @@ def labelled_tiles(job: CityJob, *, stride_px: int, progress: Progress = iter) -
 
 
 def train_model(
-    jobs: Sequence[CityJob],
+    grounds: Sequence[CityGround],
     *,
     out: Path,
     chips: Path | None = None,
@@ -98,7 +97,7 @@ def train_model(
     """Train a model on cities, scenes and chips, and write its checkpoint.
 
     Args:
-        jobs: Cities or scenes with reference.
+        grounds: Cities or scenes with reference.
         out: Folder of the checkpoint.
         chips: Folder of plain images with VIA JSON polygons: further samples to learn from.
         chip_scale: Factor that brings chips to the pixel size of the scenes.
@@ -114,7 +113,7 @@ def train_model(
         TrainingDataError: nothing to learn from.
     """
     show: Progress = progress or iter
-    parts = [labelled_tiles(job, stride_px=stride_px, progress=show) for job in jobs]
+    parts = [labelled_tiles(ground, stride_px=stride_px, progress=show) for ground in grounds]
     train = [p.train for p in parts]
     validation = [p.validation for p in parts]
     if chips is not None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,12 @@ from pipeline.attributes import Lineage, add_attributes, read_fabric, write_data
 from pipeline.attributes.form import building_form
 from pipeline.city.extent import CityExtent
 from pipeline.city.job import CityJob
+from pipeline.city.opening import ingested_path
 from pipeline.city.stage_store import StageResult
-from pipeline.files import distinct_names, replacing_folder, sha256_of, source_digest, source_record, write_json
-from pipeline.imagery import ImageSource, open_imagery, prepare_imagery
+from pipeline.city.stage_table import CityRun
+from pipeline.files import digest_of, distinct_names, replacing_folder, sha256_of, source_digest, source_record
 from pipeline.imagery.ingest import TAG as INGEST_TAG
+from pipeline.product.city_report import ReportFacts, overview, overview_path, remarks_of, write_city_report
 from pipeline.product.density_grid import density_cells, write_density_raster
 from pipeline.product.files import (
     ProductError,
@@ -36,22 +37,15 @@ from pipeline.product.files import (
     scores_path,
     write_manifest,
     write_polygons,
-    write_report,
     write_stac_item,
 )
 from pipeline.product.identity import assign_ids
 from pipeline.product.mask import write_polygon_mask
-from pipeline.product.report_page import MAX_SIDE_PX, ReportChart, ReportTable, reliability_figure
-from pipeline.reference.areas import read_polygons
-from regions.raster.grid import Window
 
 PRODUCT_VERSION = 3
-ASSESSMENT_NAME = "accuracy.json"
 
 
-def build_product(
-    job: CityJob, extent: CityExtent, *, graph: StageResult, scores: StageResult, polygons: StageResult
-) -> dict[str, Any]:
+def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
     """Write the product folder of a job in one step, unless it is there already and whole.
 
     Villages keep the ids of the previous product. An assessment of what stood there is dropped: it no longer fits.
@@ -59,31 +53,33 @@ def build_product(
     Raises:
         ProductError: the previous product is the one to be written, or is none.
     """
+    job, extent, sources = run.job, run.extent, run.job.ground.sources
+    graph, scores, polygons = done["graph"], done["scores"], done["refinement"]
     previous = _previous(job)
     key = {
         "version": PRODUCT_VERSION,
         "scores": scores.key,
         "polygons": polygons.key,
         "graph": graph.key,
-        "heights": [source_digest(p) for p in job.sources.heights],
-        "notes": job.sources.notes.model_dump(),
+        "heights": [source_digest(p) for p in sources.heights],
+        "notes": sources.notes.model_dump(),
         "release": job.version,
         "campaign": job.campaign,
         "previous": None if job.previous is None else sha256_of(polygon_paths(job.previous, job.adcode)[0]),
     }
     if _is_current(job.out, key):
-        return _summary(job, read_manifest(job.out), reused=True)
+        return StageResult(job.out, digest_of(key), _summary(job, read_manifest(job.out)), reused=True)
     vectors = gpd.read_parquet(graph.folder / "features.parquet")
     villages = gpd.read_parquet(polygons.folder / "villages.parquet").to_crs(extent.grid.crs)
     named = assign_ids(villages, previous, adcode=job.adcode)
-    image_date = job.sources.notes.image_date or _date_of_scenes(job.sources.imagery)
+    image_date = sources.notes.image_date or _date_of_scenes(sources.imagery)
     checkpoint = load_checkpoint(job.checkpoint)
     lineage = Lineage(
         model_version=checkpoint.digest[:16],
         release=job.version,
         image_date=image_date,
-        image_source=job.sources.notes.image_source,
-        osm_date=job.sources.notes.vectors_date or _latest(vectors["source_date"]),
+        image_source=sources.notes.image_source,
+        osm_date=sources.notes.vectors_date or _latest(vectors["source_date"]),
     )
     table = add_attributes(
         named,
@@ -92,8 +88,8 @@ def build_product(
         lineage=lineage,
         scores=scores.folder / "scores.tif",
         vectors=vectors if len(vectors) else None,  # of ground without a map nothing is known: null, not 0
-        height_rasters=job.sources.heights,
-        calibrate=_as_they_are if checkpoint.config.temperature != 1.0 else None,
+        height_rasters=sources.heights,
+        calibrate=_keep_scores if checkpoint.config.temperature != 1.0 else None,
     )
     with replacing_folder(job.out) as folder:
         shutil.copyfile(scores.folder / "scores.tif", scores_path(folder, job.adcode))
@@ -109,20 +105,14 @@ def build_product(
         if len(removed):
             removed.to_parquet(folder / f"{job.adcode}_removed.parquet", compression="zstd", index=False)
         if len(vectors) and len(table):
-            _building_form(table, vectors, extent, job.sources.heights).to_csv(
+            _building_form(table, vectors, extent, sources.heights).to_csv(
                 folder / "building_form.csv", float_format="%.6g", lineterminator="\n"
             )
         write_data_dictionary(folder / "data_dictionary.csv")
         figures = product_figures(table)
-        imagery_record = _write_page(
-            folder,
-            job,
-            extent,
-            table=table,
-            figures=figures,
-            lineage=lineage,
-            notes=(polygons.summary["note"], *_warnings(graph.summary)),
-        )
+        image, imagery_record = _read_imagery(job)
+        facts = ReportFacts(figures, lineage.model_version, remarks_of(polygons.summary, graph.summary))
+        write_city_report(folder, job, extent, table, facts, image=image)
         write_stac_item(
             folder,
             adcode=job.adcode,
@@ -139,7 +129,7 @@ def build_product(
             figures=figures,
             counts={"scores": scores.summary, "polygons": polygons.summary, "graph": graph.summary},
         )
-    return _summary(job, read_manifest(job.out), reused=False)
+    return StageResult(job.out, digest_of(key), _summary(job, read_manifest(job.out)), reused=False)
 
 
 def _building_form(
@@ -164,140 +154,18 @@ def product_figures(table: gpd.GeoDataFrame) -> dict[str, Any]:
     }
 
 
-def _write_page(
-    folder: Path,
-    job: CityJob,
-    extent: CityExtent,
-    *,
-    table: gpd.GeoDataFrame,
-    figures: dict[str, Any],
-    lineage: Lineage,
-    notes: Sequence[str],
-) -> dict[str, object]:
-    paths = prepare_imagery(
-        job.sources.imagery, grid=extent.grid, out=job.work / "imagery.tif", crs=job.sources.notes.imagery_crs
-    )
-    with open_imagery(paths, grid=extent.grid, crs=job.sources.notes.imagery_crs) as imagery:
-        image = overview(imagery)
-        record = imagery.record()
-    if not set(paths) <= set(job.sources.imagery):  # resampled once: what was done stands in the file's tag
-        with rasterio.open(paths[0]) as ingested:
-            record["ingest"] = json.loads(ingested.tags()[INGEST_TAG])
-    np.save(job.work / "overview.npy", image)
-    write_city_report(
-        folder,
-        job,
-        extent,
-        table,
-        figures,
-        model_version=lineage.model_version,
-        remarks=notes,
-        image=image,
-        assessment=None,
-    )
-    return record
+def _read_imagery(job: CityJob) -> tuple[NDArray[np.uint8], dict[str, object]]:
+    """An overview of the imagery for the report page, and what the manifest says of it."""
+    with job.ground.open() as city:
+        image, record = overview(city.imagery), city.imagery.record()
+        if city.ingested:  # resampled once: what was done stands in the file's tag
+            with rasterio.open(ingested_path(job.ground)) as ingested:
+                record["ingest"] = json.loads(ingested.tags()[INGEST_TAG])
+    np.save(overview_path(job), image)
+    return image, record
 
 
-def write_city_report(
-    folder: Path,
-    job: CityJob,
-    extent: CityExtent,
-    table: gpd.GeoDataFrame,
-    figures: dict[str, Any],
-    *,
-    model_version: str,
-    remarks: Sequence[str],
-    image: NDArray[np.uint8] | None,
-    assessment: dict[str, Any] | None,
-) -> None:
-    """Write the report page of a product, with its accuracy where it was assessed."""
-    outlines = [("urban villages", table, "#d7191c")]
-    if job.sources.reference:
-        reference = read_polygons(job.sources.reference, crs=extent.grid.crs, raster_crs=job.sources.notes.imagery_crs)
-        outlines.append(("reference", reference, "#ffffbf"))
-    tables = [ReportTable("Figures", ("figure", "value"), tuple((k, v) for k, v in figures.items()))]
-    if assessment is not None:
-        tables = [*(ReportTable(t["title"], tuple(t["columns"]), tuple(map(tuple, t["rows"])), t["note"])
-                    for t in assessment["tables"]), *tables]  # fmt: skip
-    charts = []
-    if assessment is not None and assessment.get("reliability"):
-        charts.append(
-            ReportChart(
-                "Reliability of the scores",
-                reliability_figure(assessment["reliability"]),
-                "On the dotted line a score is the share of such pixels that are urban village.",
-            )
-        )
-    notes = [
-        f"Scores are probabilities (0 to 1); grey: not predicted. Model {model_version}; release {job.version}.",
-        *remarks,
-    ]
-    write_report(
-        folder,
-        adcode=job.adcode,
-        title=f"Urban villages of {job.city.name_en} ({job.city.name_zh}, {job.adcode})",
-        subtitle=f"{figures['villages']} villages, {figures['uv_area_m2'] / 1e6:.3f} km2",
-        grid=extent.grid,
-        image=image,
-        outlines=outlines,
-        tables=tables,
-        charts=charts,
-        notes=notes,
-    )
-
-
-def add_assessment(job: CityJob, extent: CityExtent, assessment: dict[str, Any]) -> dict[str, Any]:
-    """Put an assessment into a product: `accuracy.json`, the report page, and the figures of the manifest.
-
-    Args:
-        job: The city, mapped before.
-        extent: Its extent.
-        assessment: ``figures`` (flat, JSON-able), ``tables`` (title, columns, rows, note) and, where there are scores,
-            ``reliability`` (bins).
-    """
-    manifest = read_manifest(job.out)
-    table = gpd.read_parquet(polygon_paths(job.out, job.adcode)[0])
-    write_json(job.out / ASSESSMENT_NAME, assessment)
-    picture = job.work / "overview.npy"
-    image = np.load(picture) if picture.exists() else None
-    own = {k: v for k, v in manifest["figures"].items() if k != "accuracy"}
-    version = str(manifest["inputs"]["lineage"]["model_version"])
-    counts = manifest["counts"]
-    write_city_report(
-        job.out,
-        job,
-        extent,
-        table,
-        own,
-        model_version=version,
-        remarks=(str(counts["polygons"]["note"]), *_warnings(counts["graph"])),
-        image=image,
-        assessment=assessment,
-    )
-    return write_manifest(
-        job.out,
-        adcode=job.adcode,
-        inputs=manifest["inputs"],
-        parameters=manifest["parameters"],
-        figures=own | {"accuracy": assessment["figures"]},
-        counts=manifest["counts"],
-    )
-
-
-def overview(imagery: ImageSource) -> NDArray[np.uint8]:
-    """uint8 (h, w, 3) view of the imagery, at most `MAX_SIDE_PX` on a side, by picking every n-th pixel."""
-    grid = imagery.grid
-    step = max(1, math.ceil(max(grid.height_px, grid.width_px) / MAX_SIDE_PX))
-    picture = np.zeros((math.ceil(grid.height_px / step), math.ceil(grid.width_px / step), 3), np.uint8)
-    for block in grid.blocks(step * max(1, 2048 // step)):
-        pixels, _ = imagery.read(Window(block.row_px, block.col_px, block.height_px, block.width_px))
-        part = pixels[:3, ::step, ::step].transpose(1, 2, 0)
-        row, col = block.row_px // step, block.col_px // step
-        picture[row : row + part.shape[0], col : col + part.shape[1]] = part
-    return picture
-
-
-def _as_they_are(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def _keep_scores(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scores of a model with a fitted temperature are calibrated already: the predictor divides logits by it."""
     return scores
 
@@ -323,7 +191,7 @@ def _previous(job: CityJob) -> gpd.GeoDataFrame | None:
 
 
 def _inputs(job: CityJob, key: dict[str, Any], lineage: Lineage) -> dict[str, Any]:
-    sources = job.sources
+    sources = job.ground.sources
     files = (*sources.imagery, *sources.vectors, *([sources.aoi] if sources.aoi else []), *sources.heights)
     return {
         "key": key,
@@ -339,29 +207,23 @@ def _parameters(job: CityJob, extent: CityExtent) -> dict[str, Any]:
         "version": job.version,
         "crs": extent.grid.crs,
         "grid": asdict(extent.grid),
-        "tiling": job.grid.model_dump(mode="json"),
+        "tiling": job.ground.grid.model_dump(mode="json"),
         "polygons": job.polygons.model_dump(mode="json"),
         "refinement": job.refinement.model_dump(mode="json", exclude={"sam_weights"}),
         "batch_size": job.batch_size,
     }
 
 
-def _summary(job: CityJob, manifest: dict[str, Any], *, reused: bool) -> dict[str, Any]:
+def _summary(job: CityJob, manifest: dict[str, Any]) -> dict[str, Any]:
     scores = manifest["counts"]["scores"]
     return {
         "adcode": job.adcode,
         "product": str(job.out),
         "report": str(job.out / "report.html"),
-        "reused": reused,
         **{k: v for k, v in manifest["figures"].items() if not isinstance(v, dict)},
         "scores": scores,
         "warnings": manifest["counts"]["graph"].get("warnings", []),
     }
-
-
-def _warnings(graph: dict[str, Any]) -> list[str]:
-    """What was to be warned of in the sources of the map, as lines of the report."""
-    return [f"Warning: {text}" for text in graph.get("warnings", [])]
 
 
 def _latest(dates: Sequence[str | None]) -> str | None:

@@ -26,10 +26,11 @@ import psutil
 import pytest
 
 from flows.record import RunRecord, read_record
-from flows.stages import STAGE_NAMES
+from pipeline.city.stage_table import stage_names
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
+STAGE_NAMES = stage_names()
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = """
     import sys
@@ -42,15 +43,15 @@ STAND_IN = """
             from pathlib import Path
             from pipeline.errors import PipelineError
 
-            scene = job.sources.imagery[0]
+            scene = job.ground.sources.imagery[0]
             try:
                 orders = json.loads(scene.read_bytes())
             except ValueError:
                 del sys.modules["pipeline.city.stages"]
                 import pipeline.city.stages
                 return pipeline.city.stages.run_stage(name, job, progress=progress)
-            job.work.mkdir(parents=True, exist_ok=True)
-            calls = job.work / "calls.txt"
+            job.ground.work.mkdir(parents=True, exist_ok=True)
+            calls = job.ground.work / "calls.txt"
             with calls.open("a") as file:
                 file.write(name + "\\n")
             print(f"stand-in for {name}", flush=True)

@@ -27,7 +27,7 @@ STAND_IN = """
             import os, signal, subprocess, time
             from pipeline.errors import PipelineError
 
-            orders = job.sources.imagery[0].read_text()
+            orders = job.ground.sources.imagery[0].read_text()
             print("first line", flush=True)
             print("second line", file=sys.stderr, flush=True)
             if orders == "typed":

@@ -7,6 +7,7 @@ from models.checkpoints import CheckpointConfig, ModelCard, TagEncoderId, save_c
 from models.geolink.text import HashedTagEncoder
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.model import GeoLinkSegmenter
+from pipeline.city.ground import CityGround
 from pipeline.city.job import CityJob
 from pipeline.city.sources import find_sources
 from regions.demo import generate_demo_city
@@ -29,7 +30,5 @@ def job(tmp_path_factory):
         ),
         card=ModelCard(title="random weights", data=(), licence="none", figures={}),
     )  # fmt: skip
-    sources = find_sources(root / "990001", "990001")
-    return CityJob(
-        adcode="990001", sources=sources, crs=city.crs, out=root / "o", work=root / "w", checkpoint=root / "checkpoint"
-    )
+    ground = CityGround(sources=find_sources(root / "990001", "990001"), crs=city.crs, work=root / "w")
+    return CityJob(ground=ground, checkpoint=root / "checkpoint", out=root / "o")

@@ -1,16 +1,21 @@
 """A city's stages: what is done is not done again, what changed is, and ids survive a release."""
 
+import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
 
-from pipeline.city.extent import NoOverlapError, city_extent
+from pipeline.city.extent import NoOverlapError
 from pipeline.city.plan import Throughput, plan_city
-from pipeline.city.stages import STAGE_NAMES, UnknownStageError, map_city, run_stage
+from pipeline.city.stage_store import stage_result
+from pipeline.city.stage_table import STAGES, Stage, UnknownStageError, stage_names
+from pipeline.city.stages import map_city, run_stage
+from pipeline.graph import CityGraph
 from pipeline.product.files import ProductError, check_product, read_manifest
 from pipeline.reference.areas import read_polygons
 from regions.settings import GridConfig, PolygonConfig
@@ -22,8 +27,18 @@ pytestmark = pytest.mark.xdist_group("city")
 def random_job(job, tmp_path):
     """The demo city with thresholds at which random weights find something."""
     settings = PolygonConfig(seed=0.3, grow=0.25, min_area_m2=500, min_hole_m2=100, barriers=None)
-    changes = {"out": tmp_path / "out", "work": tmp_path / "work", "polygons": settings}
-    return job.model_copy(update=changes | {"grid": GridConfig(stride_px=224)})
+    changed = job.model_copy(update={"out": tmp_path / "out", "polygons": settings})
+    return on_ground(changed, work=tmp_path / "work", grid=GridConfig(stride_px=224))
+
+
+def on_ground(job, **changes):
+    """The job with other values of its ground."""
+    return job.model_copy(update={"ground": job.ground.model_copy(update=changes)})
+
+
+def with_sources(job, **changes):
+    """The job with other files."""
+    return on_ground(job, sources=dataclasses.replace(job.ground.sources, **changes))
 
 
 def test_job_survives_json(random_job):
@@ -36,7 +51,7 @@ def test_done_is_done_and_change_is_redone(random_job, tmp_path):
     files = {p.name: p.read_bytes() for p in random_job.out.iterdir()}
     assert map_city(random_job)["reused"] is True
     # another work folder, the same bytes
-    again = random_job.model_copy(update={"out": tmp_path / "o2", "work": tmp_path / "w2"})
+    again = on_ground(random_job.model_copy(update={"out": tmp_path / "o2"}), work=tmp_path / "w2")
     map_city(again)
     assert {p.name: p.read_bytes() for p in again.out.iterdir()} == files
     # another threshold: scores stay, polygons and product are made anew
@@ -67,8 +82,7 @@ def test_ids_survive_a_release_that_is_named(random_job, tmp_path):
 
 
 def test_no_map_at_all(random_job):
-    bare = random_job.sources.__class__(**{**vars(random_job.sources), "vectors": ()})
-    summary = map_city(random_job.model_copy(update={"sources": bare}))
+    summary = map_city(with_sources(random_job, vectors=()))
     manifest = read_manifest(random_job.out)
     assert manifest["counts"]["graph"]["features"] == 0
     assert summary["scores"]["predicted_px"] > 0
@@ -88,7 +102,7 @@ def test_manifest_tells_the_lineage(random_job):
 
 
 def test_disagreement_is_a_second_band(random_job):
-    job = random_job.model_copy(update={"grid": GridConfig(stride_px=224, symmetries=2)})
+    job = on_ground(random_job, grid=GridConfig(stride_px=224, symmetries=2))
     map_city(job)
     with rasterio.open(job.out / f"{job.adcode}_scores.tif") as raster:
         assert raster.count == 2
@@ -99,33 +113,63 @@ def test_disagreement_is_a_second_band(random_job):
 
 
 def test_unknown_stage(random_job):
-    with pytest.raises(UnknownStageError, match=", ".join(STAGE_NAMES)):
+    with pytest.raises(UnknownStageError, match=", ".join(stage_names())):
         run_stage("sores", random_job)
 
 
+def test_a_stage_is_one_entry(random_job):
+    def count_pixels(run, done):
+        def build(folder):
+            with rasterio.open(done["scores"].folder / "scores.tif") as raster:
+                high = int((raster.read(1) < 255).sum())
+            (folder / "pixels.txt").write_text(str(high))
+            return {"pixels": high}
+
+        return stage_result(run.job.ground.work, "pixels", {"scores": done["scores"].key}, build)
+
+    stages = (*STAGES, Stage("pixels", count_pixels, needs=("scores",)))
+    said = run_stage("pixels", random_job, stages=stages)
+    assert said["pixels"] == run_stage("scores", random_job)["predicted_px"] > 0
+    assert run_stage("pixels", random_job, stages=stages)["reused"] is True
+    made = {path.name.split("-")[0] for path in random_job.ground.work.iterdir()}
+    assert {"graph", "scores", "pixels"} <= made
+    assert not {"polygons", "refinement"} & made  # only what it needs
+    with pytest.raises(UnknownStageError, match="needs scores"):
+        run_stage("pixels", random_job, stages=(STAGES[0], Stage("pixels", count_pixels, needs=("scores",)), STAGES[1]))
+
+
+def test_mapping_and_learning_read_one_graph(random_job):
+    folder = run_stage("graph", random_job)["folder"]
+    with random_job.ground.open() as city:
+        tags = city.city_map.tag_sets
+        assert city.imagery.grid == random_job.ground.extent().grid
+    assert CityGraph.load(Path(folder) / "graph").tag_sets == tags
+    assert [p.name for p in random_job.ground.work.glob("graph-*")] == [Path(folder).name]
+    with with_sources(random_job, vectors=()).ground.open() as city:
+        assert city.city_map is None
+
+
 def test_plan_counts_tiles_and_blocks(random_job):
-    plan = plan_city(random_job, throughput=Throughput(10.0, "here", 8))
-    extent = city_extent(random_job)
+    plan = plan_city(random_job.ground, throughput=Throughput(10.0, "here", 8))
+    extent = random_job.ground.extent()
     assert plan.pixels == extent.grid.height_px * extent.grid.width_px
     assert plan.area_km2 == pytest.approx(1.0, rel=0.05)
     assert plan.tiles == pytest.approx((1000 / 224 + 1) ** 2, rel=0.25)
     assert plan.seconds == plan.tiles / 10
-    assert not random_job.work.exists()
+    assert not random_job.ground.work.exists()
 
 
 def test_area_elsewhere_is_refused(random_job, tmp_path):
-    moved = read_polygons([random_job.sources.aoi], crs=random_job.crs).translate(50_000, 0)
-    gpd.GeoDataFrame(geometry=moved, crs=random_job.crs).to_file(tmp_path / "aoi.gpkg")
-    sources = random_job.sources.__class__(**{**vars(random_job.sources), "aoi": tmp_path / "aoi.gpkg"})
+    moved = read_polygons([random_job.ground.sources.aoi], crs=random_job.ground.crs).translate(50_000, 0)
+    gpd.GeoDataFrame(geometry=moved, crs=random_job.ground.crs).to_file(tmp_path / "aoi.gpkg")
     with pytest.raises(NoOverlapError, match=r"aoi\.gpkg.*does not meet the imagery"):
-        map_city(random_job.model_copy(update={"sources": sources}))
+        map_city(with_sources(random_job, aoi=tmp_path / "aoi.gpkg"))
 
 
 def test_missing_scene_is_named(random_job, tmp_path):
     copy = tmp_path / "scene_east.tif"
-    shutil.copy(random_job.sources.imagery[0], copy)
+    shutil.copy(random_job.ground.sources.imagery[0], copy)
     copy.write_bytes(copy.read_bytes()[: copy.stat().st_size // 2])
-    sources = random_job.sources.__class__(**{**vars(random_job.sources), "imagery": (copy,)})
     with pytest.raises(Exception, match=r"scene_east\.tif") as caught:
-        map_city(random_job.model_copy(update={"sources": sources}))
+        map_city(with_sources(random_job, imagery=(copy,)))
     assert caught.type.__module__.startswith("pipeline.")

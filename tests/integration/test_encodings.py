@@ -5,7 +5,6 @@ import pytest
 import rasterio
 
 from models.tasks.encodings import TileEncoder
-from pipeline.city.ground import open_city
 from pipeline.learning.encodings import cell_grid, encode_city
 from regions.raster.grid import Grid, Tiling
 
@@ -14,11 +13,11 @@ pytestmark = pytest.mark.xdist_group("city")  # one demo city for all
 
 @pytest.mark.parametrize("image_only", [True, False])
 def test_cells_are_those_of_their_tiles(job, tmp_path, image_only):
-    summary = encode_city(job, tmp_path / "f.tif", image_only=image_only)
+    summary = encode_city(job.ground, job.checkpoint, tmp_path / "f.tif", image_only=image_only)
     with rasterio.open(tmp_path / "f.tif") as raster:
         values, transform = raster.read(), raster.transform
     assert summary["encoded"] + summary["blank"] == summary["cells"]
-    with open_city(job) as city:
+    with job.ground.open() as city:
         grid, tiling = city.extent.grid, Tiling(224, 224)
         encoder = TileEncoder.load(job.checkpoint, city.city_map.tag_sets)
         tile = tiling.tiles_touching(grid, grid.window)[8]
@@ -38,8 +37,8 @@ def test_cells_are_those_of_their_tiles(job, tmp_path, image_only):
 
 
 def test_the_map_counts(job, tmp_path):
-    encode_city(job, tmp_path / "a.tif", image_only=True)
-    encode_city(job, tmp_path / "b.tif", image_only=False)
+    encode_city(job.ground, job.checkpoint, tmp_path / "a.tif", image_only=True)
+    encode_city(job.ground, job.checkpoint, tmp_path / "b.tif", image_only=False)
     with rasterio.open(tmp_path / "a.tif") as one, rasterio.open(tmp_path / "b.tif") as two:
         assert np.nanmax(np.abs(one.read(1) - two.read(1))) > 0
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from models.pretraining.pairs import PairSet
-from pipeline.city.ground import open_city
 from pipeline.learning.pairs import write_pairs
 from regions.raster.grid import Tiling
 
@@ -16,10 +15,10 @@ pytestmark = pytest.mark.xdist_group("city")  # one demo city for all
 
 
 def test_pairs_hold_what_the_city_shows(job, tmp_path):
-    count = write_pairs([job], tmp_path / "pairs", stride_px=224)
+    count = write_pairs([job.ground], tmp_path / "pairs", stride_px=224)
     pairs = PairSet(tmp_path / "pairs")
     assert len(pairs) == count > 9
-    with open_city(job) as city:
+    with job.ground.open() as city:
         grid, tiling = city.extent.grid, Tiling(224, 224)
         kept = 0
         for tile in tiling.tiles_touching(grid, grid.window):
@@ -38,7 +37,7 @@ def test_pairs_hold_what_the_city_shows(job, tmp_path):
 
 @pytest.mark.slow(cpu_s=40)
 def test_command(job, tmp_path):
-    root = job.sources.imagery[0].parents[2]
+    root = job.ground.sources.imagery[0].parents[2]
     args = ["pretrain", "990001", "--data-root", root, "--out", tmp_path / "p", "--epochs", "2", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli", *map(str, args)], capture_output=True, text=True, timeout=500, check=False

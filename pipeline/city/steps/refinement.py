@@ -1,0 +1,66 @@
+"""The stage `refinement`: outlines drawn anew from the imagery where the acceptance rule takes them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import shapely
+
+from pipeline.city.stage_store import StageResult, stage_result
+from pipeline.city.stage_table import CityRun
+from pipeline.files import sha256_of
+from pipeline.polygons.barriers import barrier_shapes, exclusion_shapes
+from pipeline.refinement import choose_refiner, refine_villages, refinement_summary, unrefined
+
+REFINEMENT_VERSION = 2
+
+
+def refinement_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
+    """``villages.parquet`` and ``removed.parquet`` again; without a refiner the outlines stay, with a note."""
+    job, settings = run.job, run.job.refinement
+    weights = sorted(settings.sam_weights.rglob("*")) if settings.sam_weights is not None else []
+    inputs = {
+        "version": REFINEMENT_VERSION,
+        "polygons": done["polygons"].key,
+        "settings": settings.model_dump(mode="json", exclude={"sam_weights", "batch_windows"}),
+        "sam_weights": [sha256_of(p) for p in weights if p.is_file()],
+    }
+
+    def build(folder: Path) -> dict[str, Any]:
+        villages = gpd.read_parquet(done["polygons"].folder / "villages.parquet")
+        refiner, note = choose_refiner(settings.refiner, sam_weights=settings.sam_weights)
+        if refiner is None or len(villages) == 0:
+            refined = unrefined(villages, note)
+        else:
+            with job.ground.open() as city:
+                refined = refine_villages(
+                    villages,
+                    scores=done["scores"].folder / "scores.tif",
+                    imagery=city.imagery,
+                    grid=run.extent.grid,
+                    refiner=refiner,
+                    config=settings,
+                    polygons=job.polygons,
+                    forbidden=_forbidden(run, done["graph"]),
+                )
+        refined.to_parquet(folder / "villages.parquet", compression="zstd", index=False)
+        shutil.copyfile(done["polygons"].folder / "removed.parquet", folder / "removed.parquet")
+        return {**done["polygons"].summary, "note": note, **refinement_summary(refined)}
+
+    return stage_result(job.ground.work, "refinement", inputs, build)
+
+
+def _forbidden(run: CityRun, graph: StageResult) -> gpd.GeoSeries:
+    """Ground that a refined outline may not reach into: what cuts villages, and what excludes them."""
+    config = run.job.polygons
+    vectors = gpd.read_parquet(graph.folder / "features.parquet")
+    shapes: list[shapely.Geometry] = []
+    if config.barriers is not None:
+        shapes += list(barrier_shapes(vectors, config.barriers))
+    if config.exclusions is not None:
+        shapes += list(exclusion_shapes(vectors, config.exclusions).geometry)
+    return gpd.GeoSeries(shapes, crs=run.extent.grid.crs)

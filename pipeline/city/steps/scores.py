@@ -1,0 +1,70 @@
+"""The stage `scores`: the model's probabilities as a COG, block by block through the ledger."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Self
+
+from tqdm import tqdm
+
+from models.segmentation.predictor import SegmentationPredictor
+from pipeline.city.stage_store import StageResult
+from pipeline.city.stage_table import CityRun
+from pipeline.graph import CityGraph
+from pipeline.inference import Progress, ScoreResult, predict_scores
+from pipeline.inference.uncertainty import SymmetryEnsemble
+from regions.raster.grid import Tiling
+
+
+def score_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
+    """The score COG; blocks that are done are found again through the ledger in the work folder."""
+    job, ground = run.job, run.job.ground
+    city_graph = CityGraph.load(done["graph"].folder / "graph")
+    model = SegmentationPredictor.load(job.checkpoint, city_graph.tag_sets, batch_size=job.batch_size)
+    settings, folder = ground.grid, ground.work / "scores"
+    asked = model if settings.symmetries == 1 else SymmetryEnsemble(model, symmetries=range(settings.symmetries))
+    with ground.open() as city, _ScoreBar(job.adcode, shown=run.progress) as bar:
+        result = predict_scores(
+            city.imagery,
+            asked,
+            city_graph if model.uses_graphs else None,
+            grid=run.extent.grid,
+            tiling=Tiling(model.tile_px, min(settings.stride_px, model.tile_px)),
+            aoi=run.extent.aoi,
+            block_px=settings.block_px,
+            out=folder / "scores.tif",
+            work=folder,
+            progress=bar.update,
+        )
+    return StageResult(folder, result.digest, _summary(result), reused=not result.assembled)
+
+
+def _summary(result: ScoreResult) -> dict[str, Any]:
+    """What of a score raster does not depend on how often the run was interrupted."""
+    return {
+        "blocks": result.blocks_total,
+        "blocks_skipped": result.blocks_skipped,
+        "predicted_px": result.predicted_px,
+        "not_predicted_px": result.not_predicted_px,
+        "sha256": result.digest,
+    }
+
+
+class _ScoreBar:
+    """A progress bar in square kilometres on standard error."""
+
+    def __init__(self, adcode: str, *, shown: bool) -> None:
+        self._bar = tqdm(desc=f"scores {adcode}", unit="km2", disable=not shown, file=sys.stderr, total=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def update(self, state: Progress) -> None:
+        """Show the state after a block."""
+        self._bar.total = round(state.km2_total, 3)
+        self._bar.n = round(state.km2_done, 3)
+        self._bar.set_postfix_str(f"{state.blocks_skipped} blocks skipped, {state.blocks_reused} reused")
