@@ -4,8 +4,9 @@ Most runs use stand-ins for the stages: a scene whose content is a JSON object t
 stages' processes (by a `sitecustomize` on their path) what to do. Everything else is real: server, worker, flow
 process, stage processes, limits, record. The last run maps a demo city with the real stages.
 
-It is one test on purpose: one server, whatever the number of test processes; the runs go on side by side. It works
-on a copy of the code, so that an edit while it runs does not count as one (a resumed run redoes what older code did).
+All tests share one server and one worker; the runs are started together and go on side by side, and each test waits
+for its own. The station works on a copy of the code, so that an edit while it runs does not count as one (a resumed
+run redoes what older code did).
 """
 
 import json
@@ -28,7 +29,7 @@ import pytest
 from flows.record import RunRecord, read_record
 from pipeline.city.stage_table import stage_names
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow(cpu_s=300), pytest.mark.xdist_group("prefect"), pytest.mark.timeout(1800)]
 
 STAGE_NAMES = stage_names()
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,33 +197,46 @@ def calls(folder: Path, adcode: str) -> list[str]:
     return (folder / "out" / ".work" / adcode / "calls.txt").read_text().split()
 
 
-def test_the_day_of_an_operator(station, tmp_path):
-    up_again_changes_nothing_and_other_profiles_stay(station)
+@dataclass(frozen=True)
+class Runs:
+    """Runs under way: the folder of each, their ids by name, and the file that lets `killed` go on."""
 
-    runs = {name: tmp_path / name for name in ("china", "failing", "single", "nowhere", "killed")}
-    for name, folder in runs.items():
-        put_city(folder / "data", "440100", **({"killed_once": "graph"} if name == "single" else {}))
-    put_city(runs["failing"] / "data", "110000", fail="graph")
-    failing = station.deployment_run("uv-map/china", **places(runs["failing"]), cities=[110000, "Guangzhou", "天津"])
-    single = station.deployment_run("uv-map-city/regenerate", **places(runs["single"]), city=440100)
-    nowhere = station.deployment_run("uv-map-city/regenerate", **places(runs["nowhere"]), city="深圳市")
-    put_city(runs["killed"] / "data", "440300", wait={"polygons": str(tmp_path / "go")})
-    killed = station.deployment_run("uv-map/china", **places(runs["killed"]), cities=["440100", "440300"])
+    folder: Path
+    ids: dict[str, str]
 
-    china_maps_what_is_there_and_names_the_missing_and_the_failed(station, runs["china"])
-    too_many_failures_fail_the_run_but_not_the_other_city(station, runs["failing"], failing)
-    assert station.finished(single) == ("COMPLETED", "1 done, 0 failed, 0 missing of 1 cities")
-    assert calls(runs["single"], "440100") == [STAGE_NAMES[0], *STAGE_NAMES]  # what was killed from outside is retried
-    kind, message = station.finished(nowhere)
-    assert kind == "FAILED"
-    assert "no data folder for 440300" in message
-    assert "\n" not in message
-    killed_run_is_resumed_without_redoing_what_is_done(station, runs["killed"], killed, tmp_path / "go")
-    demo_is_generated_and_mapped_by_the_real_stages(station, tmp_path / "demo")
-    down_stops_both_and_gives_the_profile_back(station)
+    @property
+    def go(self) -> Path:
+        return self.folder / "go"
+
+    def finished(self, station: Station, name: str) -> tuple[str, str]:
+        return station.finished(self.ids[name])
 
 
-def up_again_changes_nothing_and_other_profiles_stay(station):
+@pytest.fixture(scope="module")
+def runs(station, tmp_path_factory):
+    """Four runs, started together."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = {name: folder / name / "data" for name in ("failing", "single", "nowhere", "killed")}
+    for name, root in data.items():
+        put_city(root, "440100", **({"killed_once": "graph"} if name == "single" else {}))
+    put_city(data["failing"], "110000", fail="graph")
+    put_city(data["killed"], "440300", wait={"polygons": str(folder / "go")})
+
+    def start(deployment: str, name: str, **parameters: Any) -> str:
+        return station.deployment_run(deployment, **places(folder / name), **parameters)
+
+    return Runs(
+        folder,
+        {
+            "failing": start("uv-map/china", "failing", cities=[110000, "Guangzhou", "天津"]),
+            "single": start("uv-map-city/regenerate", "single", city=440100),
+            "nowhere": start("uv-map-city/regenerate", "nowhere", city="深圳市"),
+            "killed": start("uv-map/china", "killed", cities=["440100", "440300"]),
+        },
+    )
+
+
+def test_up_again_changes_nothing_and_other_profiles_stay(station):
     before = station.services()
     again = json.loads(station.uvmap("up", "--json").stdout)
     assert {k: again[k] for k in before} == before
@@ -237,7 +251,10 @@ def up_again_changes_nothing_and_other_profiles_stay(station):
     assert {c.laddr.ip for c in server.net_connections() if c.status == "LISTEN"} == {"127.0.0.1"}
 
 
-def china_maps_what_is_there_and_names_the_missing_and_the_failed(station, folder):
+@pytest.mark.usefixtures("runs")  # they go on meanwhile
+def test_china_maps_what_is_there_and_names_the_missing_and_the_failed(station, tmp_path):
+    folder = tmp_path
+    put_city(folder / "data", "440100")
     put_city(folder / "data", "440300")
     put_city(folder / "data", "110000", fail="scores")
     parameters = {**places(folder), "failure_tolerance": 0.34}
@@ -266,14 +283,29 @@ def china_maps_what_is_there_and_names_the_missing_and_the_failed(station, folde
     assert told["counts"]["missing"] == 339
 
 
-def too_many_failures_fail_the_run_but_not_the_other_city(station, folder, run):
-    kind, message = station.finished(run)
+def test_too_many_failures_fail_the_run_but_not_the_other_city(station, runs):
+    kind, message = runs.finished(station, "failing")
     assert kind == "FAILED"
     assert message == "1 done, 1 failed, 1 missing of 3 cities: more than the tolerated share 0.05 of 2 with data"
-    assert record_of(folder, run).cities["440100"].state == "done"
+    assert record_of(runs.folder / "failing", runs.ids["failing"]).cities["440100"].state == "done"
 
 
-def killed_run_is_resumed_without_redoing_what_is_done(station, folder, run, go):
+def test_what_is_killed_from_outside_is_tried_again(station, runs):
+    assert runs.finished(station, "single") == ("COMPLETED", "1 done, 0 failed, 0 missing of 1 cities")
+    assert calls(runs.folder / "single", "440100") == [STAGE_NAMES[0], *STAGE_NAMES]
+
+
+def test_a_city_without_data_fails_in_one_line(station, runs):
+    kind, message = runs.finished(station, "nowhere")
+    assert kind == "FAILED"
+    assert "no data folder for 440300" in message
+    assert "\n" not in message
+
+
+def test_killed_run_is_resumed_without_redoing_what_is_done(station, runs):
+    for name in ("failing", "single", "nowhere"):  # they would lose their worker
+        runs.finished(station, name)
+    folder, run = runs.folder / "killed", runs.ids["killed"]
     path = folder / "out" / f"run-{run}.json"
     until(lambda: path.exists() and "scores" in record_of(folder, run).cities["440300"].stages, seconds=200)
     until(lambda: calls(folder, "440300")[-1] == "polygons", seconds=60)
@@ -293,7 +325,7 @@ def killed_run_is_resumed_without_redoing_what_is_done(station, folder, run, go)
     assert "dead (its process" in station.uvmap("status", run).stdout
     assert station.state(run)[0] == "RUNNING"  # nobody told the server
 
-    go.touch()
+    runs.go.touch()
     station.uvmap("up")
     assert "is scheduled again" in station.uvmap("resume", run[:10]).stdout
     assert station.finished(run) == ("COMPLETED", "2 done, 0 failed, 0 missing of 2 cities")
@@ -309,7 +341,10 @@ def killed_run_is_resumed_without_redoing_what_is_done(station, folder, run, go)
     assert (complete.returncode, "is complete" in complete.stderr) == (1, True)
 
 
-def demo_is_generated_and_mapped_by_the_real_stages(station, folder):
+def test_demo_is_generated_and_mapped_by_the_real_stages(station, tmp_path):
+    folder = tmp_path
+    if not psutil.pid_exists(station.services()["worker"]["pid"]):
+        station.uvmap("up")  # where the test before this one ended early
     save_random_model(folder / "model")
     options = [f"--param={key}={value}" for key, value in places(folder).items()]
     station.command("prefect", "deployment", "run", "uv-map/demo", "--watch", "--param=cities=[990101]", *options)
@@ -323,7 +358,8 @@ def demo_is_generated_and_mapped_by_the_real_stages(station, folder):
     assert list(product.glob("*.tif"))
 
 
-def down_stops_both_and_gives_the_profile_back(station):
+def test_down_stops_both_and_gives_the_profile_back(station):
+    """The last one: the others need what it stops."""
     before = station.services()
     station.uvmap("down")
     for name in ("server", "worker"):

@@ -20,14 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 import shapely
-from affine import Affine
 
 from pipeline.disk import DiskFullError
 from pipeline.imagery import ArrayImagery, open_imagery
 from pipeline.inference import BlockPlan, predict_scores
 from regions.raster.grid import Grid, Tiling
+from tests.support.rasters import write_raster
 
 GRID = Grid("EPSG:32650", 1.0, 500_003, -4_400_001, 420, 390)
 TILING = Tiling(32, 24)
@@ -55,14 +54,8 @@ def pixels(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(1, 256, (3, GRID.height_px, GRID.width_px)).astype(np.uint8)
 
 
-def write(path: Path, values: np.ndarray, **profile) -> Path:
-    how = {"compress": "deflate", "blockxsize": 64, "blockysize": 64} | profile
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", count=3, height=GRID.height_px, width=GRID.width_px,
-        crs=GRID.crs, transform=Affine(*GRID.transform), nodata=0, tiled=True, **how,
-    ) as sink:  # fmt: skip
-        sink.write(values)
-    return path
+def write(path: Path, values: np.ndarray, **how) -> Path:
+    return write_raster(path, GRID, values, nodata=0, **how)
 
 
 def run(folder: Path, imagery, *, model=None, **how):

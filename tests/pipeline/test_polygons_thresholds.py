@@ -17,6 +17,7 @@ from pipeline.polygons.scores import grid_of_scores
 from pipeline.polygons.threshold_page import validation_areas
 from pipeline.polygons.thresholds import choose_thresholds
 from regions.raster.grid import Grid
+from tests.support.rasters import write_raster
 
 GRID = Grid("EPSG:32650", 2.0, 250_000, -2_200_000, 180, 240)
 CONFIG = PolygonConfig(min_area_m2=400, min_hole_m2=0, close_gap_m=8, simplify_m=0)
@@ -100,11 +101,7 @@ def test_assessment_ground_is_refused():
 
 def write_city(folder: Path):
     scores, _, reference = city()
-    with rasterio.open(
-        folder / "scores.tif", "w", driver="GTiff", height=180, width=240, count=1, dtype="uint8", crs=GRID.crs,
-        transform=rasterio.Affine(*GRID.transform), nodata=255,
-    ) as raster:  # fmt: skip
-        raster.write(scores, 1)
+    write_raster(folder / "scores.tif", GRID, scores, nodata=255)
     reference.to_frame("geometry").to_file(folder / "uv.gpkg")
     left, bottom, right, top = GRID.bounds_m
     halves = [shapely.box(left, bottom, left + 200, top), shapely.box(left + 200, bottom, right, top)]

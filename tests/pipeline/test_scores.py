@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rio_cogeo.cogeo import cog_validate
@@ -23,8 +23,8 @@ from pipeline.inference import (
     ModelOutputError,
     predict_scores,
 )
-from pipeline.inference.weights import UNITS, window_weights
 from regions.raster.grid import Grid, Tiling, Window
+from tests.support.rasters import write_raster
 
 CRS = "EPSG:32650"
 
@@ -92,34 +92,89 @@ class PointGraphs:
 
 
 def reference(imagery, model, grid, tiling, *, aoi=None, graphs=None) -> np.ndarray:
-    """Every tile that touches the grid, one by one, summed in int64 on whole arrays: uint8 (outputs, H, W)."""
-    t = tiling.tile_px
-    margin = grid.window.padded(t)
-    total = np.zeros((model.outputs, margin.height_px, margin.width_px), np.int64)
-    weight = np.zeros((margin.height_px, margin.width_px), np.int64)
-    one = window_weights(tiling).astype(np.int64)
-    for tile in tiling.tiles_touching(grid, grid.window):
-        window = tiling.window(grid, tile)
-        image, valid = imagery.read(window)
-        if not valid.any():
+    """Every tile that touches the grid, one by one, summed on whole arrays: uint8 (outputs, H, W).
+
+    Written from `docs/inference.md` with its own arithmetic; the code under test gives it the model's answers alone.
+    """
+    pixels, valid = imagery.read(grid.window)
+    tile, stride = tiling.tile_px, tiling.stride_px
+    height, width = valid.shape
+    rows, cols = tile_starts(grid.first_row, height, tiling), tile_starts(grid.first_col, width, tiling)
+    outer = np.zeros((model.bands, height + 2 * tile, width + 2 * tile), np.uint8)
+    outer[:, tile : tile + height, tile : tile + width] = pixels
+    seen = np.zeros(outer.shape[1:], bool)
+    seen[tile : tile + height, tile : tile + width] = valid
+    total = np.zeros((model.outputs, *seen.shape), np.int64)
+    weight = np.zeros(seen.shape, np.int64)
+    one = np.array(axis_weights(tile, stride), np.int64)
+    both = one[:, None] * one[None, :]
+    for row, col in itertools.product(rows, cols):
+        place = (slice(row + tile, row + 2 * tile), slice(col + tile, col + 2 * tile))
+        if not seen[place].any():
             continue
-        batch = np.zeros((model.batch_size, model.bands, t, t), np.uint8)
-        batch[0] = image
+        batch = np.zeros((model.batch_size, model.bands, tile, tile), np.uint8)
+        batch[0] = outer[:, *place]
         parts = None
         if graphs is not None:
-            bounds = np.array([grid.window_bounds_m(window)])
+            r = grid.resolution_m
+            left, top = (grid.first_col + col) * r, -(grid.first_row + row) * r
+            bounds = np.array([[left, top - tile * r, left + tile * r, top]])
             parts = TileGraphs.concat([graphs.tile_graphs(bounds), TileGraphs.empty(model.batch_size - 1)])
-        answer = model.predict(batch, parts)[0].reshape(model.outputs, t, t)
-        rows, cols = window.slices_in(margin)
-        total[:, rows, cols] += np.rint(answer * np.float32(UNITS)).astype(np.int64) * one[:, None] * one[None, :]
-        weight[rows, cols] += one[:, None] * one[None, :]
-    inside = grid.window.slices_in(margin)
-    total, weight = total[:, *inside], weight[inside]
-    score = np.where(weight > 0, (2 * total + weight * 256) // np.maximum(2 * weight * 256, 1), 255)
-    valid = imagery.read(grid.window)[1]
+        answer = model.predict(batch, parts)[0].reshape(model.outputs, tile, tile)
+        total[:, *place] += np.rint(answer * np.float32(64_000)).astype(np.int64) * both
+        weight[place] += both
+    inside = (slice(tile, tile + height), slice(tile, tile + width))
+    assert (weight[inside][valid] == 256 * 256).all()
+    score = (total[:, *inside] + 2**23) >> 24  # 64,000 x 65,536 is 250 x 2**24
     if aoi is not None:
-        valid &= shapely.contains_xy(aoi, *pixel_centres(grid))
+        valid = valid & shapely.contains_xy(aoi, *pixel_centres(grid))
     return np.where(valid, score, 255).astype(np.uint8)
+
+
+def tile_starts(first: int, size: int, tiling: Tiling) -> list[int]:
+    """Where tiles begin along an axis, counted from the grid: tile k covers [k stride, k stride + tile) of the lattice.
+
+    All that touch the grid, which covers [first, first + size), found by asking each.
+    """
+    tile, stride = tiling.tile_px, tiling.stride_px
+    near = range((first - tile) // stride - 1, (first + size) // stride + 2)
+    return [k * stride - first for k in near if k * stride < first + size and k * stride + tile > first]
+
+
+def axis_weights(tile: int, stride: int) -> list[int]:
+    """Weights along one axis: a squared sine over the overlap, as whole numbers that sum to 256 on every pixel."""
+    smooth = smooth_weights(tile, stride)
+    weights = [0] * tile
+    for first in range(stride):
+        on_a_pixel = range(first, tile, stride)
+        total, running, given = math.fsum(smooth[k] for k in on_a_pixel), 0.0, 0
+        for k in on_a_pixel:
+            running += smooth[k]
+            weights[k] = round(256 * running / total) - given
+            given += weights[k]
+    return weights
+
+
+def smooth_weights(tile: int, stride: int) -> list[float]:
+    ramp = min(max(1, tile - stride), tile / 2)
+    return [(1 - math.cos(math.pi * min(1.0, (min(k, tile - 1 - k) + 0.5) / ramp))) / 2 for k in range(tile)]
+
+
+def smooth_blend(pixels: np.ndarray, model, grid: Grid, tiling: Tiling) -> np.ndarray:
+    """The blend in real numbers, before anything is made whole: float64 (H, W), 0 to 1, of imagery without holes."""
+    tile, stride = tiling.tile_px, tiling.stride_px
+    outer = np.pad(pixels, ((0, 0), (tile, tile), (tile, tile)))
+    total, weight = np.zeros(outer.shape[1:]), np.zeros(outer.shape[1:])
+    both = np.outer(smooth_weights(tile, stride), smooth_weights(tile, stride))
+    starts = (tile_starts(grid.first_row, grid.height_px, tiling), tile_starts(grid.first_col, grid.width_px, tiling))
+    for row, col in itertools.product(*starts):
+        place = (slice(row + tile, row + 2 * tile), slice(col + tile, col + 2 * tile))
+        batch = np.zeros((model.batch_size, model.bands, tile, tile), np.uint8)
+        batch[0] = outer[:, *place]
+        total[place] += model.predict(batch, None)[0] * both
+        weight[place] += both
+    inside = (slice(tile, -tile), slice(tile, -tile))
+    return total[inside] / weight[inside]
 
 
 def pixel_centres(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -181,6 +236,18 @@ def test_equal_to_the_whole_array_for_any_cut(  # noqa: PLR0917 -- hypothesis pa
     assert result.not_predicted_px == (got == 255).sum()
 
 
+@pytest.mark.parametrize("sides", [(32, 24), (32, 16), (32, 9), (16, 5), (32, 31)])
+def test_whole_numbers_stay_near_the_blend_in_real_numbers(tmp_path, sides):
+    imagery = scene(90, 101, row=-333, col=57, holes=False)
+    model, tiling = ContextModel(tile_px=sides[0]), Tiling(*sides)
+    result = predict_scores(
+        imagery, model, None, grid=imagery.grid, tiling=tiling, out=tmp_path / "s.tif", work=tmp_path / "w", block_px=40
+    )
+    exact = 250 * smooth_blend(imagery.read(imagery.grid.window)[0], model, imagery.grid, tiling)
+    # half a level from the rounding of the score, and 1/512 of the answers' range from each rounded sum of weights
+    assert np.abs(read(result.path)[0] - exact).max() < 1.5
+
+
 def test_the_file_is_the_same_to_the_byte_for_any_cut(tmp_path):
     imagery = scene(300, 260)
     tiling = Tiling(32, 20)
@@ -208,15 +275,8 @@ def test_scenes_in_files_with_a_seam_equal_one_array(tmp_path):
     grid = Grid(CRS, 2.0, 250_007, -2_200_011, 200, 240)
     paths = []
     for k, cols in enumerate((slice(0, 130), slice(100, 240))):
-        path = tmp_path / f"{k}.tif"
-        part = values[:, :, cols]
-        with rasterio.open(
-            path, "w", driver="GTiff", dtype="uint8", count=3, height=200, width=part.shape[2], crs=CRS, nodata=0,
-            transform=Affine(*grid.transform) @ Affine.translation(cols.start, 0), tiled=True, blockxsize=64,
-            blockysize=64, compress="deflate",
-        ) as sink:  # fmt: skip
-            sink.write(part)
-        paths.append(path)
+        part = Window(0, cols.start, 200, cols.stop - cols.start)
+        paths.append(write_raster(tmp_path / f"{k}.tif", grid[part], values[:, :, cols], nodata=0))
     whole = ArrayImagery(values, grid, valid=(values != 0).any(axis=0))
     with open_imagery(paths) as imagery:
         assert imagery.grid == grid
