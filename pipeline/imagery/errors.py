@@ -35,3 +35,7 @@ class PixelTypeError(ImageryError):
 
 class UnreadableImageryError(ImageryError):
     """A file that is missing, not a raster, truncated, or damaged."""
+
+
+class UnusableCrsError(ImageryError):
+    """A CRS that does not say where on earth a raster lies, or that PROJ does not know."""

@@ -23,14 +23,15 @@ from rasterio.windows import Window as RasterioWindow
 
 from pipeline.files import replacing
 from pipeline.imagery.errors import ImageryError, OffGridError, UntiledRasterError
-from pipeline.imagery.scene import Scene, inspect, opened
-from pipeline.imagery.source import ImageSource, check_overlap, open_imagery, scene_stretch
+from pipeline.imagery.opening import opened
+from pipeline.imagery.scene import Scene, inspect
+from pipeline.imagery.source import ImageSource, check_overlap, open_imagery, scene_bands, scene_stretch
 from pipeline.imagery.stretch import Stretch
 from regions.raster.grid import Grid, Window
 from regions.raster.profiles import tiled_profile
 
 KERNEL = Resampling.bilinear
-INGEST_VERSION = 1
+INGEST_VERSION = 2
 TILE_PX = 512
 CHUNK_PX = 2048
 TAG = "UVMAP_INGEST"
@@ -77,7 +78,8 @@ def ingest(
         grid: Where they go.
         out: The file to write.
         bands: Bands to take.
-        band_indexes: 1-based bands in this order; the first ``bands`` where None.
+        band_indexes: 1-based bands in this order; where None, red, green and blue as each file declares them, or its
+            first ``bands``.
         crs: CRS of files that state none.
         progress: Called with (chunks done, chunks in all).
 
@@ -89,10 +91,10 @@ def ingest(
     """
     if not paths:
         raise ImageryError("no imagery given: name at least one raster file")
-    indexes = band_indexes or tuple(range(1, bands + 1))
-    scenes = [inspect(p, bands=max(indexes), crs=crs) for p in paths]
+    scenes = [inspect(p, bands=max(band_indexes or (bands,)), crs=crs) for p in paths]
     check_overlap(scenes, grid)
-    stretches = [scene_stretch(s, indexes) for s in scenes]
+    indexes = scene_bands(scenes, bands, band_indexes)
+    stretches = [scene_stretch(s, b) for s, b in zip(scenes, indexes, strict=True)]
     record = {
         "version": INGEST_VERSION,
         "kernel": KERNEL.name,
@@ -101,19 +103,20 @@ def ingest(
         "scenes": [
             {
                 "file": Path(s.path).name,
-                "stamp": _scene_stamp(s, indexes),
+                "stamp": _scene_stamp(s, b),
+                "bands": list(b),
                 "resampled": s.window_on(grid) is None,
                 "stretch": None if t is None else asdict(t),
             }
-            for s, t in zip(scenes, stretches, strict=True)
+            for s, t, b in zip(scenes, stretches, indexes, strict=True)
         ],
     }
     if _recorded(out) == record:
         return out
-    layers = [_Layer(s, grid, indexes) for s in scenes]
-    colours = {"photometric": "RGB"} if len(indexes) == 3 else {}
+    layers = [_Layer(s, grid, b) for s, b in zip(scenes, indexes, strict=True)]
+    colours = {"photometric": "RGB"} if len(indexes[0]) == 3 else {}
     profile = tiled_profile(
-        grid, dtype="uint8", nodata=None, count=len(indexes), blockxsize=TILE_PX, blockysize=TILE_PX,
+        grid, dtype="uint8", nodata=None, count=len(indexes[0]), blockxsize=TILE_PX, blockysize=TILE_PX,
         interleave="pixel", predictor=2, zlevel=6, sparse_ok=True, **colours,
     )  # fmt: skip
     chunks = list(grid.blocks(CHUNK_PX))
@@ -153,7 +156,7 @@ def _recorded(out: Path) -> object:
 def _scene_stamp(scene: Scene, indexes: tuple[int, ...]) -> str:
     own = Window(0, 0, scene.height_px, scene.width_px)
     frame = Grid("EPSG:3857", 1.0, 0, 0, scene.height_px, scene.width_px)  # any: only the scene's own pixels count
-    with ImageSource([scene], [own], grid=frame, band_indexes=indexes, stretches=[None]) as source:
+    with ImageSource([scene], [own], grid=frame, band_indexes=[indexes], stretches=[None]) as source:
         return hashlib.sha256(f"{scene.transform} {scene.crs} {source.stamp(own)}".encode()).hexdigest()
 
 
@@ -161,7 +164,10 @@ class _Layer:
     """One scene as seen on the grid, resampled where need be."""
 
     def __init__(self, scene: Scene, grid: Grid, indexes: tuple[int, ...]) -> None:
-        self.scene, self.grid, self.indexes = scene, grid, indexes
+        self.scene, self.grid = scene, grid
+        # GDAL masks by every band that a file calls alpha: one that is data is left out of what GDAL sees
+        self.address = f"vrt://{scene.path}?bands={','.join(map(str, indexes))}" if scene.ignored_alpha else scene.path
+        self.indexes = tuple(range(1, len(indexes) + 1)) if scene.ignored_alpha else indexes
         self.window = scene.window_on(grid)
         left, bottom, right, top = scene.bounds_in(grid.crs)
         self.reach = grid.window_of_bounds((left, bottom, right, top)).padded(1)
@@ -181,7 +187,7 @@ class _Layer:
         if not part.is_empty:
             rows, cols = part.slices_in(chunk)
             inside = RasterioWindow(part.col_px - own.col_px, part.row_px - own.row_px, part.width_px, part.height_px)
-            with opened(self.scene.path) as dataset:
+            with opened(self.address) as dataset:
                 pixels[:, rows, cols] = dataset.read(self.indexes, window=inside)
                 valid[rows, cols] = dataset.dataset_mask(window=inside) > 0
         return pixels, valid
@@ -189,10 +195,11 @@ class _Layer:
     def _warped(self, chunk: Window) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.bool_]]:
         add_alpha = self.scene.alpha_band is None
         with (
-            opened(self.scene.path) as dataset,
+            opened(self.address) as dataset,
             WarpedVRT(
                 dataset,
                 src_crs=self.scene.crs,
+                src_transform=Affine(*self.scene.transform) if self.scene.is_from_gcps else None,
                 crs=self.grid.crs,
                 transform=self.grid[chunk].affine,
                 height=chunk.height_px,

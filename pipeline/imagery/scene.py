@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import rasterio
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.enums import MaskFlags
 from rasterio.io import DatasetReader
 from rasterio.warp import transform_bounds
 
-from pipeline.imagery.errors import BandCountError, MissingCrsError, PixelTypeError, UnreadableImageryError
+from pipeline.imagery.bands import band_roles
+from pipeline.imagery.errors import BandCountError, PixelTypeError, UnreadableImageryError
+from pipeline.imagery.opening import opened
+from pipeline.imagery.place import scene_place
 from regions.raster.grid import Grid, Window
 
 SUPPORTED_DTYPES = ("uint8", "uint16")
@@ -35,12 +34,16 @@ class Scene:
         height_px: Rows.
         width_px: Columns.
         band_count: Bands, the alpha band not counted.
+        picture_bands: 1-based bands that hold data, in the order to take them (red, green, blue where declared).
         alpha_band: 1-based index of the alpha band, or None.
         dtype: "uint8" or "uint16".
         nodata: Value that marks pixels as missing (a pixel is missing where all bands hold it), or None.
         has_mask: Whether the file holds a mask of its own (internal or a `.msk` file beside it).
         in_strips: Whether it is a TIFF stored in several strips.
         driver: GDAL driver that reads it.
+        is_from_gcps: Whether ``transform`` was fitted to ground control points: GDAL itself places it otherwise.
+        ignored_alpha: Whether the file declares an alpha band that is none.
+        warnings: What the user must know of it, without the name of the file.
     """
 
     path: str
@@ -49,12 +52,16 @@ class Scene:
     height_px: int
     width_px: int
     band_count: int
+    picture_bands: tuple[int, ...]
     alpha_band: int | None
     dtype: str
     nodata: float | None
     has_mask: bool
     in_strips: bool
     driver: str
+    is_from_gcps: bool = False
+    ignored_alpha: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_north_up(self) -> bool:
@@ -119,51 +126,6 @@ def short_crs(crs: str) -> str:
     return crs if len(crs) < 40 else crs[:36] + "..."
 
 
-def crs_string(crs: CRS) -> str:
-    """The authority code where there is one, WKT otherwise."""
-    epsg = crs.to_epsg()
-    return f"EPSG:{epsg}" if epsg is not None else str(crs.to_wkt())
-
-
-@contextmanager
-def opened(path: Path | str) -> Iterator[DatasetReader]:
-    """A dataset, with rasterio's errors turned into ours.
-
-    Raises:
-        UnreadableImageryError: where the file cannot be opened or read.
-    """
-    dataset = open_dataset(path)
-    try:
-        yield dataset
-    except RasterioError as error:
-        raise UnreadableImageryError(f"{path}: cannot be read ({_cause(error)}): copy or download it again") from error
-    finally:
-        dataset.close()
-
-
-def open_dataset(path: Path | str) -> DatasetReader:
-    """Open a raster for reading; the caller closes it.
-
-    Raises:
-        UnreadableImageryError: where there is no such file, or GDAL cannot read it.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path)
-    except RasterioError as error:
-        is_local = "://" not in str(path) and not str(path).startswith("/vsi")
-        if is_local and not Path(path).exists():
-            raise UnreadableImageryError(f"{path}: no such file") from error
-        raise UnreadableImageryError(
-            f"{path}: not a raster that can be read ({_cause(error)}): the file may be truncated; copy it again"
-        ) from error
-
-
-def _cause(error: Exception) -> str:
-    return str(error.__cause__ or error).split("\n", maxsplit=1)[0]
-
-
 def inspect(path: Path | str, *, bands: int = 1, crs: str | None = None) -> Scene:
     """Read what a scene file says about itself, and check that it can serve.
 
@@ -175,28 +137,16 @@ def inspect(path: Path | str, *, bands: int = 1, crs: str | None = None) -> Scen
     Raises:
         UnreadableImageryError: no such file, no raster, or shorter than its own index says.
         MissingCrsError: no CRS in the file and none given, or no georeference at all.
-        BandCountError: too few bands.
+        UnusableCrsError: a local CRS, or a code that PROJ does not know.
+        BandCountError: too few bands, or a colour table in their place.
         PixelTypeError: pixels are neither uint8 nor uint16.
     """
     with opened(path) as dataset:
-        colors = dataset.colorinterp
-        alpha = colors.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in colors else None
-        if alpha is None and dataset.count == bands + 1 and MaskFlags.alpha in dataset.mask_flag_enums[0]:
-            alpha = dataset.count
-        band_count = dataset.count - (alpha is not None)
-        if dataset.transform == Affine.identity() and not dataset.gcps[0]:
-            raise MissingCrsError(
-                f"{path}: neither georeference nor world file: add a world file or write the raster as GeoTIFF"
-            )
-        if dataset.crs is None and crs is None:
-            raise MissingCrsError(
-                f"{path}: the raster has no CRS; say which it is in (crs='EPSG:3857' for web map tiles), "
-                "or write it into the file with `rio edit-info --crs`"
-            )
+        place = scene_place(dataset, assumed_crs=crs)
+        roles = band_roles(dataset, bands=bands)
+        band_count = len(roles.picture)
         if band_count < bands:
-            raise BandCountError(
-                f"{path}: has {band_count} bands, {bands} are needed: give another file or fewer bands"
-            )
+            raise BandCountError(f"{path}: has {band_count} bands, {bands} are needed: give another file")
         dtypes = set(dataset.dtypes)
         if len(dtypes) != 1 or not dtypes <= set(SUPPORTED_DTYPES):
             raise PixelTypeError(
@@ -208,20 +158,26 @@ def inspect(path: Path | str, *, bands: int = 1, crs: str | None = None) -> Scen
         if is_tiff:
             _check_complete(dataset, str(path))
         flags = dataset.mask_flag_enums[0]
-        t = dataset.transform
+        t = place.transform
+        is_masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        nodata = None if dataset.nodata is None else float(dataset.nodata)
         return Scene(
             path=str(path),
-            crs=crs_string(dataset.crs) if dataset.crs is not None else str(crs),
+            crs=place.crs,
             transform=(t.a, t.b, t.c, t.d, t.e, t.f),
             height_px=dataset.height,
             width_px=dataset.width,
             band_count=band_count,
-            alpha_band=alpha,
+            picture_bands=roles.picture,
+            alpha_band=roles.alpha,
             dtype=str(dataset.dtypes[0]),
-            nodata=None if dataset.nodata is None else float(dataset.nodata),
-            has_mask=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
+            nodata=nodata,
+            has_mask=is_masked,
             in_strips=is_tiff and _are_strips(block_h, block_w, dataset.height, dataset.width),
             driver=str(dataset.driver),
+            is_from_gcps=place.from_gcps,
+            ignored_alpha=roles.alpha is None and MaskFlags.alpha in flags,
+            warnings=(*place.warnings, *roles.warnings),
         )
 
 

@@ -14,11 +14,11 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
+from pipeline.imagery.bands import sampled
 from pipeline.imagery.errors import (
     ImageryError,
     NoOverlapError,
@@ -27,9 +27,10 @@ from pipeline.imagery.errors import (
     UntiledRasterError,
 )
 from pipeline.imagery.grids import grid_of_scenes
-from pipeline.imagery.scene import Scene, encoded_blocks, inspect, open_dataset, opened
+from pipeline.imagery.opening import open_dataset
+from pipeline.imagery.scene import Scene, encoded_blocks, inspect
 from pipeline.imagery.stamp import file_stamp, is_remote
-from pipeline.imagery.stretch import SAMPLE_PX, Stretch
+from pipeline.imagery.stretch import Stretch
 from regions.raster.grid import Grid, Window
 
 MAX_OPEN_PER_THREAD = 32
@@ -62,15 +63,15 @@ class ImageSource:
         windows: Sequence[Window],
         *,
         grid: Grid,
-        band_indexes: tuple[int, ...],
+        band_indexes: Sequence[tuple[int, ...]],
         stretches: Sequence[Stretch | None],
     ) -> None:
         self.grid = grid
-        self.bands = len(band_indexes)
+        self.bands = len(band_indexes[0])
         self.scenes = tuple(scenes)
         self._windows = tuple(windows)
         self._edges = np.array([(w.row_px, w.col_px, w.stop_row_px, w.stop_col_px) for w in windows], np.int64)
-        self._band_indexes = band_indexes
+        self._band_indexes = tuple(band_indexes)  # per scene: files store their colours in different orders
         self._stretches = tuple(stretches)
         self._tables = [None if s is None else s.tables() for s in stretches]
         self._local = threading.local()
@@ -137,11 +138,13 @@ class ImageSource:
         beside it; an address gives ETag, length and date of last change as its server states them.
         Not the other way round: a file that was packed anew has another stamp and maybe the same content.
         """
-        digest = hashlib.sha256(json.dumps([window.height_px, window.width_px, self._band_indexes]).encode())
+        digest = hashlib.sha256(json.dumps([window.height_px, window.width_px]).encode())
         for k in self._scenes_on(window):
             scene, own = self.scenes[k], self._windows[k]
             part = window.intersection(own)
-            facts = asdict(scene) | {"path": "", "stretch": None if (s := self._stretches[k]) is None else asdict(s)}
+            stretch = self._stretches[k]
+            facts = asdict(scene) | {"path": "", "warnings": [], "bands": self._band_indexes[k]}
+            facts["stretch"] = None if stretch is None else asdict(stretch)
             facts["place"] = [part.row_px - window.row_px, part.col_px - window.col_px, part.height_px, part.width_px]
             digest.update(json.dumps(facts, sort_keys=True).encode())
             inside = part.shifted(-own.row_px, -own.col_px)
@@ -175,17 +178,18 @@ class ImageSource:
         """What a manifest keeps of the imagery: the scenes in order, their stretch and rule of precedence."""
         return {
             "order": "first on top",
-            "bands": list(self._band_indexes),
             "scenes": [
                 {
                     "file": Path(s.path).name,
+                    "bands": list(b),
                     "crs": s.crs,
                     "size_px": [s.height_px, s.width_px],
                     "dtype": s.dtype,
                     "nodata": s.nodata,
                     "stretch": None if t is None else asdict(t),
+                    "warnings": list(s.warnings),
                 }
-                for s, t in zip(self.scenes, self._stretches, strict=True)
+                for s, t, b in zip(self.scenes, self._stretches, self._band_indexes, strict=True)
             ],
         }
 
@@ -220,7 +224,7 @@ class ImageSource:
         """Pixels (bands, H, W) and valid (H, W), None where all are, of a part that lies inside scene ``k``."""
         scene, own = self.scenes[k], self._windows[k]
         inside = part.shifted(-own.row_px, -own.col_px)
-        indexes = self._band_indexes + (() if scene.alpha_band is None else (scene.alpha_band,))
+        indexes = self._band_indexes[k] + (() if scene.alpha_band is None else (scene.alpha_band,))
         try:
             raw = self._handle(k).read(indexes, window=_rasterio_window(inside))
         except RasterioError as error:
@@ -282,12 +286,21 @@ def scene_stretch(scene: Scene, band_indexes: tuple[int, ...]) -> Stretch | None
     """The stretch of a 16-bit scene from its own valid pixels; None for 8 bits."""
     if scene.dtype == "uint8":
         return None
-    factor = max(1.0, max(scene.height_px, scene.width_px) / SAMPLE_PX)
-    shape = (max(1, round(scene.height_px / factor)), max(1, round(scene.width_px / factor)))
-    with opened(scene.path) as dataset:
-        sample = dataset.read(band_indexes, out_shape=(len(band_indexes), *shape), resampling=Resampling.nearest)
-        valid = dataset.dataset_mask(out_shape=shape, resampling=Resampling.nearest) > 0
+    sample = sampled(scene.path, band_indexes)
+    if scene.alpha_band is not None:
+        valid = sampled(scene.path, (scene.alpha_band,))[0] > 0
+    elif scene.has_mask:
+        valid = sampled(scene.path, (0,))[0] > 0
+    elif scene.nodata is not None:
+        valid = (sample != scene.nodata).any(axis=0)
+    else:
+        valid = np.ones(sample.shape[1:], np.bool_)
     return Stretch.fitted(sample, valid)
+
+
+def scene_bands(scenes: Sequence[Scene], bands: int, chosen: tuple[int, ...] | None) -> list[tuple[int, ...]]:
+    """1-based bands to read of each scene: those chosen, or its first picture bands (red, green, blue if declared)."""
+    return [chosen or s.picture_bands[:bands] for s in scenes]
 
 
 def open_imagery(
@@ -304,7 +317,8 @@ def open_imagery(
         paths: Scene files or addresses, topmost first.
         grid: The city's grid; where None, the smallest that holds all scenes.
         bands: Bands to read.
-        band_indexes: 1-based bands to read in this order; the first ``bands`` where None.
+        band_indexes: 1-based bands to read in this order; where None, red, green and blue as each file declares them,
+            or its first ``bands``.
         crs: CRS of files that state none.
 
     Raises:
@@ -318,8 +332,7 @@ def open_imagery(
     """
     if not paths:
         raise ImageryError("no imagery given: name at least one raster file")
-    indexes = band_indexes or tuple(range(1, bands + 1))
-    scenes = [inspect(p, bands=max(indexes), crs=crs) for p in paths]
+    scenes = [inspect(p, bands=max(band_indexes or (bands,)), crs=crs) for p in paths]
     on = grid or grid_of_scenes(scenes)
     windows = []
     for scene in scenes:
@@ -336,9 +349,9 @@ def open_imagery(
             )
         windows.append(window)
     check_overlap(scenes, on)
-    return ImageSource(
-        scenes, windows, grid=on, band_indexes=indexes, stretches=[scene_stretch(s, indexes) for s in scenes]
-    )
+    indexes = scene_bands(scenes, bands, band_indexes)
+    stretches = [scene_stretch(s, b) for s, b in zip(scenes, indexes, strict=True)]
+    return ImageSource(scenes, windows, grid=on, band_indexes=indexes, stretches=stretches)
 
 
 def check_overlap(scenes: Sequence[Scene], grid: Grid) -> None:

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOW_PERCENT, HIGH_PERCENT = 2.0, 98.0
-SAMPLE_PX = 1024
-"""Percentiles come from a decimated read (nearest) of at most this many pixels along the longer side."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Stretch:
     high: tuple[float, ...]
 
     @classmethod
-    def fitted(cls, sample: NDArray[np.uint16], valid: NDArray[np.bool_]) -> Stretch:
+    def fitted(cls, sample: NDArray[np.uint8 | np.uint16], valid: NDArray[np.bool_]) -> Stretch:
         """The stretch between the 2nd and the 98th percentile of the valid pixels.
 
         Args:
