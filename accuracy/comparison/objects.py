@@ -133,7 +133,7 @@ def match_objects(
         raise ComparisonError(f"IoU threshold {iou} lies outside [0, 1]")
     pairs = find_overlaps(reference, predicted)
     good = pairs[(pairs["iou"] > iou) if strict else (pairs["iou"] >= iou)]
-    rows, cols, values = (good[c].to_numpy() for c in ("reference", "predicted", "iou"))
+    rows, cols = (good[c].to_numpy() for c in ("reference", "predicted"))
     matched: list[tuple[int, int, float]] = []
     n, m = len(reference), len(predicted)
     if len(rows):
@@ -142,7 +142,6 @@ def match_objects(
         for _, group in good.groupby(label[rows]):
             matched += _assign(group)
     matched.sort()
-    del values
     return ObjectMatch(
         reference=np.array([t[0] for t in matched], dtype=np.int64),
         predicted=np.array([t[1] for t in matched], dtype=np.int64),

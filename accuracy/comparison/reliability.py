@@ -56,8 +56,12 @@ class Reliability:
         total = int(self.pixels.sum())
         if total == 0:
             return None
-        known = [b for b in self.bins(count) if b["score_mean"] is not None and b["observed"] is not None]
-        return float(sum(b["pixels"] * abs(b["score_mean"] - b["observed"]) for b in known) / total)  # type: ignore[operator]
+        gap = 0.0
+        for row in self.bins(count):
+            n, mean, observed = row["pixels"], row["score_mean"], row["observed"]
+            if n is not None and mean is not None and observed is not None:
+                gap += n * abs(mean - observed)
+        return gap / total
 
 
 def measure_reliability(

@@ -71,11 +71,10 @@ def draw_forest(rows: Sequence[ForestRow], *, title: str) -> go.Figure:
 
 def _bars(rows: Sequence[ForestRow]) -> dict[str, Any]:
     """Asymmetric error bars; none where an interval is missing."""
-    above, below = [], []
-    for row in rows:
-        known = row.value is not None and row.low is not None and row.high is not None
-        above.append(row.high - row.value if known else 0.0)  # type: ignore[operator]
-        below.append(row.value - row.low if known else 0.0)  # type: ignore[operator]
+    above, below = [0.0] * len(rows), [0.0] * len(rows)
+    for k, row in enumerate(rows):
+        if row.value is not None and row.low is not None and row.high is not None:
+            above[k], below[k] = row.high - row.value, row.value - row.low
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 0}
 
 

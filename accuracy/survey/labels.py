@@ -55,6 +55,7 @@ def read_labels(
     positive: Sequence[str] = (),
     negative: Sequence[str] = (),
     date_format: str | None = None,
+    with_dates: bool = True,
 ) -> LabelTable:
     """Read a table of labels.
 
@@ -69,6 +70,7 @@ def read_labels(
         positive: Further answers that mean urban village (class names).
         negative: Further answers that mean not.
         date_format: How dates are written, see `accuracy.survey.dates.read_dates`; None for the year first.
+        with_dates: Whether dates are read; without them all are missing.
 
     Raises:
         LabelError: A column cannot be found, an answer is unknown, or a date is none.
@@ -91,7 +93,7 @@ def read_labels(
             "point_id": as_text(table[ids]),
             "label": answer,
             "interpreter": people.astype(str),
-            "date_ref": read_dates(table, when, source=path, date_format=date_format),
+            "date_ref": read_dates(table, when if with_dates else None, source=path, date_format=date_format),
         }
     )
     if frame["point_id"].isna().any():

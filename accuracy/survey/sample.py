@@ -94,10 +94,6 @@ class ReferenceSample:
         rows = self.labelled
         return sorted({*self._text(rows, self.map_column), *self._text(rows, self.reference_column)})
 
-    def of_class(self, name: str) -> ReferenceSample:
-        """The same sample with another class of interest."""
-        return replace(self, positive=name)
-
     def codes(self, column: str) -> pd.Series:
         """Text values of a column over the answered rows."""
         if column not in self.table.columns:

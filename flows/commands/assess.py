@@ -204,7 +204,7 @@ def _agreements(labels: list[Path] | None) -> tuple[Any, ...]:
     from accuracy.survey.agreement import measure_agreements
     from accuracy.survey.labels import read_labels
 
-    return tuple(measure_agreements([read_labels(path) for path in labels]))
+    return tuple(measure_agreements([read_labels(path, with_dates=False) for path in labels]))
 
 
 def _leakage(units: Any, training: Path | None, min_distance_m: float, ssu: str) -> Any:

@@ -1,5 +1,6 @@
 """`uvmap label`: pages for interpreters, and their answers back into the sample."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -86,19 +87,20 @@ def merge(
     from accuracy.survey.labels import DATE_POLICIES, DISAGREEMENTS, merge_labels, read_labels
     from accuracy.tables import read_table, write_table
 
-    options = {
-        "id_column": id_column,
-        "label_column": label_column,
-        "positive": tuple(positive or ()),
-        "negative": tuple(negative or ()),
-        "date_format": date_format,
-    }
-    tables = [read_labels(path, **options) for path in labels]  # type: ignore[arg-type]
+    read = partial(
+        read_labels,
+        id_column=id_column,
+        label_column=label_column,
+        positive=tuple(positive or ()),
+        negative=tuple(negative or ()),
+        date_format=date_format,
+    )
+    tables = [read(path) for path in labels]
     merged = merge_labels(
         read_table(design),
         tables,
         disagreement=choose(disagreement, DISAGREEMENTS, "--disagreement"),
-        adjudicated=None if adjudicated is None else read_labels(adjudicated, **options),  # type: ignore[arg-type]
+        adjudicated=None if adjudicated is None else read(adjudicated),
         map_date=map_date,
         dates=choose(dates, DATE_POLICIES, "--dates"),
     )
