@@ -1,14 +1,4 @@
-"""Campaigns: named, versioned configurations of a run, read from YAML.
-
-A city's files lie under a data root by this layout (only `imagery/` is required)::
-
-    {root}/{adcode}/imagery/*.tif        scenes: GeoTIFF, COG or VRT; the first in name order lies on top
-    {root}/{adcode}/vectors/*            OSM (.osm.pbf, .osm), GeoPackage, GeoJSON, GeoParquet, Shapefile
-    {root}/{adcode}/aoi.gpkg|.geojson    area of interest; the extent of the imagery where there is none
-    {root}/{adcode}/labels/uv.gpkg       reference urban villages, for training and assessment
-    {root}/{adcode}/labels/districts.gpkg  areas with a column `role`: train, validation or assess
-    {root}/{adcode}/heights/*.tif        building heights in metres
-"""
+"""Campaigns: named, versioned configurations of a run, read from YAML (`docs/campaign.md`)."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -33,7 +23,7 @@ class Campaign(Settings):
         name: Short name, such as "china".
         version: Version of the configuration; part of every product's lineage.
         cities: "national" for the 342, or a list of adcodes.
-        data_root: Folder with one folder per adcode (the layout is at the top of this module).
+        data_root: Folder with one folder per adcode.
         out_root: Folder that receives one product folder per adcode.
         previous_root: The last release's out_root: its villages keep their ids; null for a first release.
         checkpoint: Folder of the trained model.

@@ -1,4 +1,4 @@
-"""What lies in a city's data folder, by the layout that `regions.campaign` documents."""
+"""What lies in a city's data folder, by the layout in `docs/campaign.md`."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -65,6 +65,17 @@ def test_done_is_done_and_change_is_redone(random_job, tmp_path):
     assert check_product(random_job.out) == []
 
 
+def test_every_file_of_a_product_is_documented(random_job):
+    map_city(random_job)
+    text = (Path(__file__).resolve().parents[2] / "docs" / "product.md").read_text(encoding="utf-8")
+    manifest = read_manifest(random_job.out)
+    for path in random_job.out.iterdir():
+        assert f"| `{path.name.replace(random_job.adcode, '{adcode}')}` |" in text, path.name
+    assert f"{random_job.adcode}_uv_mask.tif" in manifest["files"]
+    for key in manifest:
+        assert f"| `{key}` |" in text, key
+
+
 def test_ids_survive_a_release_that_is_named(random_job, tmp_path):
     map_city(random_job)
     settings = random_job.polygons.model_copy(update={"simplify_m": 4.0})
