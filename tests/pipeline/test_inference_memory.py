@@ -54,7 +54,7 @@ def sparse_raster(path: Path, size: int) -> list[tuple[int, int]]:
         for c in cells
         if (r // CELL_PX % 3 == 0 and c // CELL_PX % 3 == 0) or (r == cells[-1] and c % 5000 == 0)
     ]
-    grid = Grid("EPSG:32650", 1.0, -4_400_000, 500_000, size, size)
+    grid = Grid("EPSG:32650", 1.0, 500_000, -4_400_000, size, size)
     with raster_writer(path, grid, bands=3, nodata=0, sparse_ok=True, zlevel=1, blockxsize=256, blockysize=256) as sink:
         for row, col in filled:
             values = np.full((3, CELL_PX, CELL_PX), colour(row, col), np.uint8)
