@@ -47,4 +47,5 @@ def shared() -> Path:
 
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("dev", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=2000)  # for the fuzz tests of readers, by hand
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))

@@ -7,13 +7,15 @@ import struct
 import zlib
 from pathlib import Path
 
+import osmium
 import pyarrow as pa
 import shapely
 from pyproj.exceptions import ProjError
 
 FAULTS = (
     OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, OverflowError, MemoryError, EOFError,
-    struct.error, pa.ArrowException, shapely.errors.ShapelyError, ProjError,
+    struct.error,
+    osmium.InvalidLocationError, pa.ArrowException, shapely.errors.ShapelyError, ProjError,
 )  # fmt: skip
 """What the libraries that open files raise on files that are damaged."""
 

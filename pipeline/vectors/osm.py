@@ -103,16 +103,21 @@ def read_osm(path: Path, *, bounds_lonlat: Bounds | None, account: Account) -> t
         try:
             raw = _read_objects(path, batch)
         except RuntimeError as error:
-            if "out of order" not in str(error):
+            if not any(words in str(error) for words in ("out of order", "twice in input")):
                 raise
-            trouble = "ids that are not in order"
+            trouble = "ids that are not in order, or stand in it twice"
         else:
             if len(set(raw.source_id)) < len(raw):
                 trouble = "the same object in several versions"
     if trouble is not None:
         with tempfile.TemporaryDirectory(prefix="uvmap-osm-") as folder:
             ordered = Path(folder) / "ordered.osm.pbf"
-            put_in_order(path, ordered, trouble)
+            contradictions = put_in_order(path, ordered, trouble)
+            if contradictions:
+                account.warnings.append(
+                    f"{contradictions} objects stand in it several times with different content; the last of each is"
+                    " read: fetch the file again"
+                )
             batch = _Batch(bounds_lonlat)
             raw = _read_objects(ordered, batch)
         account.counts["files_put_in_order"] += 1

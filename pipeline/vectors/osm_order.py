@@ -61,13 +61,16 @@ def disorder(path: Path) -> str | None:
     return None
 
 
-def put_in_order(path: Path, out: Path, trouble: str) -> None:
+def put_in_order(path: Path, out: Path, trouble: str) -> int:
     """Write the newest version of all objects of a file as a PBF in order, with ids above zero.
 
     Args:
         path: Any OpenStreetMap file.
         out: The PBF to be written.
         trouble: What is wrong with the order, for the message.
+
+    Returns:
+        How many objects stand in the file several times in one version but with different content.
 
     Raises:
         VectorError: the file is too large to be sorted in memory; names the command of osmium that does it on disk.
@@ -80,11 +83,13 @@ def put_in_order(path: Path, out: Path, trouble: str) -> None:
     with osmium.SimpleWriter(str(out)) as writer:
         if path.name.lower().endswith(_XML):
             with opened(path) as file:
-                read_xml(file).write(writer, BELOW_ZERO)
-        else:
-            merge = osmium.MergeInputReader()
-            merge.add_file(str(path))
-            merge.apply(_Copy(writer), simplify=True)
+                found = read_xml(file)
+            found.write(writer, BELOW_ZERO)
+            return found.contradictions
+        merge = osmium.MergeInputReader()
+        merge.add_file(str(path))
+        merge.apply(_Copy(writer), simplify=True)
+    return 0
 
 
 def opened(path: Path) -> IO[bytes]:

@@ -26,11 +26,12 @@ class _Object:
 
 @dataclass
 class OsmXml:
-    """The objects of a file by kind and id."""
+    """The objects of a file by kind and id, and how many stand in it twice with different content."""
 
     objects: dict[str, dict[int, _Object]] = field(default_factory=lambda: {kind: {} for kind in _KINDS})
     places: dict[tuple[float, float], int] = field(default_factory=dict)
     inline_ways: dict[int, list[int]] = field(default_factory=dict)
+    contradictions: int = 0
 
     def write(self, writer: Any, below_zero: int) -> None:
         """Write nodes, ways and relations in the order of their ids; an id of -k becomes ``below_zero`` + k."""
@@ -63,6 +64,7 @@ class OsmXml:
         )
         known = self.objects[element.tag].get(number)
         if known is not None and new.version == known.version:
+            self.contradictions += _contradict(new, known)
             # Overpass gives an object twice, once with its tags and once with its place (`out body; >; out skel;`)
             new = _Object(
                 version=new.version,
@@ -118,6 +120,12 @@ def read_xml(file: IO[bytes]) -> OsmXml:
     except (ET.ParseError, KeyError) as error:
         raise ValueError(f"no OpenStreetMap XML: {error}") from error
     return found
+
+
+def _contradict(a: _Object, b: _Object) -> bool:
+    """Whether two readings of one version of an object say different things of it."""
+    pairs = ((a.tags, b.tags), (a.place, b.place), (a.nodes, b.nodes), (a.members, b.members))
+    return any(one and other and one != other for one, other in pairs)
 
 
 def _place(element: ET.Element) -> tuple[float, float] | None:

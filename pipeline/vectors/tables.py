@@ -19,6 +19,7 @@ from pipeline.vectors import tags as tagging
 from pipeline.vectors.crs import source_crs
 from pipeline.vectors.encodings import dbf_encoding, decoded, encoding_given, encoding_of, fits
 from pipeline.vectors.errors import VectorError
+from pipeline.vectors.geojson import refuse_features_passed_over
 from pipeline.vectors.identity import PLAIN_ID, ids_of
 from pipeline.vectors.presence import Extent
 from pipeline.vectors.project import bounds_in
@@ -26,6 +27,7 @@ from pipeline.vectors.raw import RawFeatures
 from pipeline.vectors.shapefile import refuse_incomplete
 from pipeline.vectors.source import Account, Area, Layer, SourceHints
 
+_JSON = frozenset({".geojson", ".json", ".geojsonl", ".geojsons"})
 _BYTES = "ISO-8859-1"
 """Decodes any bytes, one character each, so that the right encoding can be found afterwards."""
 
@@ -54,8 +56,13 @@ def read_table(path: Path, *, area: Area, hints: SourceHints, account: Account) 
         reading = _Reading(path, _utf8_of_utf16(path), area, hints, account)
         layers = _layers(reading)
         account.extents = lambda: _extents(reading, layers)
-        for layer in layers:
-            yield _read_layer(reading, layer)
+        read = 0
+        for name in layers:
+            layer = _read_layer(reading, name)
+            read += layer.read
+            yield layer
+        if path.suffix.lower() in _JSON:
+            refuse_features_passed_over(path, reading.content, read)
 
 
 def as_layer(table: gpd.GeoDataFrame, *, name: str, crs: Any, read: int, hints: SourceHints, account: Account) -> Layer:
@@ -88,7 +95,7 @@ def box_in(area: Area, crs: Any) -> tuple[float, float, float, float] | None:
 
 def _utf8_of_utf16(path: Path) -> Path | bytes:
     """The file, or its text as UTF-8 where it is JSON in UTF-16, which GDAL does not know."""
-    if path.suffix.lower() in {".geojson", ".json", ".geojsonl", ".geojsons"}:
+    if path.suffix.lower() in _JSON:
         with path.open("rb") as file:
             head = file.read(2)
         if head in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
@@ -149,11 +156,22 @@ def _rows(reading: _Reading, layer: str, box: tuple[float, float, float, float] 
         declared = dbf_encoding(reading.path) or ""
     else:
         try:
-            return pyogrio.read_dataframe(reading.content, **options)
+            return _distinct_columns(pyogrio.read_dataframe(reading.content, **options), reading.account)
         except UnicodeDecodeError:
             pass  # its bytes are read below, and their encoding is found out
-    table = pyogrio.read_dataframe(reading.content, encoding=_BYTES, **options)
+    table = _distinct_columns(pyogrio.read_dataframe(reading.content, encoding=_BYTES, **options), reading.account)
     return _in_the_right_encoding(table, reading.path, declared or None, reading.hints, reading.account)
+
+
+def _distinct_columns(table: gpd.GeoDataFrame, account: Account) -> gpd.GeoDataFrame:
+    """The table with one column of each name: GDAL gives all columns of a name the values of the last."""
+    repeated = table.columns.duplicated(keep="last")
+    if repeated.any():
+        account.warnings.append(
+            f"several columns are called {', '.join(sorted(set(table.columns[repeated])))}: only the last of each is"
+            " read; give them names of their own"
+        )
+    return table.loc[:, ~repeated]
 
 
 def _in_the_right_encoding(

@@ -167,6 +167,13 @@ def test_an_object_given_with_its_tags_and_again_without(tmp_path, expected):
     assert content(written(tmp_path, document([*itertools.chain(*parts)], bare)))[0] == expected
 
 
+def test_two_objects_of_one_id_are_warned_of(tmp_path):
+    nodes, ways, relations = elements()
+    twice = [w.replace('id="4"', 'id="3"') for w in ways]
+    _, features = content(written(tmp_path, document(nodes, twice, relations)))
+    assert features.warnings[0].startswith("map.osm: 1 objects stand in it several times")
+
+
 @pytest.mark.parametrize("name", ["map.osm", "map.osh", "map.osh.gz"])
 def test_history_gives_the_newest_version(tmp_path, expected, name):
     nodes, ways, relations = elements()

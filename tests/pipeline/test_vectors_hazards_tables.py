@@ -198,6 +198,14 @@ class TestShapefileSets:
         assert tags == [{}] * 12
         assert "b.shp: its .dbf is missing" in features.warnings[0]
 
+    def test_columns_of_one_name_are_warned_of(self, path):
+        dbf = path.with_suffix(".dbf")
+        table(building=["yes"] * 12, b2=["no"] * 12).to_file(path)
+        dbf.write_bytes(dbf.read_bytes().replace(b"b2\0\0\0\0\0\0", b"building", 1))
+        features, tags = read(path)
+        assert tags == [{"building": "no"}] * 12
+        assert "several columns are called building" in features.warnings[0]
+
     def test_without_shx(self, path):
         path.with_suffix(".shx").unlink()
         with pytest.raises(VectorError, match=r"b\.shp: its \.shx is missing"):
@@ -228,6 +236,56 @@ def test_formats_that_gdal_writes_are_read(tmp_path, name):
     features, tags = read(path)
     assert len(features.table) == 12
     assert all(t["building"] == "yes" for t in tags)
+
+
+class TestGeoJsonThatGdalReadsInPart:
+    @pytest.fixture
+    def path(self, tmp_path):
+        table(building=["yes"] * 12).to_crs(4326).to_file(tmp_path / "b.geojson")
+        return tmp_path / "b.geojson"
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [(b'"type": "Feature", ', b'"type": "Featu0e", '), (b'"properties"', b'"properties'), (b"}, {", b"} {")],
+    )
+    def test_what_it_passes_over_is_refused(self, path, old, new):
+        text = path.read_bytes()
+        at = text.index(old, len(text) // 2) if old in text[len(text) // 2 :] else None
+        if at is None:
+            at, old, new = text.rindex(b"},\n{"), b"},\n{", b"}\n{"
+        path.write_bytes(text[:at] + new + text[at + len(old) :])
+        with pytest.raises(VectorError, match=r"b\.geojson: "):
+            read(path)
+
+    @pytest.mark.parametrize("limit", [10, 1 << 26])
+    def test_whole_files_are_read_also_large_ones(self, path, limit, monkeypatch):
+        monkeypatch.setattr("pipeline.vectors.geojson.WHOLE_BYTES", limit)
+        assert len(read(path)[0].table) == 12
+
+    def test_a_large_file_is_counted_by_its_marks(self, path, monkeypatch):
+        monkeypatch.setattr("pipeline.vectors.geojson.WHOLE_BYTES", 10)
+        text = path.read_bytes()
+        at = text.rindex(b'"geometry"')
+        path.write_bytes(text[:at] + b'"geometry' + text[at + 10 :])
+        with pytest.raises(VectorError, match=r"b\.geojson: "):
+            read(path)
+
+    def test_a_broken_line_of_a_sequence_is_refused(self, tmp_path):
+        path = tmp_path / "b.geojsonl"
+        table(building=["yes"] * 12).to_crs(4326).to_file(path, driver="GeoJSONSeq")
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join([*lines[:5], lines[5].replace(b"{", b"[", 1), *lines[6:]]))
+        with pytest.raises(VectorError, match="holds 12 features, of which 11 can be read"):
+            read(path)
+
+    @pytest.mark.parametrize("kind", ["feature", "geometry"])
+    def test_a_single_feature_or_geometry(self, tmp_path, kind):
+        path = tmp_path / "b.geojson"
+        geometry = {"type": "Point", "coordinates": [113.0, 23.0]}
+        path.write_text(
+            json.dumps(geometry if kind == "geometry" else {"type": "Feature", "properties": {}, "geometry": geometry})
+        )
+        assert len(read(path)[0].table) == 1
 
 
 class TestMessages:
