@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from models.geolink.text import HashedTagEncoder, tag_set_embeddings
 from pipeline.graph import CityGraph
-from pipeline.graph.tiles import seen_by
+from pipeline.graph.tiles import find_seen
 from pipeline.vectors import read_features
 from regions.demo import generate_demo_city
 
@@ -49,7 +49,7 @@ def probe_features(
     graph: CityGraph, bounds: NDArray[np.float64], vectors: NDArray[np.float32], *, clipped: bool
 ) -> tuple[NDArray[np.float64], float]:
     """Columns of every patch of every tile (tiles * patches, columns), and the share of places outside the tile."""
-    seen = seen_by(graph._index, bounds)  # noqa: SLF001 - the benchmark looks inside
+    seen = find_seen(graph._index, bounds)  # noqa: SLF001 - the benchmark looks inside
     nodes = graph.nodes
     position = seen.position
     if not clipped:
@@ -126,8 +126,8 @@ def main() -> None:
     n = len(bounds)
     speed = {
         "clipped_ms": cpu_ms(lambda: graph.tile_graphs(bounds), n),
-        "no_places_ms": cpu_ms(lambda: seen_by(graph._index, bounds, places=False), n),  # noqa: SLF001 - as above
-        "clipped_places_ms": cpu_ms(lambda: seen_by(graph._index, bounds), n),  # noqa: SLF001 - as above
+        "no_places_ms": cpu_ms(lambda: find_seen(graph._index, bounds, places=False), n),  # noqa: SLF001 - as above
+        "clipped_places_ms": cpu_ms(lambda: find_seen(graph._index, bounds), n),  # noqa: SLF001 - as above
         "cut_first_ms": cpu_ms(lambda: cut_first.tile_graphs(bounds), n),
     }
     print("CPU ms per tile: " + ", ".join(f"{k[:-3]} {v:.3f}" for k, v in speed.items()))

@@ -92,7 +92,7 @@ class NullModel:
 def whole_array_reference(path: Path) -> NDArray[np.uint8]:
     """Every tile scored by itself, summed in float64 on the whole array, divided by the sum of the weights."""
     from pipeline.imagery import grid_of_imagery  # noqa: PLC0415
-    from pipeline.inference.weights import UNITS, window_weights  # noqa: PLC0415
+    from pipeline.inference.weights import UNITS, make_window_weights  # noqa: PLC0415
     from regions.raster.grid import Tiling  # noqa: PLC0415
     from regions.raster.scores import SCORE_SCALE  # noqa: PLC0415
 
@@ -103,7 +103,7 @@ def whole_array_reference(path: Path) -> NDArray[np.uint8]:
     padded = np.pad(image, ((0, 0), (t, t), (t, t)))
     total = np.zeros(padded.shape[1:], np.float64)
     weight = np.zeros(padded.shape[1:], np.float64)
-    one = window_weights(tiling).astype(np.float64)
+    one = make_window_weights(tiling).astype(np.float64)
     for tile in tiling.tiles_touching(grid, grid.window):
         w = tiling.window(grid, tile).shifted(t, t)
         rows, cols = slice(w.row_px, w.stop_row_px), slice(w.col_px, w.stop_col_px)

@@ -31,7 +31,7 @@ def thresholds(
     --districts data/china/440300/labels/districts.gpkg
     """
     from pipeline.polygons.scores import grid_of_scores
-    from pipeline.polygons.threshold_page import validation_areas, write_curve_page
+    from pipeline.polygons.threshold_page import read_validation_areas, write_curve_page
     from pipeline.polygons.thresholds import choose_thresholds
     from pipeline.product.files import read_manifest, scores_path
     from pipeline.reference.areas import read_polygons
@@ -40,7 +40,7 @@ def thresholds(
     grid = grid_of_scores(path)
     if districts is None:
         say("no --districts: the whole raster is judged; keep such thresholds away from ground that is assessed")
-    judged, kept = validation_areas(districts, grid=grid, role=role)
+    judged, kept = read_validation_areas(districts, grid=grid, role=role)
     choice = choose_thresholds(
         path,
         grid=grid,

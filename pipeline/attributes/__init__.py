@@ -1,16 +1,16 @@
 """Attributes of villages, their data dictionary, and building-level form."""
 
 from pipeline.attributes.add import Lineage, Place, add_attributes
-from pipeline.attributes.buildings import Fabric, read_fabric, village_fabric
+from pipeline.attributes.buildings import Fabric, measure_fabric, read_fabric
 from pipeline.attributes.dictionary import (
     ATTRIBUTES,
     Attribute,
     AttributeDataError,
-    data_dictionary,
+    describe_columns,
     typed,
     write_data_dictionary,
 )
-from pipeline.attributes.form import FormTable, building_form
+from pipeline.attributes.form import FormTable, measure_form
 from regions.raster.equal_area import CHINA_ALBERS, equal_areas_m2, geodesic_lengths_m
 
 __all__ = [
@@ -23,12 +23,12 @@ __all__ = [
     "Lineage",
     "Place",
     "add_attributes",
-    "building_form",
-    "data_dictionary",
+    "describe_columns",
     "equal_areas_m2",
     "geodesic_lengths_m",
+    "measure_fabric",
+    "measure_form",
     "read_fabric",
     "typed",
-    "village_fabric",
     "write_data_dictionary",
 ]

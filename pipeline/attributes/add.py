@@ -13,9 +13,9 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.attributes.buildings import read_fabric, village_fabric
+from pipeline.attributes.buildings import measure_fabric, read_fabric
 from pipeline.attributes.dictionary import typed
-from pipeline.attributes.score_statistics import score_histograms, score_statistics
+from pipeline.attributes.score_statistics import count_scores, summarise_scores
 from pipeline.polygons import ScoreSource
 from regions.raster.equal_area import equal_areas_m2, geodesic_lengths_m
 from regions.raster.grid import Grid
@@ -99,7 +99,7 @@ def add_attributes(
     table["perimeter_m"] = geodesic_lengths_m(shapes)
     flags = [_at_edge(shapes, grid)]
     if scores is not None:
-        figures = score_statistics(score_histograms(shapes, scores, grid), calibrate=calibrate)
+        figures = summarise_scores(count_scores(shapes, scores, grid), calibrate=calibrate)
         predicted = figures.pop("predicted_share")
         for name, values in figures.items():
             table[name] = pd.array(values, dtype="Float64")
@@ -123,7 +123,7 @@ def _at_edge(shapes: gpd.GeoSeries, grid: Grid) -> tuple[str, NDArray[np.bool_]]
 def _add_fabric(
     table: gpd.GeoDataFrame, shapes: gpd.GeoSeries, vectors: gpd.GeoDataFrame, height_rasters: Sequence[Path]
 ) -> None:
-    built = village_fabric(shapes, read_fabric(vectors, height_rasters=height_rasters))
+    built = measure_fabric(shapes, read_fabric(vectors, height_rasters=height_rasters))
     # ratios are taken within the CRS of the grid, where its scale cancels
     area = shapely.area(shapes.to_numpy())
     known = (built["height_known_share"] >= MIN_KNOWN_HEIGHTS).to_numpy()

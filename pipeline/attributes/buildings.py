@@ -80,7 +80,7 @@ def read_fabric(vectors: gpd.GeoDataFrame, *, height_rasters: Sequence[Path] = (
     return Fabric(buildings, gpd.GeoDataFrame(geometry=geometry[is_road], crs=vectors.crs))
 
 
-def village_fabric(villages: gpd.GeoSeries, fabric: Fabric) -> pd.DataFrame:
+def measure_fabric(villages: gpd.GeoSeries, fabric: Fabric) -> pd.DataFrame:
     """What is built in each village.
 
     Returns:

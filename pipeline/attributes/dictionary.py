@@ -160,7 +160,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
 """All columns besides the geometry, in the order in which they are written."""
 
 
-def data_dictionary() -> pd.DataFrame:
+def describe_columns() -> pd.DataFrame:
     """The dictionary as a table, one row per column, the geometry last."""
     rows = [vars(attribute) for attribute in ATTRIBUTES]
     geometry = Attribute("geometry", "geometry", "m", "Outline of the village in the CRS of the file.", "never")
@@ -169,7 +169,7 @@ def data_dictionary() -> pd.DataFrame:
 
 def write_data_dictionary(path: Path) -> None:
     """Write the dictionary as CSV (``.csv``) or as a Markdown table (any other suffix)."""
-    table = data_dictionary()
+    table = describe_columns()
     if path.suffix == ".csv":
         table.to_csv(path, index=False, lineterminator="\n")
         return

@@ -15,7 +15,7 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.attributes.buildings import Fabric, village_fabric
+from pipeline.attributes.buildings import Fabric, measure_fabric
 
 LOW_RISE_M = 10.0
 """Buildings of at most this height are low-rise."""
@@ -58,7 +58,7 @@ MEASURES = (
 """Per unit; ``low_rise_share`` is the share of the footprint area with a known height that is low-rise."""
 
 
-def building_form(villages: gpd.GeoSeries, fabric: Fabric, *, area: shapely.Geometry) -> FormTable:
+def measure_form(villages: gpd.GeoSeries, fabric: Fabric, *, area: shapely.Geometry) -> FormTable:
     """Measure villages and the built-up land outside them.
 
     Args:
@@ -77,7 +77,7 @@ def building_form(villages: gpd.GeoSeries, fabric: Fabric, *, area: shapely.Geom
 
 def _measures(units: gpd.GeoSeries, fabric: Fabric) -> pd.DataFrame:
     area = shapely.area(units.to_numpy())
-    built = village_fabric(units, fabric)
+    built = measure_fabric(units, fabric)
     low = fabric.buildings[(fabric.buildings["height_m"] <= LOW_RISE_M).fillna(False).to_numpy()]
     known = fabric.buildings[fabric.buildings["height_m"].notna().to_numpy()]
     known_m2 = _footprints(units, known)
@@ -140,7 +140,7 @@ def _summary(table: pd.DataFrame) -> dict[str, float | int]:
     height = np.nan_to_num(table["height_mean_m"].to_numpy())
     low_share = np.nan_to_num(table["low_rise_share"].to_numpy())
     dense = table["high_density"].to_numpy(dtype=bool, na_value=False)
-    told = table["low_rise"].notna().to_numpy()
+    known_height = table["low_rise"].notna().to_numpy()
     both = dense & table["low_rise"].to_numpy(dtype=bool, na_value=False)
 
     def ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> float:
@@ -153,5 +153,5 @@ def _summary(table: pd.DataFrame) -> dict[str, float | int]:
         "height_mean_m": ratio(height * known, known),
         "low_rise_share": ratio(low_share * known, known),
         "high_density_share": ratio(area * dense, area),
-        "low_rise_high_density_share": ratio(area * both, area * told),
+        "low_rise_high_density_share": ratio(area * both, area * known_height),
     }

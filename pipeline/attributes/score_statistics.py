@@ -8,22 +8,20 @@ import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.polygons import ScoreSource, score_reader
+from pipeline.polygons import ScoreSource, open_scores
 from regions.raster.burn import ShapeLayer
 from regions.raster.grid import Grid
 from regions.raster.scores import NOT_PREDICTED, SCORE_SCALE
 
 
-def score_histograms(
-    shapes: gpd.GeoSeries, scores: ScoreSource, grid: Grid, *, block_px: int = 2048
-) -> NDArray[np.int64]:
+def count_scores(shapes: gpd.GeoSeries, scores: ScoreSource, grid: Grid, *, block_px: int = 2048) -> NDArray[np.int64]:
     """int64 (P, 256): how many pixel centres inside each polygon have each score (column 255: not predicted).
 
     Where polygons overlap, the later one gets the pixel.
     """
     layer = ShapeLayer(shapes.to_numpy(), grid)
     result = np.zeros((len(shapes), 256), dtype=np.int64)
-    with score_reader(scores, grid) as read:
+    with open_scores(scores, grid) as read:
         for block in grid.blocks(block_px):
             rows = layer.rows(block)
             inside = rows >= 0
@@ -35,13 +33,13 @@ def score_histograms(
     return result
 
 
-def score_statistics(
+def summarise_scores(
     histograms: NDArray[np.int64], *, calibrate: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
 ) -> dict[str, NDArray[np.float64]]:
     """Mean, lower decile and calibrated confidence; NaN without a predicted pixel.
 
     Args:
-        histograms: int64 (P, 256), see `score_histograms`.
+        histograms: int64 (P, 256), see `count_scores`.
         calibrate: Scores float64 (n,) in [0, 1] to probabilities (n,); None gives NaN.
 
     Returns:

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.graph.pairs import Near, Related, assemble_pairs, near_pairs, relation_pairs
-from pipeline.graph.parts import PartKeys, make_part, merged_texts, offsets_of, places_of, scatter
+from pipeline.graph.pairs import Near, Related, assemble_pairs, find_near_pairs, find_relations
+from pipeline.graph.parts import PartKeys, find_offsets, find_places, make_part, merge_texts, scatter
 from pipeline.graph.sources import Part
 from pipeline.graph.store import NodeArrays, PairArrays, load_arrays, save_arrays
 from pipeline.graph.tree import BoxTree
@@ -55,46 +55,46 @@ def build_arrays(
         plan: See `Plan`.
         executor: Runs parts and ranges; needs `plan.folder`. None runs them here, one after the other.
     """
-    nodes, texts = _nodes(parts, plan, executor)
+    nodes, texts = _build_nodes(parts, plan, executor)
     if plan.official or not len(nodes):
         return nodes, assemble_pairs(nodes, [], []), texts
     ranges = [(k, min(k + plan.range_size, len(nodes))) for k in range(0, len(nodes), plan.range_size)]
     if executor is None:
         tree = BoxTree.over(nodes.bounds)
-        found = [_pairs_of(nodes, tree, start, stop) for start, stop in ranges]
+        found = [_find_pairs(nodes, tree, start, stop) for start, stop in ranges]
     else:
-        found = list(_mapped(executor, _pairs_in, ((plan.folder, start, stop) for start, stop in ranges)))
+        found = list(_map_jobs(executor, _find_pairs_in, ((plan.folder, start, stop) for start, stop in ranges)))
     return nodes, assemble_pairs(nodes, [f[0] for f in found], [f[1] for f in found]), texts
 
 
-def _nodes(parts: Iterable[Part], plan: Plan, executor: Executor | None) -> tuple[NodeArrays, tuple[str, ...]]:
+def _build_nodes(parts: Iterable[Part], plan: Plan, executor: Executor | None) -> tuple[NodeArrays, tuple[str, ...]]:
     folder = plan.folder
     made: list[NodeArrays | Path] = []
     keys: list[PartKeys] = []
     jobs = ((part, plan.official, None if folder is None else folder / f"part-{k}") for k, part in enumerate(parts))
-    for nodes, key in _mapped(executor, _made, jobs):
+    for nodes, key in _map_jobs(executor, _make_nodes, jobs):
         made.append(nodes)
         keys.append(key)
     if not keys:
         empty = np.zeros(0, object)
         nodes, key = make_part(empty, empty, official=plan.official)
         made, keys = [nodes], [key]
-    place = places_of(keys)
-    texts, rows = merged_texts(keys)
-    node_ring, first_vertex = offsets_of(keys, place)
+    place = find_places(keys)
+    texts, rows = merge_texts(keys)
+    node_ring, first_vertex = find_offsets(keys, place)
     del keys
-    out = _allocated(folder, node_ring, int(first_vertex[-1]))
+    out = _allocate(folder, node_ring, int(first_vertex[-1]))
     todo = (
         (m, p, r, first_vertex[p], out if folder is None else folder) for m, p, r in zip(made, place, rows, strict=True)
     )
-    for _ in _mapped(executor, _scattered, todo):
+    for _ in _map_jobs(executor, _scatter_part, todo):
         pass
     if folder is not None:
         out = load_arrays(folder, NodeArrays)
     return out, texts
 
 
-def _made(part: Part, official: bool, folder: Path | None) -> tuple[NodeArrays | Path, PartKeys]:
+def _make_nodes(part: Part, official: bool, folder: Path | None) -> tuple[NodeArrays | Path, PartKeys]:
     geometry, tags = part.read()
     nodes, keys = make_part(geometry, tags, official=official)
     if folder is None:
@@ -104,7 +104,7 @@ def _made(part: Part, official: bool, folder: Path | None) -> tuple[NodeArrays |
     return folder, keys
 
 
-def _scattered(
+def _scatter_part(
     part: NodeArrays | Path,
     place: NDArray[np.int64],
     tag_set: NDArray[np.int32],
@@ -118,7 +118,7 @@ def _scattered(
         scatter(part, place, tag_set, first_vertex, out)
 
 
-def _allocated(folder: Path | None, node_ring: NDArray[np.int64], n_vertices: int) -> NodeArrays:
+def _allocate(folder: Path | None, node_ring: NDArray[np.int64], n_vertices: int) -> NodeArrays:
     """The city's arrays, in memory or as files, with the offsets that are known."""
     n, n_rings = len(node_ring) - 1, int(node_ring[-1])
     wanted: dict[str, tuple[tuple[int, ...], Any]] = {
@@ -151,16 +151,16 @@ def _allocated(folder: Path | None, node_ring: NDArray[np.int64], n_vertices: in
     return NodeArrays(**arrays)
 
 
-def _pairs_of(nodes: NodeArrays, tree: BoxTree, start: int, stop: int) -> tuple[Related, Near]:
-    return relation_pairs(nodes, tree, start, stop), near_pairs(nodes, tree, start, stop)
+def _find_pairs(nodes: NodeArrays, tree: BoxTree, start: int, stop: int) -> tuple[Related, Near]:
+    return find_relations(nodes, tree, start, stop), find_near_pairs(nodes, tree, start, stop)
 
 
-def _pairs_in(folder: Path, start: int, stop: int) -> tuple[Related, Near]:
+def _find_pairs_in(folder: Path, start: int, stop: int) -> tuple[Related, Near]:
     nodes = load_arrays(folder, NodeArrays)
-    return _pairs_of(nodes, BoxTree.over(nodes.bounds), start, stop)
+    return _find_pairs(nodes, BoxTree.over(nodes.bounds), start, stop)
 
 
-def _mapped(executor: Executor | None, work: Callable[..., _T], jobs: Iterable[tuple[Any, ...]]) -> Iterator[_T]:
+def _map_jobs(executor: Executor | None, work: Callable[..., _T], jobs: Iterable[tuple[Any, ...]]) -> Iterator[_T]:
     """Results of ``work(*job)`` in order; with an executor only a few jobs are handed over ahead."""
     if executor is None:
         for job in jobs:

@@ -20,9 +20,9 @@ from pipeline.files import replacing_folder
 from pipeline.graph import pairs as rules
 from pipeline.graph.build import Plan, build_arrays
 from pipeline.graph.errors import CityGraphError
-from pipeline.graph.official import official_tile_graphs
-from pipeline.graph.semantics import tag_sets_of
-from pipeline.graph.sources import Part, parquet_parts, parts_of
+from pipeline.graph.official import build_official_graphs
+from pipeline.graph.semantics import parse_tag_sets
+from pipeline.graph.sources import Part, list_parquet_parts, split_parts
 from pipeline.graph.store import (
     FORMAT,
     Mode,
@@ -33,7 +33,7 @@ from pipeline.graph.store import (
     save_arrays,
     write_meta,
 )
-from pipeline.graph.tiles import NodeIndex, pairs_among, seen_by, tile_graphs_of
+from pipeline.graph.tiles import NodeIndex, build_tile_graphs, find_pairs_among, find_seen
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -130,7 +130,7 @@ class CityGraph:
     @cached_property
     def tag_sets(self) -> list[dict[str, str]]:
         """Distinct tag sets; the row is the `semantic_id`."""
-        return tag_sets_of(self.texts)
+        return parse_tag_sets(self.texts)
 
     @cached_property
     def _index(self) -> NodeIndex:
@@ -146,9 +146,9 @@ class CityGraph:
         if not len(self.nodes):
             return TileGraphs.empty(len(tiles), rich=self.mode == "rich")
         if self.mode == "official":
-            return official_tile_graphs(self.nodes, self._index.tree, tiles)
-        seen = seen_by(self._index, tiles)
-        return tile_graphs_of(self.nodes, seen, pairs_among(self.nodes, self.pairs, seen, tiles), len(tiles))
+            return build_official_graphs(self.nodes, self._index.tree, tiles)
+        seen = find_seen(self._index, tiles)
+        return build_tile_graphs(self.nodes, seen, find_pairs_among(self.nodes, self.pairs, seen, tiles), len(tiles))
 
     def digest(self, bounds_m: NDArray[np.float64]) -> str:
         """SHA-256 of the content that tiles at ``bounds_m`` ((B, 4) or (4,)) see: features, relations, tags.
@@ -160,10 +160,10 @@ class CityGraph:
         sha = hashlib.sha256(_rules(self.mode).encode())
         sha.update(tiles.tobytes())
         if len(self.nodes):
-            seen = seen_by(self._index, tiles, places=False)
+            seen = find_seen(self._index, tiles, places=False)
             sha.update(np.bincount(seen.tile, minlength=len(tiles)).tobytes())
             sha.update(np.ascontiguousarray(self.nodes.content[seen.node]).tobytes())
-            pairs = pairs_among(self.nodes, self.pairs, seen, tiles)
+            pairs = find_pairs_among(self.nodes, self.pairs, seen, tiles)
             for part in (pairs.a, pairs.b, pairs.code, pairs.gap_m):
                 sha.update(np.ascontiguousarray(part).tobytes())
         return sha.hexdigest()
@@ -204,8 +204,8 @@ def _source(
 ) -> tuple[Iterable[Part], dict[str, Any]]:
     """The parts of a source, and what is noted of it."""
     if isinstance(features, str | Path):
-        parts, crs = parquet_parts(Path(features), size)
+        parts, crs = list_parquet_parts(Path(features), size)
         return parts, {"crs": crs, "features": None}
     table: Any = getattr(features, "table", features)
     crs = None if table.crs is None else table.crs.srs
-    return parts_of(table, size, by_value=by_value), {"crs": crs, "features": getattr(features, "digest", None)}
+    return split_parts(table, size, by_value=by_value), {"crs": crs, "features": getattr(features, "digest", None)}

@@ -4,4 +4,4 @@ from pipeline.errors import PipelineError
 
 
 class CityGraphError(PipelineError):
-    """Features, a stored graph or a request that a city graph cannot be made of; the message names the mend."""
+    """Features, a stored graph or a request that a city graph cannot be made of; the message says what to do."""

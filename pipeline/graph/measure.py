@@ -34,19 +34,19 @@ def anchors(shapes: Shapes) -> NDArray[np.float64]:
     out[:, 0] = shapes.xy[first]
     lines = np.flatnonzero(shapes.kind == LINE)
     if len(lines):
-        out[lines, 0] = line_centroids(shapes.take(lines))
+        out[lines, 0] = find_line_centroids(shapes.take(lines))
         out[lines, 1] = shapes.xy[first[lines]]
         out[lines, 2] = shapes.xy[shapes.ring_start[shapes.node_ring[lines] + 1] - 1]
     polygons = np.flatnonzero(shapes.kind == POLYGON)
     if len(polygons):
         part = shapes.take(polygons)
-        centroid, _ = polygon_centroids(part)
+        centroid, _ = find_polygon_centroids(part)
         out[polygons, 3] = centroid
-        out[polygons, :3] = interior_points(part, centroid)
+        out[polygons, :3] = find_interior_points(part, centroid)
     return out
 
 
-def line_centroids(lines: Shapes) -> NDArray[np.float64]:
+def find_line_centroids(lines: Shapes) -> NDArray[np.float64]:
     """Length-weighted mean of the segments' middles, (n, 2)."""
     start, owner = segments(lines)
     a, b = lines.xy[start], lines.xy[start + 1]
@@ -60,7 +60,7 @@ def line_centroids(lines: Shapes) -> NDArray[np.float64]:
     return np.asarray(base + np.where(np.isfinite(mean), mean, 0.0), np.float64)
 
 
-def polygon_centroids(polygons: Shapes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def find_polygon_centroids(polygons: Shapes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centroids (n, 2) and areas (n,) of polygons with counter-clockwise shells and clockwise holes (shoelace).
 
     A polygon without area has the mean of its vertices.
@@ -78,7 +78,7 @@ def polygon_centroids(polygons: Shapes) -> tuple[NDArray[np.float64], NDArray[np
     return centroid, area.astype(np.float64)
 
 
-def interior_points(polygons: Shapes, centroid: NDArray[np.float64]) -> NDArray[np.float64]:
+def find_interior_points(polygons: Shapes, centroid: NDArray[np.float64]) -> NDArray[np.float64]:
     """Three points per polygon, (n, 3, 2), on rays from the centroid (n, 2).
 
     The radius is the middle of the published range, (r_min + r_max) / 4 with the distances of the nearest and the
@@ -124,7 +124,7 @@ def _inside(polygons: Shapes, points: NDArray[np.float64]) -> NDArray[np.bool_]:
     return out
 
 
-def shape_columns(
+def measure_shapes(
     geometry: NDArray[np.object_], kind: NDArray[np.uint8], height_m: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """The geometry columns of each feature but the last, float32 (n, 7): `models.geolink.graph.GEOMETRY_COLUMNS`.

@@ -19,14 +19,14 @@ from pipeline.graph.measure import anchors
 from pipeline.graph.ragged import POINT, Shapes
 from pipeline.graph.relations import relate_pairs
 from pipeline.graph.store import NodeArrays
-from pipeline.graph.tiles import Seen, SeenPairs, tile_graphs_of
+from pipeline.graph.tiles import Seen, SeenPairs, build_tile_graphs
 from pipeline.graph.tree import BoxTree
 
 _INSIDE = 1e-9
 """Share of the tile's side by which a feature may reach out and still count as inside: rounding of its source."""
 
 
-def official_tile_graphs(nodes: NodeArrays, tree: BoxTree, bounds: NDArray[np.float64]) -> TileGraphs:
+def build_official_graphs(nodes: NodeArrays, tree: BoxTree, bounds: NDArray[np.float64]) -> TileGraphs:
     """The published graph of each tile (B, 4), in the CRS of the features (published: lon/lat)."""
     tile, node = tree.query(bounds)
     kind = np.asarray(nodes.kind[node])
@@ -49,7 +49,7 @@ def official_tile_graphs(nodes: NodeArrays, tree: BoxTree, bounds: NDArray[np.fl
     position[..., 1] = 1 - position[..., 1]
     seen = Seen(tile[owner], node[owner], whole[owner], position)
     pairs = _pairs(shapes, pieces, seen.tile)
-    return tile_graphs_of(nodes, seen, pairs, len(bounds), rich=False)
+    return build_tile_graphs(nodes, seen, pairs, len(bounds), rich=False)
 
 
 def _pairs(shapes: Shapes, pieces: NDArray[np.object_], tile: NDArray[np.int64]) -> SeenPairs:

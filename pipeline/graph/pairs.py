@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.graph.neighbours import keep_smallest, nearest
 from pipeline.graph.ragged import POINT, POLYGON, starts_of
 from pipeline.graph.relations import relate_pairs
-from pipeline.graph.store import NodeArrays, PairArrays, middle_of
+from pipeline.graph.store import NodeArrays, PairArrays, find_middles
 from pipeline.graph.tree import BoxTree
 
 NEIGHBOURS = 4
@@ -28,7 +28,7 @@ Near = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 """Lower id, higher id, gap in metres."""
 
 
-def relation_pairs(nodes: NodeArrays, tree: BoxTree, start: int, stop: int) -> Related:
+def find_relations(nodes: NodeArrays, tree: BoxTree, start: int, stop: int) -> Related:
     """Related pairs that features ``start .. stop - 1`` own: owner, other, code of (owner, other)."""
     bounds = np.asarray(nodes.bounds[start:stop])
     if not len(bounds):
@@ -56,7 +56,7 @@ def owns(nodes: NodeArrays, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArr
     return np.asarray((size_a < size_b) | ((size_a == size_b) & (a < b)), bool)
 
 
-def near_pairs(nodes: NodeArrays, tree: BoxTree, start: int, stop: int) -> Near:
+def find_near_pairs(nodes: NodeArrays, tree: BoxTree, start: int, stop: int) -> Near:
     """Nearest-neighbour pairs of features ``start .. stop - 1``: lower id, higher id, gap in metres.
 
     Buildings: of the `CANDIDATES` nearest by centroid within `NEAR_M`, the `NEIGHBOURS` nearest by outline that do not
@@ -71,17 +71,17 @@ def near_pairs(nodes: NodeArrays, tree: BoxTree, start: int, stop: int) -> Near:
         rows = rows[chosen]
         if not len(rows):
             continue
-        places = middle_of(nodes, rows)
+        places = find_middles(nodes, rows)
         box = np.concatenate([places.min(axis=0) - NEAR_M, places.max(axis=0) + NEAR_M])[None]
         around = tree.query(box)[1]
         around = around[nodes.kind[around] == kind]
         if eligible is not None:
             around = around[eligible[around]]
         k = NEIGHBOURS if kind == POINT else CANDIDATES
-        a, b = nearest(middle_of(nodes, around), np.searchsorted(around, rows), k=k, within_m=NEAR_M)
+        a, b = nearest(find_middles(nodes, around), np.searchsorted(around, rows), k=k, within_m=NEAR_M)
         a, b = around[a], around[b]
         if kind == POINT:
-            gap = np.hypot(*(middle_of(nodes, a) - middle_of(nodes, b)).T)
+            gap = np.hypot(*(find_middles(nodes, a) - find_middles(nodes, b)).T)
         else:
             a, b, gap = _nearest_outlines(nodes, a, b)
         found.append((np.minimum(a, b), np.maximum(a, b), gap))

@@ -13,9 +13,9 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.graph.measure import anchors, shape_columns
+from pipeline.graph.measure import anchors, measure_shapes
 from pipeline.graph.ragged import Shapes, spans, starts_of
-from pipeline.graph.semantics import Semantics, semantics_of
+from pipeline.graph.semantics import Semantics, read_semantics
 from pipeline.graph.store import NodeArrays
 from pipeline.graph.tree import morton
 
@@ -59,7 +59,7 @@ def make_part(
     Raises:
         CityGraphError: a geometry is missing, empty or of several parts.
     """
-    semantics = semantics_of(tags, all_keys=official)
+    semantics = read_semantics(tags, all_keys=official)
     shapes = Shapes.of(geometry)
     bounds = shapely.bounds(geometry).reshape(-1, 4)
     n = len(geometry)
@@ -75,7 +75,7 @@ def make_part(
         height_m=semantics.height_m,
         building=semantics.building,
         anchor=np.zeros((n, 4, 2)) if official else anchors(shapes),
-        shape=np.zeros((n, 7), np.float32) if official else shape_columns(geometry, shapes.kind, semantics.height_m),
+        shape=np.zeros((n, 7), np.float32) if official else measure_shapes(geometry, shapes.kind, semantics.height_m),
     )
     half = (bounds[:, 2] - bounds[:, 0]) + (bounds[:, 3] - bounds[:, 1])
     keys = PartKeys(
@@ -89,7 +89,7 @@ def make_part(
     return nodes, keys
 
 
-def places_of(keys: list[PartKeys]) -> list[NDArray[np.int64]]:
+def find_places(keys: list[PartKeys]) -> list[NDArray[np.int64]]:
     """The place of each feature of each part among all: by size class, Morton code, then hash of content.
 
     Small features come first, so that boxes of neighbours in the arrays have small common envelopes; features of
@@ -130,14 +130,14 @@ def scatter(
     out.ring_start[spans(np.asarray(out.node_ring[place]), n_rings)] = part.ring_start[:-1] + shift
 
 
-def merged_texts(keys: list[PartKeys]) -> tuple[tuple[str, ...], list[NDArray[np.int32]]]:
+def merge_texts(keys: list[PartKeys]) -> tuple[tuple[str, ...], list[NDArray[np.int32]]]:
     """The distinct tag sets of all parts, sorted, and per part the row of each of its own."""
     texts = sorted(set().union(*(k.texts for k in keys)))
     row = {text: i for i, text in enumerate(texts)}
     return tuple(texts), [np.array([row[t] for t in k.texts], np.int32) for k in keys]
 
 
-def offsets_of(keys: list[PartKeys], place: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def find_offsets(keys: list[PartKeys], place: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First ring (N + 1,) and first vertex (N + 1,) of every feature in its place."""
     n = sum(len(p) for p in place)
     rings, vertices = np.zeros(n, np.int64), np.zeros(n, np.int64)

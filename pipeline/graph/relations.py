@@ -56,7 +56,7 @@ def relate_pairs(
     meets = order[shapely.intersects(geometry[big[order]], geometry[small[order]])]
     contains = shapely.contains(geometry[big[meets]], geometry[small[meets]])
     sure = meets[contains]
-    code[sure] = _contained_code(kind[big[sure]], kind[small[sure]])
+    code[sure] = _code_contained(kind[big[sure]], kind[small[sure]])
     if len(sure):
         twins = sure[(kind[big[sure]] == kind[small[sure]])]
         bounds = shapely.bounds(geometry)
@@ -64,7 +64,7 @@ def relate_pairs(
         equal = twins[shapely.equals(geometry[big[twins]], geometry[small[twins]])]
         code[equal] = EQUALS
     rest = meets[~contains]
-    code[rest] = _uncontained_codes(geometry, kind, big[rest], small[rest])
+    code[rest] = _code_uncontained(geometry, kind, big[rest], small[rest])
     same = kind[a] == kind[b]
     code = np.where(swap & same, _REVERSED[code], code).astype(np.uint8)
     if not equals_first:
@@ -72,11 +72,11 @@ def relate_pairs(
     return code
 
 
-def _contained_code(big: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _code_contained(big: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.where(big == POINT, NONE, np.where(small == POINT, WITHIN, COVERS)).astype(np.uint8)
 
 
-def _uncontained_codes(
+def _code_uncontained(
     geometry: NDArray[np.object_], kind: NDArray[np.uint8], big: NDArray[np.int64], small: NDArray[np.int64]
 ) -> NDArray[np.uint8]:
     """Codes of pairs that meet and of which the big one does not contain the small one.

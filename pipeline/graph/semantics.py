@@ -39,7 +39,7 @@ class Semantics:
     building: NDArray[np.bool_]
 
 
-def semantics_of(tags: NDArray[np.object_], *, all_keys: bool) -> Semantics:
+def read_semantics(tags: NDArray[np.object_], *, all_keys: bool) -> Semantics:
     """Read the tag sets (n,) (JSON objects); each distinct one is parsed once.
 
     Args:
@@ -64,6 +64,6 @@ def semantics_of(tags: NDArray[np.object_], *, all_keys: bool) -> Semantics:
     return Semantics(tuple(texts), row.astype(np.int32)[codes], height[codes], building[codes])
 
 
-def tag_sets_of(texts: Sequence[str]) -> list[dict[str, str]]:
+def parse_tag_sets(texts: Sequence[str]) -> list[dict[str, str]]:
     """The tag sets as dictionaries."""
     return [json.loads(t) for t in texts]

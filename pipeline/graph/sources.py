@@ -83,7 +83,7 @@ class ParquetPart:
 Part = MemoryPart | TablePart | ParquetPart
 
 
-def parts_of(table: gpd.GeoDataFrame, size: int, *, by_value: bool) -> Iterator[MemoryPart | TablePart]:
+def split_parts(table: gpd.GeoDataFrame, size: int, *, by_value: bool) -> Iterator[MemoryPart | TablePart]:
     """A feature table in parts of ``size`` rows, ``by_value`` for other processes."""
     geometry, tags = np.asarray(table.geometry.to_numpy(), object), table["tags"].to_numpy(object)
     for start in range(0, len(table), size):
@@ -94,7 +94,7 @@ def parts_of(table: gpd.GeoDataFrame, size: int, *, by_value: bool) -> Iterator[
             yield MemoryPart(geometry[start:stop], tags[start:stop])
 
 
-def parquet_parts(path: Path, size: int) -> tuple[list[ParquetPart], str | None]:
+def list_parquet_parts(path: Path, size: int) -> tuple[list[ParquetPart], str | None]:
     """A GeoParquet feature table in parts of about ``size`` rows, cut at row groups, and its CRS.
 
     Raises:

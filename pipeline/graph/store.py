@@ -37,7 +37,7 @@ class NodeArrays:
         height_m: float32 (N,), NaN where unknown.
         building: bool (N,).
         anchor: float64 (N, 4, 2), see `pipeline.graph.measure.anchors`.
-        shape: float32 (N, 7), see `pipeline.graph.measure.shape_columns`.
+        shape: float32 (N, 7), see `pipeline.graph.measure.measure_shapes`.
     """
 
     kind: NDArray[np.uint8]
@@ -63,7 +63,7 @@ class NodeArrays:
     @property
     def middle(self) -> NDArray[np.float64]:
         """The centroid of each feature, float64 (N, 2)."""
-        return middle_of(self, slice(None))
+        return find_middles(self, slice(None))
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class PairArrays:
     gap_m: NDArray[np.float32]
 
 
-def middle_of(nodes: NodeArrays, rows: Any) -> NDArray[np.float64]:
+def find_middles(nodes: NodeArrays, rows: Any) -> NDArray[np.float64]:
     """The centroids of some features, float64 (n, 2)."""
     anchor = nodes.anchor[rows]
     middle: NDArray[np.float64] = np.where((nodes.kind[rows] == 2)[:, None], anchor[:, 3], anchor[:, 0])

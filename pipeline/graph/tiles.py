@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from models.geolink.graph import EDGE_TYPES, NODE_TYPES, POSITION_POINTS, RELATIONS, EdgeType, TileGraphs
 from pipeline.graph.chunks import Chunks
 from pipeline.graph.clip import clip_lines, clip_polygons, relative
-from pipeline.graph.measure import interior_points, line_centroids, polygon_centroids
+from pipeline.graph.measure import find_interior_points, find_line_centroids, find_polygon_centroids
 from pipeline.graph.ragged import LINE, POLYGON, Shapes
 from pipeline.graph.relations import reverse
-from pipeline.graph.store import NodeArrays, PairArrays, middle_of
+from pipeline.graph.store import NodeArrays, PairArrays, find_middles
 from pipeline.graph.tree import BoxTree
 
 _SEEN_SHARE = 1e-9
@@ -57,7 +57,7 @@ class Seen:
     position: NDArray[np.float64]
 
 
-def seen_by(index: NodeIndex, bounds_m: NDArray[np.float64], *, places: bool = True) -> Seen:
+def find_seen(index: NodeIndex, bounds_m: NDArray[np.float64], *, places: bool = True) -> Seen:
     """What each of the tiles (B, 4) sees: features that share more than their border with it.
 
     Without ``places``, positions are left out (zeros): only who sees what.
@@ -73,7 +73,7 @@ def seen_by(index: NodeIndex, bounds_m: NDArray[np.float64], *, places: bool = T
     else:
         position = np.zeros((len(tile), 4, 2))
     visible: NDArray[np.bool_] = np.ones(len(tile), bool)
-    for which, place in ((LINE, _clipped_lines), (POLYGON, _clipped_polygons)):
+    for which, place in ((LINE, _place_lines), (POLYGON, _place_polygons)):
         rows = np.flatnonzero(~whole & (kind == which))
         if len(rows):
             part = relative(
@@ -84,33 +84,33 @@ def seen_by(index: NodeIndex, bounds_m: NDArray[np.float64], *, places: bool = T
     return Seen(tile[visible], node[visible], whole[visible], position[visible])
 
 
-def _clipped_lines(lines: Shapes, *, places: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _place_lines(lines: Shapes, *, places: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     cut, length = clip_lines(lines)
     visible = length > _SEEN_SHARE
     rows = np.flatnonzero(visible)
     part = cut.take(rows)
     out = np.full((len(lines), 4, 2), np.nan)
     if len(rows) and places:
-        out[rows, 0] = line_centroids(part)
+        out[rows, 0] = find_line_centroids(part)
         out[rows, 1] = part.xy[part.ring_start[part.node_ring[:-1]]]
         out[rows, 2] = part.xy[part.ring_start[part.node_ring[1:]] - 1]
     return out, visible
 
 
-def _clipped_polygons(polygons: Shapes, *, places: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _place_polygons(polygons: Shapes, *, places: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     cut = clip_polygons(polygons)
     drawn = np.flatnonzero(np.diff(cut.node_ring) > 0)
     part = cut.take(drawn)
     out = np.full((len(polygons), 4, 2), np.nan)
     visible = np.zeros(len(polygons), bool)
     if len(drawn):
-        centroid, area = polygon_centroids(part)
+        centroid, area = find_polygon_centroids(part)
         real = area > _SEEN_SHARE
         visible[drawn[real]] = True
         part, centroid = part.take(np.flatnonzero(real)), centroid[real]
         if len(part) and places:
             out[drawn[real], 3] = centroid
-            out[drawn[real], :3] = interior_points(part, centroid)
+            out[drawn[real], :3] = find_interior_points(part, centroid)
     return out, visible
 
 
@@ -131,7 +131,7 @@ class SeenPairs:
     gap_m: NDArray[np.float32]
 
 
-def pairs_among(nodes: NodeArrays, pairs: PairArrays, seen: Seen, bounds_m: NDArray[np.float64]) -> SeenPairs:
+def find_pairs_among(nodes: NodeArrays, pairs: PairArrays, seen: Seen, bounds_m: NDArray[np.float64]) -> SeenPairs:
     """The pairs whose two features one tile sees, and whose meeting place may lie in it.
 
     Two features that leave the tile may meet far from it: a relation is seen only where the common part of the two
@@ -162,7 +162,9 @@ def pairs_among(nodes: NodeArrays, pairs: PairArrays, seen: Seen, bounds_m: NDAr
     return SeenPairs(a[keep], b[keep], code[keep], pairs.gap_m[at][keep])
 
 
-def tile_graphs_of(nodes: NodeArrays, seen: Seen, pairs: SeenPairs, n_tiles: int, *, rich: bool = True) -> TileGraphs:
+def build_tile_graphs(
+    nodes: NodeArrays, seen: Seen, pairs: SeenPairs, n_tiles: int, *, rich: bool = True
+) -> TileGraphs:
     """The flat arrays that the model takes, with or without the rich columns."""
     kind = nodes.kind[seen.node].astype(np.int64)
     rank = np.empty(len(kind), np.int64)
@@ -174,7 +176,7 @@ def tile_graphs_of(nodes: NodeArrays, seen: Seen, pairs: SeenPairs, n_tiles: int
         t: seen.position[rows[k], : POSITION_POINTS[t]].reshape(len(rows[k]), 2 * POSITION_POINTS[t]).astype(np.float32)
         for k, t in enumerate(NODE_TYPES)
     }
-    index, attr = _edges(nodes, seen, pairs, kind, rank, rich=rich)
+    index, attr = _build_edges(nodes, seen, pairs, kind, rank, rich=rich)
     return TileGraphs(
         n_tiles,
         {t: seen.tile[rows[k]] for k, t in enumerate(NODE_TYPES)},
@@ -186,7 +188,7 @@ def tile_graphs_of(nodes: NodeArrays, seen: Seen, pairs: SeenPairs, n_tiles: int
     )
 
 
-def _edges(
+def _build_edges(
     nodes: NodeArrays, seen: Seen, pairs: SeenPairs, kind: NDArray[np.int64], rank: NDArray[np.int64], *, rich: bool
 ) -> tuple[dict[EdgeType, NDArray[np.int64]], dict[EdgeType, NDArray[np.float32]]]:
     everyone = np.arange(len(kind))
@@ -201,7 +203,9 @@ def _edges(
     src, dst, code, gap, is_self = src[order], dst[order], code[order], gap[order], is_self[order]
     near = ~is_self & (code == 0)
     more = (
-        _rich_columns(middle_of(nodes, seen.node), src, dst, gap, near) if rich else np.zeros((len(src), 0), np.float32)
+        _measure_edges(find_middles(nodes, seen.node), src, dst, gap, near)
+        if rich
+        else np.zeros((len(src), 0), np.float32)
     )
     group = kind[src] * 3 + kind[dst]
     index: dict[EdgeType, NDArray[np.int64]] = {}
@@ -222,7 +226,7 @@ def _edges(
     return index, attr
 
 
-def _rich_columns(
+def _measure_edges(
     middle: NDArray[np.float64],
     src: NDArray[np.int64],
     dst: NDArray[np.int64],

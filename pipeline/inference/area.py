@@ -38,7 +38,7 @@ class AreaOfInterest:
             shapely.prepare(geometry)
         self._geometry = geometry
         self._prepared = threading.Lock()  # the index of a prepared geometry is built by its first use: GEOS, unlocked
-        self._cell = lru_cache(maxsize=64)(self._rasterised)
+        self._cell = lru_cache(maxsize=64)(self._burn_cell)
 
     def touches(self, bounds_m: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which boxes (K, 4) left, bottom, right, top meet the area: bool (K,)."""
@@ -69,7 +69,7 @@ class AreaOfInterest:
                 mask[part.slices_in(window)] = covered if isinstance(covered, bool) else covered[part.slices_in(cell)]
         return mask
 
-    def _rasterised(self, i: int, j: int) -> NDArray[np.bool_] | bool:
+    def _burn_cell(self, i: int, j: int) -> NDArray[np.bool_] | bool:
         grid = self._grid
         cell = grid[Window(i * CELL_PX - grid.first_row, j * CELL_PX - grid.first_col, CELL_PX, CELL_PX)]
         box = shapely.box(*cell.bounds_m)

@@ -19,7 +19,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from pipeline.disk import disk_full, writing_to
 from pipeline.files import replacing
-from pipeline.inference.block_file import core_scores
+from pipeline.inference.block_file import read_core
 from pipeline.inference.blocks import BlockId, BlockPlan
 from pipeline.inference.errors import ScoreFileError
 from regions.raster.profiles import cog_options, tiled_profile
@@ -85,7 +85,7 @@ def _write_flat(
     )
     with rasterio.open(flat, "w", **profile) as sink:
         for block in sorted(files):
-            window, scores = core_scores(plan, block, files, outputs=outputs)
+            window, scores = read_core(plan, block, files, outputs=outputs)
             if window.is_empty:
                 continue
             for band in range(outputs):

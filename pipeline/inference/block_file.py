@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.inference.blocks import BlockId, BlockPlan
-from pipeline.inference.weights import MASKED, score_of_sum
+from pipeline.inference.weights import MASKED, scale_sums
 from regions.raster.grid import Window
 from regions.raster.scores import NOT_PREDICTED
 
@@ -29,7 +29,7 @@ CORE_PARTS = ("exclusive", "top", "left")
 OVERHANG_PARTS = ("right", "bottom")
 
 
-def part_windows(plan: BlockPlan, block: BlockId) -> dict[str, Window]:
+def place_parts(plan: BlockPlan, block: BlockId) -> dict[str, Window]:
     """Where each part of a block lies on the grid, clipped to it (possibly empty)."""
     core, side = plan.core(block), plan.core_px
     over = plan.overhang_px
@@ -44,7 +44,7 @@ def part_windows(plan: BlockPlan, block: BlockId) -> dict[str, Window]:
     return {name: window.intersection(plan.grid.window) for name, window in windows.items()}
 
 
-def block_bytes(
+def encode_block(
     plan: BlockPlan, block: BlockId, sums: NDArray[np.uint32], predicted: NDArray[np.bool_]
 ) -> tuple[memoryview, int]:
     """The file of a block.
@@ -60,7 +60,7 @@ def block_bytes(
     """
     footprint, core = plan.footprint(block), plan.core(block)
     arrays: dict[str, NDArray[np.uint8] | NDArray[np.uint32]] = {}
-    for name, window in part_windows(plan, block).items():
+    for name, window in place_parts(plan, block).items():
         if window.is_empty:
             continue
         part = sums[:, *window.slices_in(footprint)]
@@ -69,7 +69,7 @@ def block_bytes(
             continue
         there = predicted[window.slices_in(core)]
         if name == "exclusive":
-            arrays[name] = np.where(there, score_of_sum(part), np.uint8(NOT_PREDICTED))
+            arrays[name] = np.where(there, scale_sums(part), np.uint8(NOT_PREDICTED))
         else:
             arrays[name] = np.where(there, part, np.uint32(MASKED))
     buffer = io.BytesIO()
@@ -77,7 +77,7 @@ def block_bytes(
     return buffer.getbuffer(), int(np.count_nonzero(predicted))
 
 
-def core_scores(
+def read_core(
     plan: BlockPlan, block: BlockId, files: dict[BlockId, Path], *, outputs: int
 ) -> tuple[Window, NDArray[np.uint8]]:
     """The final scores of a block's core.
@@ -93,7 +93,7 @@ def core_scores(
     """
     window = plan.core(block).intersection(plan.grid.window)
     scores = np.full((outputs, window.height_px, window.width_px), NOT_PREDICTED, np.uint8)
-    own = part_windows(plan, block)
+    own = place_parts(plan, block)
     lenders = [
         other
         for i in range(plan.reach + 1)
@@ -106,7 +106,7 @@ def core_scores(
         shared = {name: file[name] for name in ("top", "left") if name in file}
     masks = {name: sums == np.uint32(MASKED) for name, sums in shared.items()}
     for lender in lenders:
-        lent = part_windows(plan, lender)
+        lent = place_parts(plan, lender)
         with np.load(files[lender], allow_pickle=False) as file:
             for part in OVERHANG_PARTS:
                 added = None
@@ -117,5 +117,5 @@ def core_scores(
                     added = file[part] if added is None else added
                     sums[:, *common.slices_in(own[name])] += added[:, *common.slices_in(lent[part])]
     for name, sums in shared.items():
-        scores[:, *own[name].slices_in(window)] = np.where(masks[name], np.uint8(NOT_PREDICTED), score_of_sum(sums))
+        scores[:, *own[name].slices_in(window)] = np.where(masks[name], np.uint8(NOT_PREDICTED), scale_sums(sums))
     return window, scores

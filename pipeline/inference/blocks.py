@@ -123,7 +123,7 @@ class BlockPlan:
         return range((first - t) // s + 1, (first + size - 1) // s + 1)
 
 
-def union_window(tiles: NDArray[np.int64], tile_px: int) -> Window:
+def unite_windows(tiles: NDArray[np.int64], tile_px: int) -> Window:
     """The smallest window that holds all tiles (K, 2), K > 0."""
     row, col = (int(v) for v in tiles.min(axis=0))
     last_row, last_col = (int(v) for v in tiles.max(axis=0))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipeline.inference.area import AreaOfInterest
-from pipeline.inference.block_file import block_bytes
+from pipeline.inference.block_file import encode_block
 from pipeline.inference.blocks import BlockId, BlockPlan
 from pipeline.inference.errors import ModelMismatchError
 from pipeline.inference.packing import Batch, batches
@@ -21,11 +21,11 @@ from pipeline.inference.protocols import (
     OneAtATime,
     TensorTileModel,
     TileModel,
-    model_facts,
-    output_count,
+    count_outputs,
+    describe_model,
 )
 from pipeline.inference.reading import Block, BlockReader, read_ahead
-from pipeline.inference.sums import BlockSums, DeviceSums, HostSums, checked_output
+from pipeline.inference.sums import BlockSums, DeviceSums, HostSums, check_output
 from pipeline.inference.threads import Ahead, Sink
 from pipeline.ledger import Entry, Ledger
 
@@ -93,8 +93,8 @@ def predict_blocks(
     source = OneAtATime(graphs) if graphs is not None and model.uses_graphs else None
     blocks = list(plan.blocks())
     result = BlocksDone(total=len(blocks))
-    facts = model_facts(model)
-    reader = BlockReader(plan=plan, imagery=imagery, graphs=source, area=area, ledger=ledger, model_facts=facts)
+    facts = describe_model(model)
+    reader = BlockReader(plan=plan, imagery=imagery, graphs=source, area=area, ledger=ledger, describe_model=facts)
     writer = _Writer(plan, model, ledger, result, _Tracker(plan, blocks, result, progress))
     on_device = blends_on_device(model)
     packed = batches(
@@ -113,7 +113,7 @@ def predict_blocks(
             answer = None
             if batch.images is not None:
                 start = time.perf_counter()
-                answer = _answer(model, batch, on_device=on_device)
+                answer = _ask_model(model, batch, on_device=on_device)
                 result.seconds["model"] += time.perf_counter() - start
             sink.put((batch, answer))
     return result
@@ -146,8 +146,8 @@ def blends_on_device(model: TileModel) -> bool:
     return isinstance(model, TensorTileModel) and str(model.device).split(":")[0] not in {"", "cpu"}
 
 
-def _answer(model: TileModel, batch: Batch, *, on_device: bool) -> Any:
-    outputs = output_count(model)
+def _ask_model(model: TileModel, batch: Batch, *, on_device: bool) -> Any:
+    outputs = count_outputs(model)
     if on_device and isinstance(model, TensorTileModel):
         import torch  # noqa: PLC0415 -- only where a model's answers stay on its device
 
@@ -159,7 +159,7 @@ def _answer(model: TileModel, batch: Batch, *, on_device: bool) -> Any:
     if batch.images is None:
         return None
     values = model.predict(batch.images, batch.graphs)
-    return checked_output(values, tiles=model.batch_size, outputs=outputs, tile_px=model.tile_px)
+    return check_output(values, tiles=model.batch_size, outputs=outputs, tile_px=model.tile_px)
 
 
 class _Writer:
@@ -169,7 +169,7 @@ class _Writer:
         self, plan: BlockPlan, model: TileModel, ledger: Ledger, result: BlocksDone, tracker: _Tracker
     ) -> None:
         self._plan, self._ledger, self._result, self._tracker = plan, ledger, result, tracker
-        self._outputs = output_count(model)
+        self._outputs = count_outputs(model)
         self._device = getattr(model, "device", None) if blends_on_device(model) else None
         self._open: dict[BlockId, BlockSums] = {}
 
@@ -200,7 +200,7 @@ class _Writer:
         if block.outcome == "compute":
             start = time.perf_counter()
             predicted = block.predicted if block.predicted is not None else np.zeros((0, 0), np.bool_)
-            data, pixels = block_bytes(self._plan, block.id, self._open.pop(block.id).total(), predicted)
+            data, pixels = encode_block(self._plan, block.id, self._open.pop(block.id).total(), predicted)
             entry = self._ledger.commit(
                 block.id.name, data, key=block.key, stamp=block.stamp, suffix="npz", note={"predicted_px": pixels}
             )

@@ -124,16 +124,16 @@ class Imagery(Protocol):
         """Whether a pixel may be valid, judged without decoding; False is certain."""
 
 
-def output_count(model: TileModel) -> int:
+def count_outputs(model: TileModel) -> int:
     """Values per pixel that a model gives."""
     return int(getattr(model, "outputs", 1))
 
 
-def model_facts(model: TileModel) -> dict[str, Any]:
+def describe_model(model: TileModel) -> dict[str, Any]:
     """What of a model belongs in a block's key."""
     return {
         "digest": model.digest,
         "batch_size": model.batch_size,
-        "outputs": output_count(model),
+        "outputs": count_outputs(model),
         "device": str(getattr(model, "device", "")),
     }

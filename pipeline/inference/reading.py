@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.files import digest_of
 from pipeline.imagery.source import content_digest
 from pipeline.inference.area import AreaOfInterest
-from pipeline.inference.blocks import BlockId, BlockPlan, union_window
+from pipeline.inference.blocks import BlockId, BlockPlan, unite_windows
 from pipeline.inference.protocols import GraphSource, Imagery
 from pipeline.ledger import Entry, Ledger
 from regions.raster.grid import Window
@@ -66,10 +66,10 @@ class BlockReader:
         graphs: GraphSource | None,
         area: AreaOfInterest,
         ledger: Ledger,
-        model_facts: dict[str, Any],
+        describe_model: dict[str, Any],
     ) -> None:
         self._plan, self._imagery, self._graphs = plan, imagery, graphs
-        self._area, self._ledger, self._model_facts = area, ledger, model_facts
+        self._area, self._ledger, self._model_facts = area, ledger, describe_model
 
     def read(self, block: BlockId) -> Block:
         """What to do with a block, with its pixels where it is to be computed."""
@@ -83,13 +83,13 @@ class BlockReader:
         tile_px = plan.tiling.tile_px
         tiles = plan.tiles(block)
         tiles = tiles[self._area.touches(plan.tile_bounds_m(tiles))]
-        if not len(tiles) or not self._imagery.may_have_data(union_window(tiles, tile_px)):
+        if not len(tiles) or not self._imagery.may_have_data(unite_windows(tiles, tile_px)):
             return Block(block, "empty")
         seen = [self._imagery.may_have_data(Window(int(r), int(c), tile_px, tile_px)) for r, c in tiles]
         tiles = tiles[np.array(seen, np.bool_)]
         if not len(tiles):
             return Block(block, "empty")
-        window = union_window(tiles, tile_px)
+        window = unite_windows(tiles, tile_px)
         core = plan.core(block)
         in_area = self._area.mask(core)
         facts = self._facts(block, tiles, in_area)

@@ -17,7 +17,7 @@ from pipeline.inference.blocks import BlockPlan
 from pipeline.inference.engine import BlocksDone, check_fit, predict_blocks
 from pipeline.inference.errors import InferenceError
 from pipeline.inference.progress import JsonLinesProgress, Progress
-from pipeline.inference.protocols import GraphSource, Imagery, TileModel, output_count
+from pipeline.inference.protocols import GraphSource, Imagery, TileModel, count_outputs
 from pipeline.inference.reading import STAGE_VERSION
 from pipeline.ledger import Ledger
 from regions.raster.grid import Grid, Tiling
@@ -106,14 +106,14 @@ def predict_scores(
         (work / "progress.jsonl").unlink(missing_ok=True)
         record = JsonLinesProgress(work / "progress.jsonl")
 
-        def tell(state: Progress) -> None:
+        def report(state: Progress) -> None:
             record(state)
             if progress is not None:
                 progress(state)
 
         done = predict_blocks(
             imagery, model, graphs,
-            plan=plan, area=area, ledger=ledger, readers=readers, progress=tell,
+            plan=plan, area=area, ledger=ledger, readers=readers, progress=report,
         )  # fmt: skip
         assembling = time.perf_counter()
         key = _raster_key(plan, done, model)
@@ -123,7 +123,7 @@ def predict_scores(
         if entry is None:
             files = {block: ledger.path(e) for block, e in done.entries.items()}
             tags = tags_of({"model": model.digest, "score": "0..250 = probability 0..1, 255 = not predicted"})
-            counts = assemble(plan, files, out, work=work, outputs=output_count(model), tags=tags)
+            counts = assemble(plan, files, out, work=work, outputs=count_outputs(model), tags=tags)
             entry = ledger.register(name, out, key=key, note=counts)
         seconds = done.seconds | {"assemble": time.perf_counter() - assembling}
     return ScoreResult(

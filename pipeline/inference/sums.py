@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.inference.errors import ModelOutputError
-from pipeline.inference.weights import UNITS, tile_weights
+from pipeline.inference.weights import UNITS, make_tile_weights
 from regions.raster.grid import Tiling
 
 TOLERANCE = 1e-3
@@ -31,7 +31,7 @@ class HostSums:
     def __init__(self, shape: tuple[int, int, int], tiling: Tiling) -> None:
         t = tiling.tile_px
         self._sum = np.zeros(shape, np.uint32)
-        self._weights = tile_weights(tiling)
+        self._weights = make_tile_weights(tiling)
         self._scaled = np.empty((t, t), np.float32)
         self._units = np.empty((t, t), np.uint32)
 
@@ -60,7 +60,7 @@ class DeviceSums:
 
         self._torch = torch
         self._sum = torch.zeros(shape, dtype=torch.int64, device=device)
-        self._weights = torch.from_numpy(tile_weights(tiling).astype(np.int64)).to(device)
+        self._weights = torch.from_numpy(make_tile_weights(tiling).astype(np.int64)).to(device)
         self._is_sound = torch.ones((), dtype=torch.bool, device=device)
 
     def add(self, tile: Any, row_px: int, col_px: int) -> None:
@@ -81,7 +81,7 @@ class DeviceSums:
         return sums.astype(np.uint32)
 
 
-def checked_output(values: NDArray[np.float32], *, tiles: int, outputs: int, tile_px: int) -> NDArray[np.float32]:
+def check_output(values: NDArray[np.float32], *, tiles: int, outputs: int, tile_px: int) -> NDArray[np.float32]:
     """A batch's answer as float32 (B, outputs, T, T).
 
     Raises:

@@ -105,7 +105,7 @@ class Sink(Generic[T]):
 
 
 def _put(into: queue.Queue[Any], item: Any, stop: threading.Event) -> bool:
-    """Put, giving up when told to stop; whether it was put."""
+    """Put, giving up when asked to stop; whether it was put."""
     while not stop.is_set():
         try:
             into.put(item, timeout=WAIT_S)

@@ -16,14 +16,14 @@ from models.geolink.graph import TileGraphs
 from models.tiles.augmentation import symmetric_array, symmetric_graphs
 from pipeline.files import digest_of
 from pipeline.inference.errors import ModelMismatchError
-from pipeline.inference.protocols import TileModel, output_count
+from pipeline.inference.protocols import TileModel, count_outputs
 
 ALL_SYMMETRIES = tuple(range(8))
 """Numbered as in `models.tiles.augmentation`."""
 UNCERTAINTY_VERSION = 1
 
 
-def inverse_symmetry(symmetry: int) -> int:
+def invert_symmetry(symmetry: int) -> int:
     """The symmetry of the square that undoes another: with swapped axes, the mirrors change places."""
     if not symmetry & 4:
         return symmetry
@@ -41,7 +41,7 @@ class SymmetryEnsemble:
     def __init__(self, model: TileModel, *, symmetries: Sequence[int] = ALL_SYMMETRIES) -> None:
         if not symmetries or any(not 0 <= s < 8 for s in symmetries):
             raise ModelMismatchError(f"symmetries must be some of 0..7, got {tuple(symmetries)}")
-        if output_count(model) != 1:
+        if count_outputs(model) != 1:
             raise ModelMismatchError("the model gives a disagreement already: wrap the single model instead")
         self._model, self._symmetries = model, tuple(symmetries)
         self.tile_px, self.bands, self.batch_size = model.tile_px, model.bands, model.batch_size
@@ -55,12 +55,12 @@ class SymmetryEnsemble:
         def seen(symmetry: int) -> NDArray[np.float32]:
             turned = np.ascontiguousarray(symmetric_array(images, symmetry))
             answer = self._model.predict(turned, None if graphs is None else symmetric_graphs(graphs, symmetry))
-            return _turned(answer, inverse_symmetry(symmetry))
+            return _turn(answer, invert_symmetry(symmetry))
 
-        return mean_and_disagreement(seen(s) for s in self._symmetries)
+        return combine_answers(seen(s) for s in self._symmetries)
 
 
-def mean_and_disagreement(answers: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+def combine_answers(answers: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Mean and standard deviation over members.
 
     Args:
@@ -82,7 +82,7 @@ def mean_and_disagreement(answers: Iterable[NDArray[np.float32]]) -> NDArray[np.
     return np.stack([mean, spread], axis=1).astype(np.float32)
 
 
-def _turned(answer: NDArray[np.float32], symmetry: int) -> NDArray[np.float32]:
+def _turn(answer: NDArray[np.float32], symmetry: int) -> NDArray[np.float32]:
     if symmetry & 4:
         answer = answer.swapaxes(-1, -2)
     if symmetry & 1:

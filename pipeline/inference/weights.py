@@ -29,7 +29,7 @@ MASKED = 0xFFFFFFFF
 """A sum that no blend can reach: marks pixels that are not predicted."""
 
 
-def window_weights(tiling: Tiling) -> NDArray[np.uint32]:
+def make_window_weights(tiling: Tiling) -> NDArray[np.uint32]:
     """Weight of each place in a tile along one axis.
 
     A squared sine rises over the overlap from the tile's edge; it is scaled so that the tiles on a pixel sum to one
@@ -53,14 +53,14 @@ def window_weights(tiling: Tiling) -> NDArray[np.uint32]:
 
 
 @lru_cache(maxsize=8)
-def tile_weights(tiling: Tiling) -> NDArray[np.uint32]:
+def make_tile_weights(tiling: Tiling) -> NDArray[np.uint32]:
     """uint32 (tile, tile): the product of the weights of both axes."""
-    one = window_weights(tiling)
+    one = make_window_weights(tiling)
     both = one[:, None] * one[None, :]
     both.setflags(write=False)
     return both
 
 
-def score_of_sum(total: NDArray[np.uint32]) -> NDArray[np.uint8]:
+def scale_sums(total: NDArray[np.uint32]) -> NDArray[np.uint8]:
     """The score (0 to 250) of complete sums: the nearest level, half a level up."""
     return ((total + np.uint32(HALF)) >> np.uint32(SHIFT)).astype(np.uint8)

@@ -3,7 +3,7 @@
 from pipeline.polygons.errors import (
     PolygonError,
 )
-from pipeline.polygons.scores import ScoreSource, score_reader
+from pipeline.polygons.scores import ScoreSource, open_scores
 from pipeline.polygons.simplification import Simplified, simplify_polygons
 from pipeline.polygons.vectorize import (
     FoundVillages,
@@ -21,7 +21,7 @@ __all__ = [
     "ScoreSource",
     "Simplified",
     "find_villages",
+    "open_scores",
     "polygonize_mask",
-    "score_reader",
     "simplify_polygons",
 ]

@@ -42,7 +42,7 @@ def parse_tags(tags: Iterable[str | None], *, keys: Iterable[str]) -> list[dict[
     ]
 
 
-def barrier_shapes(vectors: gpd.GeoDataFrame, config: BarrierConfig) -> NDArray[np.object_]:
+def select_barriers(vectors: gpd.GeoDataFrame, config: BarrierConfig) -> NDArray[np.object_]:
     """Polygons, in the vectors' CRS, of the roads, railways and waters that cut villages.
 
     Lines are widened to the configured full width. Tunnels and culverts do not cut; bridges do.
@@ -68,7 +68,7 @@ def barrier_shapes(vectors: gpd.GeoDataFrame, config: BarrierConfig) -> NDArray[
     return shapes
 
 
-def exclusion_shapes(vectors: gpd.GeoDataFrame, config: ExclusionConfig) -> gpd.GeoDataFrame:
+def select_exclusions(vectors: gpd.GeoDataFrame, config: ExclusionConfig) -> gpd.GeoDataFrame:
     """Polygons that cannot be village, with the column ``kind`` that says why (first kind that fits)."""
     wanted = [(kind, dict([tag.split("=", 1)])) for kind, tags in config.kinds for tag in tags]
     keys = {key for _, tag in wanted for key in tag}

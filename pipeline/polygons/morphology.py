@@ -32,14 +32,14 @@ def close_gaps(mask: NDArray[np.bool_], *, radius_px: int) -> NDArray[np.bool_]:
     return result
 
 
-def octagon_radii(radius_px: int) -> tuple[int, int]:
+def choose_octagon(radius_px: int) -> tuple[int, int]:
     """The octagon of a radius as (square, diamond) radii that add up to it: 0.41 is tan(22.5 degrees)."""
     square = round(0.41421356 * radius_px)
     return square, radius_px - square
 
 
 def _dilate(mask: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
-    square, diamond = octagon_radii(radius_px)
+    square, diamond = choose_octagon(radius_px)
     for axis in (0, 1):
         mask = _dilate_line(mask, square, axis)
     for _ in range(diamond):

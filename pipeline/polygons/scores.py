@@ -21,7 +21,7 @@ CACHE_BYTES = 64 * 2**20
 ReadScores = Callable[[Window], NDArray[np.uint8]]
 
 
-def score_reader(scores: ScoreSource, grid: Grid) -> _ScoreReader:
+def open_scores(scores: ScoreSource, grid: Grid) -> _ScoreReader:
     """A context that gives ``read(window) -> uint8 (h, w)``; outside the grid all is "not predicted".
 
     Raises:

@@ -53,7 +53,7 @@ def simplify_polygons(polygons: NDArray[np.object_], *, tolerance_m: float) -> S
     left, right = tree.query(polygons, predicate="dwithin", distance=2 * tolerance_m)
     left, right = left[left < right], right[left < right]
     overlap_before = shapely.area(shapely.intersection(polygons[left], polygons[right]))
-    group = _border_groups(polygons, left, right)
+    group = _group_borders(polygons, left, right)
     pending = np.ones(int(group.max()) + 1, dtype=bool)
     area = shapely.area(polygons)
     for k in range(TRIES):
@@ -63,7 +63,7 @@ def simplify_polygons(polygons: NDArray[np.object_], *, tolerance_m: float) -> S
             break
         trial = shapely.coverage_simplify(polygons[todo], tolerance)
         change = shapely.area(trial) / area[todo] - 1
-        distance = outline_distances(polygons[todo], trial)
+        distance = measure_distances(polygons[todo], trial)
         bad = (
             ~shapely.is_valid(trial)
             | shapely.is_empty(trial)
@@ -90,7 +90,7 @@ def simplify_polygons(polygons: NDArray[np.object_], *, tolerance_m: float) -> S
             values[back] = 0.0
 
 
-def _border_groups(
+def _group_borders(
     polygons: NDArray[np.object_], left: NDArray[np.int64], right: NDArray[np.int64]
 ) -> NDArray[np.int32]:
     """int32 (P,): polygons that share borders, directly or through others, have the same number."""
@@ -105,7 +105,7 @@ def _border_groups(
     return labels
 
 
-def outline_distances(before: NDArray[np.object_], after: NDArray[np.object_]) -> NDArray[np.float64]:
+def measure_distances(before: NDArray[np.object_], after: NDArray[np.object_]) -> NDArray[np.float64]:
     """Upper bounds of the Hausdorff distances between outlines and their simplification.
 
     The corners left are corners of the outline before, so each stretch between two of them was replaced by a chord.
@@ -126,7 +126,7 @@ def outline_distances(before: NDArray[np.object_], after: NDArray[np.object_]) -
     changed = shapely.get_num_interior_rings(before) != shapely.get_num_interior_rings(after)
     result[changed] = np.inf
     if changed.any():  # rings no longer correspond: nothing is proved for the others either
-        result[~changed] = outline_distances(before[~changed], after[~changed])
+        result[~changed] = measure_distances(before[~changed], after[~changed])
         return result
     kept = _positions(corners, ring, left, left_ring)
     result[left_owner[kept < 0]] = np.inf

@@ -12,7 +12,9 @@ from pipeline.reference.areas import read_polygons
 from regions.raster.grid import Grid
 
 
-def validation_areas(districts: Path | None, *, grid: Grid, role: str) -> tuple[gpd.GeoSeries, gpd.GeoSeries | None]:
+def read_validation_areas(
+    districts: Path | None, *, grid: Grid, role: str
+) -> tuple[gpd.GeoSeries, gpd.GeoSeries | None]:
     """The areas to judge and those kept for the assessment, in the grid's CRS; the whole grid without districts.
 
     Raises:

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from pipeline.polygons.errors import PolygonError
 from pipeline.polygons.morphology import close_gaps
-from pipeline.polygons.scores import ReadScores, ScoreSource, score_reader
+from pipeline.polygons.scores import ReadScores, ScoreSource, open_scores
 from regions.raster.burn import burn
 from regions.raster.grid import Grid, Window
 from regions.raster.scores import at_least, is_predicted, score_of
@@ -99,7 +99,7 @@ def choose_thresholds(
     shapes = reference.to_numpy()
     counts: dict[tuple[float, float], NDArray[np.int64]] = {}
     truth_px = pixels = missing = 0
-    with score_reader(scores, grid) as read:
+    with open_scores(scores, grid) as read:
         for part in parts:
             ground = _Ground.of(part, shapes, read, grid)
             truth_px += int(np.count_nonzero(ground.truth))

@@ -18,12 +18,12 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.polygons.barriers import BarrierMask, barrier_shapes, check_vectors, exclusion_shapes
+from pipeline.polygons.barriers import BarrierMask, check_vectors, select_barriers, select_exclusions
 from pipeline.polygons.exclusion import remove_excluded
 from pipeline.polygons.morphology import close_gaps
 from pipeline.polygons.rings import Rings, polygons_of_rings, trace_rings
 from pipeline.polygons.runs import Runs, join_runs, label_runs, runs_of_mask
-from pipeline.polygons.scores import ReadScores, ScoreSource, score_reader
+from pipeline.polygons.scores import ReadScores, ScoreSource, open_scores
 from pipeline.polygons.simplification import simplify_polygons
 from regions.raster.grid import Grid, Window
 from regions.raster.scores import at_least, is_predicted
@@ -71,10 +71,10 @@ def find_villages(
     if vectors is not None:
         check_vectors(vectors, grid)
         if config.barriers is not None:
-            barriers = BarrierMask(barrier_shapes(vectors, config.barriers), grid)
+            barriers = BarrierMask(select_barriers(vectors, config.barriers), grid)
         if config.exclusions is not None:
-            excluding = exclusion_shapes(vectors, config.exclusions)
-    with score_reader(scores, grid) as read:
+            excluding = select_exclusions(vectors, config.exclusions)
+    with open_scores(scores, grid) as read:
         runs = join_runs(
             list(_map_bounded(lambda window: _block_runs(window, read, grid, config, barriers), grid, config, workers))
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.checkpoints import load_checkpoint
 from pipeline.attributes import Lineage, add_attributes, read_fabric, write_data_dictionary
-from pipeline.attributes.form import building_form
+from pipeline.attributes.form import measure_form
 from pipeline.city.extent import CityExtent
 from pipeline.city.job import CityJob
 from pipeline.city.opening import ingested_path
@@ -138,7 +138,7 @@ def _building_form(
     """Low-rise and high-density measures of the villages and of the built-up land outside them."""
     area = extent.aoi if extent.aoi is not None else shapely.box(*extent.grid.bounds_m)
     fabric = read_fabric(vectors, height_rasters=heights)
-    return building_form(table.geometry, fabric, area=area).summary
+    return measure_form(table.geometry, fabric, area=area).summary
 
 
 def product_figures(table: gpd.GeoDataFrame) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Refinement: outlines drawn anew from the imagery where a rule accepts them; SAM is imported only where it is used."""
 
 from pipeline.refinement.built_in import BandRefiner
-from pipeline.refinement.choice import choose_refiner, refinement_summary, unrefined
+from pipeline.refinement.choice import choose_refiner, mark_unrefined, summarise_refinement
 from pipeline.refinement.errors import RefinementError
 from pipeline.refinement.measures import boundary_f1, boundary_iou, compare_outlines
 from pipeline.refinement.refine import ImageReader, refine_villages
@@ -20,7 +20,7 @@ __all__ = [
     "boundary_iou",
     "choose_refiner",
     "compare_outlines",
+    "mark_unrefined",
     "refine_villages",
-    "refinement_summary",
-    "unrefined",
+    "summarise_refinement",
 ]

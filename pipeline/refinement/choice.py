@@ -33,12 +33,12 @@ def choose_refiner(
     return SamRefiner(sam_weights, device=device), f"Boundaries were refined with SAM from {sam_weights.name}."
 
 
-def unrefined(villages: gpd.GeoDataFrame, note: str) -> gpd.GeoDataFrame:
+def mark_unrefined(villages: gpd.GeoDataFrame, note: str) -> gpd.GeoDataFrame:
     """The villages with the columns that refinement writes, saying why there was none."""
     return villages.assign(boundary="model", boundary_reason=note)
 
 
-def refinement_summary(villages: gpd.GeoDataFrame) -> dict[str, Any]:
+def summarise_refinement(villages: gpd.GeoDataFrame) -> dict[str, Any]:
     """For manifest and report: how many outlines come from where, and how often each fault rejected one."""
     faults: dict[str, int] = {}
     for reason in villages["boundary_reason"].dropna():

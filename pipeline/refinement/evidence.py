@@ -16,7 +16,7 @@ class Evidence:
         refined_px: Refined pixels before they are cut off where the village may not be.
         spilled_px: Those of them that are cut off.
         quality_px: Sum of the refiner's quality x pixels of the village before.
-        before_px: Pixels of the village before, where the refiner told its quality.
+        before_px: Pixels of the village before, where the refiner gave its quality.
     """
 
     parts: list[Runs] = field(default_factory=list)

@@ -47,7 +47,7 @@ def settle_outlines(
     reasons = ["rejected: nothing found"] * len(before)
     agreement = np.full(len(before), np.nan)
     for k, found in enumerate(evidence):
-        shape = _largest_part(found, grid, polygons)
+        shape = _trace_largest(found, grid, polygons)
         if shape is None:
             continue
         common = shapely.area(shapely.intersection(shape, before[k]))
@@ -112,7 +112,7 @@ def part_neighbours(
                 refined[loser], free[loser] = before[loser], False
 
 
-def _largest_part(found: Evidence, grid: Grid, settings: PolygonConfig) -> shapely.Polygon | None:
+def _trace_largest(found: Evidence, grid: Grid, settings: PolygonConfig) -> shapely.Polygon | None:
     """The largest component of the refined pixels in metres, small holes filled; None where none is large enough."""
     if not found.parts:
         return None

@@ -1,4 +1,4 @@
-"""What a refiner is told about a village in a window: its pixels, its scores, a box, points and a mask of logits."""
+"""What a refiner gets of a village in a window: its pixels, its scores, a box, points and a mask of logits."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def spread_points(mask: NDArray[np.bool_], weight: NDArray[np.float64], count: i
     return np.column_stack((col[chosen], row[chosen])).astype(np.float64)
 
 
-def mask_logits(prompt: Prompt, *, side_px: int) -> NDArray[np.float32]:
+def make_logits(prompt: Prompt, *, side_px: int) -> NDArray[np.float32]:
     """float32 (side, side): logits of the scores near the village, low elsewhere, averaged to the prompt's size."""
     probability = probability_of(prompt.scores, not_predicted=0.0)
     probability = np.clip(probability, 1 / (1 + np.exp(MAX_LOGIT)), 1 / (1 + np.exp(-MAX_LOGIT)))

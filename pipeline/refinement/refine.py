@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.polygons import ScoreSource, score_reader
+from pipeline.polygons import ScoreSource, open_scores
 from pipeline.polygons.runs import runs_of_mask
 from pipeline.polygons.scores import ReadScores
 from pipeline.refinement.errors import RefinementError
@@ -18,7 +18,7 @@ from pipeline.refinement.evidence import Evidence
 from pipeline.refinement.outlines import settle_outlines
 from pipeline.refinement.prompts import Prompt, make_prompt
 from pipeline.refinement.refiner import RefinedMask, Refiner
-from pipeline.refinement.windows import View, views_of_village
+from pipeline.refinement.windows import View, place_views
 from regions.raster.burn import ShapeLayer
 from regions.raster.grid import Grid, Window
 from regions.raster.scores import is_predicted
@@ -72,16 +72,16 @@ def refine_villages(
     by_window: dict[Window, list[View]] = defaultdict(list)
     for k, shape in enumerate(shapes):
         area = grid.window_of_bounds(tuple(shapely.bounds(shape)))
-        for view in views_of_village(k, area, grid=grid, side_px=refiner.side_px, margin_px=config.margin_px):
+        for view in place_views(k, area, grid=grid, side_px=refiner.side_px, margin_px=config.margin_px):
             by_window[view.window].append(view)
     evidence = [Evidence() for _ in shapes]
     ground = _Ground(shapes, forbidden, grid)
     order = sorted(by_window)
-    with score_reader(scores, grid) as read:
+    with open_scores(scores, grid) as read:
         for start in range(0, len(order), config.batch_windows):
             windows = order[start : start + config.batch_windows]
             batch = {window: by_window[window] for window in windows}
-            images, prompts, views = _prompts_of_windows(batch, ground, read=read, imagery=imagery, config=config)
+            images, prompts, views = _make_prompts(batch, ground, read=read, imagery=imagery, config=config)
             if not images:
                 continue
             answers = refiner.refine(np.stack(images), prompts)
@@ -107,7 +107,7 @@ class _Ground:
         return self._forbidden.mask(window)
 
 
-def _prompts_of_windows(
+def _make_prompts(
     by_window: dict[Window, list[View]],
     ground: _Ground,
     *,

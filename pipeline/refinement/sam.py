@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, Sam2Model, SamModel
 
 from pipeline.refinement.errors import RefinementError
-from pipeline.refinement.prompts import Prompt, mask_logits
+from pipeline.refinement.prompts import Prompt, make_logits
 from pipeline.refinement.refiner import RefinedMask
 
 MODELS: dict[str, Any] = {"sam": SamModel, "sam2": Sam2Model, "sam2_video": Sam2Model}
@@ -74,7 +74,7 @@ class SamRefiner:
         # dense prompt is per image
         chosen = [part[index] for part in embeddings] if isinstance(embeddings, list) else embeddings[index]
         points, labels = _padded_points(prompts)
-        logits = np.stack([mask_logits(prompt, side_px=self._mask_px) for prompt in prompts])[:, None]
+        logits = np.stack([make_logits(prompt, side_px=self._mask_px) for prompt in prompts])[:, None]
         output = self._model(
             image_embeddings=chosen,
             input_points=torch.from_numpy(points).to(self._device),

@@ -30,7 +30,7 @@ class View:
     village: int
 
 
-def views_of_village(village: int, area: Window, *, grid: Grid, side_px: int, margin_px: int) -> list[View]:
+def place_views(village: int, area: Window, *, grid: Grid, side_px: int, margin_px: int) -> list[View]:
     """The views of a village whose outline lies in ``area``, in row-major order.
 
     Args:

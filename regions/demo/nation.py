@@ -62,13 +62,13 @@ def generate_demo_nation(
             center_lonlat=(centers_lonlat or {}).get(code, (lon + 0.5 * k, lat)),
             crs=(crs or {}).get(code),
             parts=parts,
-            progress=_prefixed(progress, code),
+            progress=_prefix(progress, code),
         )
         for k, code in enumerate(codes)
     )
 
 
-def _prefixed(progress: Progress | None, code: str) -> Progress | None:
+def _prefix(progress: Progress | None, code: str) -> Progress | None:
     return None if progress is None else lambda what, done, total: progress(f"{code} {what}", done, total)
 
 
@@ -132,7 +132,7 @@ def demo_truth_and_map(
     if n < 1 or abs(n * resolution_m - side_m) > 1e-6 * side_m:
         raise DemoError(f"demo map: a side of {side_m} m is no multiple of {resolution_m} m; choose a divisor")
     layout = make_layout(seed=seed, side_m=side_m)
-    truth, district, bonus = _burnt(layout, n, resolution_m)
+    truth, district, bonus = _burn_layers(layout, n, resolution_m)
     noise = np.zeros((n, n), np.float32)
     for salt, patch_m, weight in ((101, 220, 1.2), (102, 60, 0.8), (103, 2 * resolution_m, 0.2)):
         cell = max(2, round(patch_m / resolution_m))
@@ -149,7 +149,7 @@ def demo_truth_and_map(
     return TruthAndMap(truth, mapped, district, resolution_m, tp, fp, fn, n * n - tp - fp - fn)
 
 
-def _burnt(
+def _burn_layers(
     layout: Layout, n: int, resolution_m: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.int16], NDArray[np.float32]]:
     """Truth, district and look-alike bonus of every pixel; draws only the superblocks that hold villages."""

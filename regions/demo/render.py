@@ -90,8 +90,8 @@ class Renderer:
         self._blocks: OrderedDict[tuple[int, int], _Drawn] = OrderedDict()
         rng = np.random.default_rng([layout.seed, 5, look.number])
         self._white = _Texture(rng.standard_normal((3, 911, 911), np.float32))
-        self._soft = _Texture(_smoothed(rng.standard_normal((1, 1024, 1024), np.float32), 1.6))
-        self._dots = _Texture(_smoothed(rng.standard_normal((1, 797, 797), np.float32), 1.0))
+        self._soft = _Texture(_smooth(rng.standard_normal((1, 1024, 1024), np.float32), 1.6))
+        self._dots = _Texture(_smooth(rng.standard_normal((1, 797, 797), np.float32), 1.0))
 
     def tile(self, left_px: int, top_px: int) -> NDArray[np.uint8]:
         """One tile (3, 512, 512) from ``left_px`` east and ``top_px`` south of the city's corner."""
@@ -118,7 +118,7 @@ class Renderer:
         out = []
         for key in wanted:
             if key not in self._blocks:
-                self._blocks[key] = _prepared(make_block(self.layout, *key), self.look.shift_per_m)
+                self._blocks[key] = _prepare(make_block(self.layout, *key), self.look.shift_per_m)
             self._blocks.move_to_end(key)
             out.append(self._blocks[key])
         keep = max(40, 4 * self.layout.n)
@@ -276,7 +276,7 @@ class _Texture:
         return self.pool[:, row : row + view.size, col : col + view.size]
 
 
-def _prepared(block: Block, shift_per_m: Floats) -> _Drawn:
+def _prepare(block: Block, shift_per_m: Floats) -> _Drawn:
     moved = block.quads + block.height_m[:, None, None] * shift_per_m
     swept = shapely.convex_hull(shapely.multipoints(np.concatenate([block.quads, moved], axis=1)))
     ground_box = np.array([[*r.min(axis=0), *r.max(axis=0)] for r in block.ground]).reshape(-1, 4)
@@ -292,7 +292,7 @@ def _polygon(ring: Floats) -> dict[str, object]:
     return {"type": "Polygon", "coordinates": [[*points, points[0]]]}
 
 
-def _smoothed(noise: F32, sigma_px: float) -> F32:
+def _smooth(noise: F32, sigma_px: float) -> F32:
     """Periodic Gaussian smoothing, scaled back to a standard deviation of one."""
     fy, fx = np.fft.fftfreq(noise.shape[-2])[:, None], np.fft.rfftfreq(noise.shape[-1])[None]
     kernel = np.exp(-2 * (np.pi * sigma_px) ** 2 * (fx**2 + fy**2))

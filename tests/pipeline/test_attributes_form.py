@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import shapely
 
-from pipeline.attributes import building_form, read_fabric
+from pipeline.attributes import measure_form, read_fabric
 
 CRS = "EPSG:32650"
 
@@ -34,7 +34,7 @@ def test_a_village_and_towers_by_hand():
     shed = [(shapely.box(500_500, 3_000_000, 500_510, 3_000_010), {"building": "yes"})]  # 1 % of its cell
     village = gpd.GeoSeries([shapely.box(500_000, 3_000_000, 500_100, 3_000_100)], crs=CRS)
     area = shapely.box(500_000, 3_000_000, 500_600, 3_000_100)
-    form = building_form(village, fabric(*low, *towers, *shed), area=area)
+    form = measure_form(village, fabric(*low, *towers, *shed), area=area)
     row = form.villages.iloc[0]
     assert row["coverage"] == pytest.approx(64 * 81 / 1e4)
     assert row["buildings_per_ha"] == pytest.approx(64)
@@ -52,7 +52,7 @@ def test_unknown_heights_are_null_and_a_cell_beside_a_village_loses_its_part():
     bare = houses(500_000, 3_000_000, 9, 12, 16)  # 200 m x 200 m without heights
     village = gpd.GeoSeries([shapely.box(500_000, 3_000_000, 500_150, 3_000_192)], crs=CRS)
     area = shapely.box(500_000, 3_000_000, 500_200, 3_000_200)
-    form = building_form(village, fabric(*bare), area=area)
+    form = measure_form(village, fabric(*bare), area=area)
     assert form.villages["low_rise"].isna().all() and form.villages["high_density"].all()
     assert np.isnan(form.summary.loc["villages", "height_mean_m"])
     total = shapely.area(form.cells.geometry.to_numpy()).sum() + shapely.area(village[0])
@@ -63,7 +63,7 @@ def test_unknown_heights_are_null_and_a_cell_beside_a_village_loses_its_part():
 def test_a_city_without_buildings():
     empty = fabric((shapely.LineString([(0, 0), (1, 1)]), {"highway": "residential"}))
     village = gpd.GeoSeries([shapely.box(0, 0, 100, 100)], crs=CRS)
-    form = building_form(village, empty, area=village[0])
+    form = measure_form(village, empty, area=village[0])
     assert len(form.cells) == 0 and form.villages["coverage"][0] == 0
     assert np.isnan(form.summary.loc["outside", "coverage"])
 

@@ -18,12 +18,12 @@ from pipeline.attributes import (
     AttributeDataError,
     Lineage,
     add_attributes,
-    data_dictionary,
+    describe_columns,
     equal_areas_m2,
     geodesic_lengths_m,
     write_data_dictionary,
 )
-from pipeline.attributes.score_statistics import score_histograms, score_statistics
+from pipeline.attributes.score_statistics import count_scores, summarise_scores
 from regions.raster.grid import Grid
 
 CITY = SimpleNamespace(adcode="990001", name_zh="示例", name_en="Demo", province="Demo", region="North")
@@ -130,11 +130,11 @@ def test_score_statistics_equal_numpy_whatever_the_blocks(seed, block):
     scores[rng.random((100, 100)) < 0.1] = 255
     left, bottom = rng.integers(0, 60, 2)
     shape = box(left, bottom, left + 30, bottom + 25)
-    found = score_histograms(gpd.GeoSeries([shape], crs=GRID.crs), scores, GRID, block_px=block)
+    found = count_scores(gpd.GeoSeries([shape], crs=GRID.crs), scores, GRID, block_px=block)
     inside = scores[100 - bottom - 25 : 100 - bottom, left : left + 30].ravel()
     np.testing.assert_array_equal(found[0], np.bincount(inside, minlength=256))
     predicted = inside[inside < 255] / 250
-    figures = score_statistics(found)
+    figures = summarise_scores(found)
     assert figures["score_mean"][0] == pytest.approx(predicted.mean())
     assert figures["score_p10"][0] == pytest.approx(np.quantile(predicted, 0.1, method="inverted_cdf"))
 
@@ -152,7 +152,7 @@ def test_area_and_perimeter_are_those_of_the_ellipsoid():
 
 def test_dictionary_lists_exactly_the_columns(tmp_path):
     table = add_attributes(villages(box(10, 10, 50, 50)), grid=GRID, city=CITY, lineage=LINEAGE)
-    assert list(table.columns) == data_dictionary()["name"].tolist()
+    assert list(table.columns) == describe_columns()["name"].tolist()
     assert {name: str(dtype) for name, dtype in table.drop(columns="geometry").dtypes.items()} == {
         item.name: item.dtype for item in ATTRIBUTES
     }

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.inference import BlockPlan
-from pipeline.inference.weights import WEIGHT_SUM, window_weights
+from pipeline.inference.weights import WEIGHT_SUM, make_window_weights
 from regions.raster.grid import Grid, Tiling
 
 CRS = "EPSG:32650"
@@ -14,7 +14,7 @@ CRS = "EPSG:32650"
 @given(st.integers(1, 60).flatmap(lambda t: st.tuples(st.just(t), st.integers(1, t))))
 def test_weights_sum_to_one_on_every_pixel(tiling):
     tiling = Tiling(*tiling)
-    weights = window_weights(tiling).astype(np.int64)
+    weights = make_window_weights(tiling).astype(np.int64)
     for residue in range(tiling.stride_px):
         assert weights[residue :: tiling.stride_px].sum() == WEIGHT_SUM
 

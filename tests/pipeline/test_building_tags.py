@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.attributes.buildings import read_fabric
 from pipeline.graph.building_tags import height_m, is_building, is_building_part, levels_of, tagged_height_m
-from pipeline.graph.semantics import semantics_of
+from pipeline.graph.semantics import read_semantics
 
 NAN = math.nan
 HEIGHTS = [
@@ -101,7 +101,7 @@ def test_graph_and_attributes_read_the_same():
     texts = [json.dumps(t, ensure_ascii=False) for t in tags]
     table = gpd.GeoDataFrame({"tags": texts}, geometry=shapes, crs="EPSG:32650")
     fabric = read_fabric(table).buildings
-    graph = semantics_of(np.array(texts, object), all_keys=False)
+    graph = read_semantics(np.array(texts, object), all_keys=False)
     counted = np.flatnonzero([is_building(t) for t in tags])
     np.testing.assert_array_equal([shapes.index(g) for g in fabric.geometry], counted)
     heights = fabric["height_m"].to_numpy(dtype=np.float64, na_value=np.nan)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from models.geolink.graph import GEOMETRY_COLUMNS, TileGraphs
 from pipeline.graph import CityGraph, CityGraphError, graph_key
 from pipeline.graph.chunks import LARGE
-from pipeline.graph.measure import shape_columns
-from pipeline.graph.semantics import semantics_of
+from pipeline.graph.measure import measure_shapes
+from pipeline.graph.semantics import read_semantics
 from pipeline.graph.tree import BoxTree
 
 UTM = "EPSG:32650"
@@ -148,7 +148,7 @@ def test_tree_finds_what_a_plain_comparison_finds(n, m, seed):
 def test_shape_columns_of_known_shapes():
     tilted = shapely.affinity.rotate(shapely.box(0, 0, 40, 10), 30, origin=(0, 0))
     shapes = np.array([tilted, shapely.LineString([(0, 0), (0, 50)]), shapely.Point(3, 3)])
-    columns = shape_columns(shapes, np.array([2, 1, 0], np.uint8), np.array([25, np.nan, np.nan], np.float32))
+    columns = measure_shapes(shapes, np.array([2, 1, 0], np.uint8), np.array([25, np.nan, np.nan], np.float32))
     named = dict(zip(GEOMETRY_COLUMNS, columns.T, strict=False))
     np.testing.assert_allclose(named["log_area"], [np.log1p(400) / 10, 0, 0], rtol=1e-6)
     np.testing.assert_allclose(named["log_length"], [np.log1p(100) / 10, np.log1p(50) / 10, 0], rtol=1e-6)
@@ -168,8 +168,8 @@ def test_keys_that_name_rather_than_say_what_a_thing_is_are_left_out_of_tag_sets
         ],
         object,
     )
-    assert semantics_of(tags, all_keys=False).texts == ('{"amenity":"bank","namely":"kept"}', '{"amenity":"bank"}')
-    assert len(semantics_of(tags, all_keys=True).texts) == 3
+    assert read_semantics(tags, all_keys=False).texts == ('{"amenity":"bank","namely":"kept"}', '{"amenity":"bank"}')
+    assert len(read_semantics(tags, all_keys=True).texts) == 3
 
 
 class TestErrors:

@@ -21,7 +21,7 @@ from pipeline.inference import (
     predict_scores,
 )
 from pipeline.inference.sums import DeviceSums, HostSums
-from pipeline.inference.uncertainty import inverse_symmetry
+from pipeline.inference.uncertainty import invert_symmetry
 from regions.raster.grid import Grid, Tiling
 
 TILE = 32
@@ -162,7 +162,7 @@ def test_device_sums_equal_host_sums(seed):
 def test_inverse_symmetry_undoes():
     tile = np.arange(16).reshape(4, 4).astype(np.uint8)
     for s in range(8):
-        np.testing.assert_array_equal(symmetric_array(symmetric_array(tile, s), inverse_symmetry(s)), tile)
+        np.testing.assert_array_equal(symmetric_array(symmetric_array(tile, s), invert_symmetry(s)), tile)
 
 
 @dataclass
@@ -214,7 +214,7 @@ def test_views_of_a_lopsided_model_disagree(network):
     views = []
     for s in (0, 1, 6):
         answer = model.predict(np.ascontiguousarray(symmetric_array(images, s)), None)
-        views.append(symmetric_array(answer, inverse_symmetry(s)))
+        views.append(symmetric_array(answer, invert_symmetry(s)))
     np.testing.assert_allclose(got[:, 0], np.mean(views, axis=0), atol=1e-6)
     np.testing.assert_allclose(got[:, 1], np.std(np.array(views, np.float64), axis=0), atol=1e-6)
     assert got[:, 1].max() > 0.005

@@ -19,7 +19,7 @@ from pipeline.polygons import (
     polygonize_mask,
     simplify_polygons,
 )
-from pipeline.polygons.barriers import BarrierMask, barrier_shapes
+from pipeline.polygons.barriers import BarrierMask, select_barriers
 from regions.raster.grid import Grid
 
 GRID = Grid("EPSG:32650", 1.0, 0, -200, 200, 300)  # x 0..300, y 0..200
@@ -53,7 +53,7 @@ def test_main_road_and_river_cut_but_lanes_and_tunnels_do_not():
     # 20 m wide road: 90..110; touched pixels go too, so the cut may be up to a pixel wider
     ends = [end for left, _, right, _ in bounds for end in (left, right)]
     assert ends == pytest.approx([50, 89.5, 110.5, 199.5, 215.5, 250], abs=0.51)
-    shapes = barrier_shapes(vectors, BarrierConfig())
+    shapes = select_barriers(vectors, BarrierConfig())
     for village in found.villages.geometry:
         assert not shapely.intersects(shapely.union_all(shapes).buffer(-0.01), village)
     none = find_villages(rectangle_scores(), grid=GRID, config=PolygonConfig(**PLAIN, barriers=None), vectors=vectors)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import shapely
 
-from pipeline.attributes import Lineage, add_attributes, building_form, read_fabric
+from pipeline.attributes import Lineage, add_attributes, measure_form, read_fabric
 from pipeline.polygons import ExclusionConfig, PolygonConfig, find_villages
 from pipeline.product.density_grid import density_cells
 from pipeline.product.identity import assign_ids
 from pipeline.product.identity_page import write_diff
-from pipeline.refinement import BandRefiner, compare_outlines, refine_villages, refinement_summary
+from pipeline.refinement import BandRefiner, compare_outlines, refine_villages, summarise_refinement
 from regions.raster.grid import Grid
 
 GRID = Grid("EPSG:32650", 1.0, 500_000, -3_000_000, 200, 300)
@@ -38,14 +38,14 @@ def test_nothing_found(value, connectivity, tmp_path):
     found = find_villages(scores, grid=GRID, config=config, vectors=vectors)
     assert found.counts["villages"] == 0 and len(found.removed) == 0
     refined = refine_villages(found.villages, scores=scores, imagery=Dark(), grid=GRID, refiner=BandRefiner())
-    assert refinement_summary(refined) == {"boundaries": {}, "rejected": {}}
+    assert summarise_refinement(refined) == {"boundaries": {}, "rejected": {}}
     named = assign_ids(refined, assign_ids(refined, adcode="110000"), adcode="110000")
     city = SimpleNamespace(adcode="110000", name_zh="北京", name_en="Beijing", province="Beijing", region="North")
     table = add_attributes(
         named, grid=GRID, city=city, lineage=Lineage(model_version="a", release="b"), scores=scores, vectors=vectors
     )
     assert len(table) == 0 and "floor_area_ratio" in table
-    form = building_form(gpd.GeoSeries(table.geometry), read_fabric(vectors), area=shapely.box(*GRID.bounds_m))
+    form = measure_form(gpd.GeoSeries(table.geometry), read_fabric(vectors), area=shapely.box(*GRID.bounds_m))
     assert form.summary.loc["villages", "units"] == 0 and form.summary.loc["outside", "units"] == 1
     assert len(density_cells(table)) == 0
     assert compare_outlines(table.geometry, table.geometry, grid=GRID)["iou"] == 1

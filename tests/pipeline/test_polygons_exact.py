@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from scipy.ndimage import binary_closing
 
 from pipeline.polygons import PolygonConfig, PolygonError, find_villages, polygonize_mask
-from pipeline.polygons.morphology import close_gaps, octagon_radii
+from pipeline.polygons.morphology import choose_octagon, close_gaps
 from regions.raster.grid import Grid
 
 SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 24))
@@ -78,7 +78,7 @@ def test_polygons_burn_back_to_the_mask(mask):
 @given(mask=MASKS, radius=st.integers(0, 5))
 @settings(max_examples=100, deadline=None)
 def test_closing_equals_scipy(mask, radius):
-    square, diamond = octagon_radii(radius)
+    square, diamond = choose_octagon(radius)
     padded = np.pad(mask, 2 * radius + 1)
     element = np.zeros((4 * radius + 1, 4 * radius + 1), dtype=bool)
     row, col = np.abs(np.mgrid[-2 * radius : 2 * radius + 1, -2 * radius : 2 * radius + 1])

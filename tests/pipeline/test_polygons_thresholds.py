@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from pipeline.polygons import PolygonConfig, PolygonError, find_villages
 from pipeline.polygons.scores import grid_of_scores
-from pipeline.polygons.threshold_page import validation_areas
+from pipeline.polygons.threshold_page import read_validation_areas
 from pipeline.polygons.thresholds import choose_thresholds
 from regions.raster.grid import Grid
 from tests.support.rasters import write_raster
@@ -96,7 +96,7 @@ def test_assessment_ground_is_refused():
     with pytest.raises(PolygonError, match="off the grid"):
         choose_thresholds(scores, grid=GRID, reference=reference, validation=area.translate(9e5), config=CONFIG)
     with pytest.raises(PolygonError, match="never chosen on assessment"):
-        validation_areas(None, grid=GRID, role="assess")
+        read_validation_areas(None, grid=GRID, role="assess")
 
 
 def write_city(folder: Path):

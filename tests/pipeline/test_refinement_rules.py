@@ -20,13 +20,13 @@ from pipeline.refinement import (
     boundary_iou,
     choose_refiner,
     compare_outlines,
+    mark_unrefined,
     refine_villages,
-    refinement_summary,
-    unrefined,
+    summarise_refinement,
 )
 from pipeline.refinement.outlines import part_neighbours
-from pipeline.refinement.prompts import make_prompt, mask_logits
-from pipeline.refinement.windows import views_of_village
+from pipeline.refinement.prompts import make_logits, make_prompt
+from pipeline.refinement.windows import place_views
 from regions.raster.grid import Grid, Window
 
 GRID = Grid("EPSG:32650", 1.0, 1_000, -5_000, 300, 400)
@@ -100,7 +100,7 @@ AS_SET = {"config": CONFIG, "polygons": SIZES}
 @settings(max_examples=200, deadline=None)
 def test_cores_cover_a_village_once(start, length, first, half):
     grid = Grid("EPSG:32650", 1.0, first, first * 2, 1000, 1000)
-    views = views_of_village(0, Window(start, start, length, length), grid=grid, side_px=2 * half, margin_px=4)
+    views = place_views(0, Window(start, start, length, length), grid=grid, side_px=2 * half, margin_px=4)
     seen = np.zeros((length + 8, length + 8), dtype=int)
     for view in views:
         assert (view.window.row_px + grid.first_row) % half == 0 and (view.window.col_px + grid.first_col) % half == 0
@@ -201,7 +201,7 @@ def test_prompt_points_lie_where_they_say():
     assert inside[prompt.positive[:, 1].astype(int), prompt.positive[:, 0].astype(int)].all()
     assert not inside[prompt.negative[:, 1].astype(int), prompt.negative[:, 0].astype(int)].any()
     assert np.abs(prompt.positive[0] - 69.5).max() <= 1  # the deepest point first
-    logits = mask_logits(prompt, side_px=64)
+    logits = make_logits(prompt, side_px=64)
     assert logits.shape == (64, 64) and logits[17, 17] > 2 and logits[5, 5] < -2
     empty = np.zeros_like(inside)
     assert make_prompt(empty, scores, inside, positive_points=5, negative_points=4) is None
@@ -279,9 +279,9 @@ def test_choice_and_notes(tmp_path):
     with pytest.raises(RefinementError, match="nothing"):
         choose_refiner("sam", sam_weights=tmp_path / "nothing")
     villages = gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)] * 3, crs=GRID.crs)
-    assert refinement_summary(unrefined(villages, note)) == {"boundaries": {"model": 3}, "rejected": {}}
+    assert summarise_refinement(mark_unrefined(villages, note)) == {"boundaries": {"model": 3}, "rejected": {}}
     table = villages.assign(
         boundary=["sam", "model", "model"],
         boundary_reason=["accepted: x", "rejected: spill 0.5 > 0.05; quality 0.1 < 0.7", "rejected: nothing found"],
     )
-    assert refinement_summary(table)["rejected"] == {"spill": 1, "quality": 1, "nothing found": 1}
+    assert summarise_refinement(table)["rejected"] == {"spill": 1, "quality": 1, "nothing found": 1}

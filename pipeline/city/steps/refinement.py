@@ -13,8 +13,8 @@ import shapely
 from pipeline.city.stage_store import StageResult, stage_result
 from pipeline.city.stage_table import CityRun
 from pipeline.files import sha256_of
-from pipeline.polygons.barriers import barrier_shapes, exclusion_shapes
-from pipeline.refinement import choose_refiner, refine_villages, refinement_summary, unrefined
+from pipeline.polygons.barriers import select_barriers, select_exclusions
+from pipeline.refinement import choose_refiner, mark_unrefined, refine_villages, summarise_refinement
 
 REFINEMENT_VERSION = 2
 
@@ -34,7 +34,7 @@ def refinement_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResu
         villages = gpd.read_parquet(done["polygons"].folder / "villages.parquet")
         refiner, note = choose_refiner(settings.refiner, sam_weights=settings.sam_weights)
         if refiner is None or len(villages) == 0:
-            refined = unrefined(villages, note)
+            refined = mark_unrefined(villages, note)
         else:
             with job.ground.open() as city:
                 refined = refine_villages(
@@ -49,7 +49,7 @@ def refinement_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResu
                 )
         refined.to_parquet(folder / "villages.parquet", compression="zstd", index=False)
         shutil.copyfile(done["polygons"].folder / "removed.parquet", folder / "removed.parquet")
-        return {**done["polygons"].summary, "note": note, **refinement_summary(refined)}
+        return {**done["polygons"].summary, "note": note, **summarise_refinement(refined)}
 
     return stage_result(job.ground.work, "refinement", inputs, build)
 
@@ -60,7 +60,7 @@ def _forbidden(run: CityRun, graph: StageResult) -> gpd.GeoSeries:
     vectors = gpd.read_parquet(graph.folder / "features.parquet")
     shapes: list[shapely.Geometry] = []
     if config.barriers is not None:
-        shapes += list(barrier_shapes(vectors, config.barriers))
+        shapes += list(select_barriers(vectors, config.barriers))
     if config.exclusions is not None:
-        shapes += list(exclusion_shapes(vectors, config.exclusions).geometry)
+        shapes += list(select_exclusions(vectors, config.exclusions).geometry)
     return gpd.GeoSeries(shapes, crs=run.extent.grid.crs)
