@@ -41,6 +41,20 @@ def read_table(path: Path | str) -> pd.DataFrame:
     raise SampleTableError(f"{path} is of unknown kind {suffix!r}: give CSV, Parquet, GeoPackage or GeoJSON")
 
 
+def read_places(path: Path | str) -> gpd.GeoDataFrame:
+    """A table that must hold places: areas, blocks, digitised villages.
+
+    Raises:
+        SampleTableError: As `read_table`, or it has no geometry or no CRS.
+    """
+    table = read_table(path)
+    if not isinstance(table, gpd.GeoDataFrame):
+        raise SampleTableError(f"{path} holds no geometry: give GeoPackage, GeoParquet or GeoJSON")
+    if table.crs is None:
+        raise SampleTableError(f"{path} has no CRS: write one into the file, for instance with `ogr2ogr -a_srs`")
+    return table
+
+
 def write_table(table: pd.DataFrame, path: Path | str) -> Path:
     """Write a table by its file name's ending; geometry goes into GeoPackage, GeoParquet or GeoJSON only.
 

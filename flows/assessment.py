@@ -69,12 +69,10 @@ def read_reference(
     """
     with rasterio.open(rasters.mask) as mask:
         crs = mask.crs.to_string()
+    villages = read_polygons(paths, crs=crs, raster_crs=raster_crs)
     unlabelled = [_unlabelled_ground(p, crs, raster_crs) for p in paths if p.suffix.lower() in RASTER_SUFFIXES]
     known = [part for part in unlabelled if part is not None]
-    return (
-        read_polygons(paths, crs=crs, raster_crs=raster_crs),
-        gpd.GeoDataFrame(pd.concat(known, ignore_index=True), crs=crs) if known else None,
-    )
+    return villages, gpd.GeoDataFrame(pd.concat(known, ignore_index=True), crs=crs) if known else None
 
 
 def _unlabelled_ground(path: Path, crs: str, raster_crs: str | None) -> gpd.GeoDataFrame | None:

@@ -139,13 +139,14 @@ class StrataReader:
             yield row, self.read(row, min(self.strip_rows, self.mask.height - row))
 
     def _check(self, burnt: NDArray[np.uint8], scores: NDArray[np.uint8]) -> None:
-        strange = burnt[(burnt > 1) & (burnt != NOT_PREDICTED)]
+        # in uint8, 2 to 254 less 2 are 0 to 252 while 0, 1 and 255 become 254, 255 and 253: one comparison, not three
+        strange = burnt[(burnt - np.uint8(2)) < NOT_PREDICTED - 2]
         if strange.size:
             raise DrawError(
                 f"{self.mask.name} holds the value {int(strange[0])}: a mask has 1 (urban village), 0 and 255 (not"
                 " predicted); is it the score raster?"
             )
-        beyond = scores[(scores > SCORE_SCALE) & (scores != NOT_PREDICTED)]
+        beyond = scores[(scores - np.uint8(SCORE_SCALE + 1)) < NOT_PREDICTED - SCORE_SCALE - 1]
         if beyond.size:
             raise DrawError(f"{self.scores.name} holds the value {int(beyond[0])}: scores are 0 to 250, or 255")
         differ = int(np.count_nonzero(is_predicted(burnt) != is_predicted(scores)))

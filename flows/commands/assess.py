@@ -180,13 +180,13 @@ def assess_map(
 def _complete_areas(areas: Path | None, role: str | None) -> Any:
     """The areas to compare, as a GeoDataFrame, or None for everywhere."""
     from accuracy.errors import ComparisonError
-    from accuracy.tables import read_table
+    from accuracy.tables import read_places
 
     if areas is None:
         if role is not None:
             raise ComparisonError(f"--role {role} without --areas: give the areas whose column `role` is meant")
         return None
-    where: Any = read_table(areas)
+    where = read_places(areas)
     if role is None:
         return where
     if "role" not in where.columns:
@@ -231,15 +231,14 @@ def _compare_blocks(
 
     from accuracy.comparison.block_objects import BlockRules, BlockSurvey, compare_blocks
     from accuracy.errors import ComparisonError
-    from accuracy.tables import read_table
+    from accuracy.tables import read_places
 
     if digitised is None or not polygons:
         raise ComparisonError(f"{blocks}: blocks need --digitised (what was drawn in them) and --polygons (the map's)")
-    frame: Any = read_table(blocks)
-    truth: Any = read_table(digitised)
+    frame, truth = read_places(blocks), read_places(digitised)
     if "crs" not in frame.columns:
         raise ComparisonError(f"{blocks} has no column 'crs': give blocks_design.parquet of `uvmap sample blocks`")
-    parts: list[Any] = [read_table(p) for p in polygons]
+    parts = [read_places(p) for p in polygons]
     mapped = gpd.GeoDataFrame(pd.concat([part.to_crs("EPSG:4326")[["geometry"]] for part in parts], ignore_index=True))
     rules = BlockRules(resolution_m=resolution_m)
     counts = [compare_blocks(part.to_crs(crs), truth, mapped, rules) for crs, part in frame.groupby("crs")]

@@ -32,16 +32,14 @@ def page(
 
     Example: uvmap label page sample/points_to_label.gpkg --city 440300 --imagery scene.tif --out labels/440300
     """
-    import geopandas as gpd
-
     from accuracy.errors import LabelError
     from accuracy.survey.labelling_page import write_labelling_pages
-    from accuracy.tables import read_table
+    from accuracy.tables import read_places
 
-    frame = read_table(points)
-    if not isinstance(frame, gpd.GeoDataFrame):
-        raise LabelError(f"{points} holds no geometry: give points_to_label.gpkg")
+    frame = read_places(points)
     if city is not None:
+        if "city" not in frame.columns:
+            raise LabelError(f"{points} has no column 'city': leave --city out, or give points_to_label.gpkg")
         frame = frame[frame["city"].astype(str) == city]
     pages = write_labelling_pages(
         frame,

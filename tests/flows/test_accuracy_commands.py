@@ -454,6 +454,9 @@ def test_assess_a_product_against_complete_reference(tmp_path):
     with pytest.raises(AccuracyError, match="no area with role 'lost'"):
         run(*arguments, "--role", "lost", command=assess_command)
     assert run("assess", "map", folder, command=assess_command).exit_code == 2
+    (tmp_path / "areas.csv").write_text("name,role\nwest,assess\n", encoding="utf-8")
+    with pytest.raises(AccuracyError, match="holds no geometry"):
+        run(*arguments[:5], "--areas", tmp_path / "areas.csv", command=assess_command)
     with pytest.raises(AccuracyError, match="is no product folder"):
         run("assess", "map", folder / "990001_scores.tif", *arguments[3:], command=assess_command)
     (folder / "990001_uv_mask.tif").unlink()
