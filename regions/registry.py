@@ -18,6 +18,8 @@ from regions.errors import RegionsError
 
 REGIONS: tuple[str, ...] = ("North", "Northeast", "East", "Central", "South", "Southwest", "Northwest")
 DEMO_PREFIX = "99"
+UNREGISTERED = "990000"
+"""Key of ground that is no city of the registry: it has no names."""
 
 
 class UnknownCityError(RegionsError):
@@ -132,6 +134,15 @@ def find_city(key: str) -> City:
     raise UnknownCityError(
         f"no city '{wanted}' in the registry" + (f"; did you mean {near}?" if near else "; `uvmap cities` lists all")
     )
+
+
+def city_of(adcode: str) -> City | None:
+    """The registry's entry of a ground's key; None for `UNREGISTERED`.
+
+    Raises:
+        UnknownCityError: no such city.
+    """
+    return None if adcode == UNREGISTERED else find_city(adcode)
 
 
 def find_cities(keys: Iterable[str]) -> list[City]:

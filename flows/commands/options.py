@@ -11,16 +11,13 @@ from pipeline.city.ground import CityGround
 from pipeline.city.sources import CitySources, SourceNotes, find_sources
 from pipeline.errors import PipelineError
 from regions.crs import utm_code
-from regions.registry import find_city
+from regions.registry import UNREGISTERED, find_city
 from regions.settings import GridConfig, PolygonConfig, RefinementConfig, Settings
 
 GRID = GridConfig()
 POLYGONS = PolygonConfig()
 REFINEMENT = RefinementConfig()
 """The defaults that the options show."""
-
-UNREGISTERED = "990000"
-"""Adcode of an area that is no city of the registry."""
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 

@@ -67,7 +67,7 @@ def plan(
             row = asdict(plan_city(ground, throughput=speed)) | {"status": "ready"}
         except PipelineError as error:
             row = {"adcode": ground.adcode, "status": f"faulty: {error}"}
-        rows.append(row | {"name": ground.city.name_en})
+        rows.append(row | {"name": None if ground.city is None else ground.city.name_en})
     rows.sort(key=lambda r: str(r["adcode"]))
     data = {"cities": rows, "total": _total(rows), "throughput": None if speed is None else asdict(speed)}
     show(data, text=_text(rows, data), as_json=json)

@@ -64,7 +64,7 @@ def add_attributes(
     villages: gpd.GeoDataFrame,
     *,
     grid: Grid,
-    city: Place,
+    city: Place | None,
     lineage: Lineage,
     scores: ScoreSource | None = None,
     vectors: gpd.GeoDataFrame | None = None,
@@ -77,7 +77,7 @@ def add_attributes(
         villages: Polygons with ``uv_id`` in the grid's CRS; ``boundary``, ``boundary_reason`` and ``excluded`` are
             kept where they exist, other columns follow the dictionary's.
         grid: The city's grid.
-        city: Its entry in the registry.
+        city: Its entry in the registry; None for other ground: codes and names are null.
         lineage: Versions and dates.
         scores: The score raster; None leaves score columns null.
         vectors: Features in the grid's CRS; None leaves the columns of buildings and roads null.
@@ -89,8 +89,8 @@ def add_attributes(
     """
     table = villages.copy()
     shapes = gpd.GeoSeries(table.geometry)
-    table["adcode"], table["name_zh"], table["name_en"] = city.adcode, city.name_zh, city.name_en
-    table["province"], table["region"] = city.province, city.region
+    for name in ("adcode", "name_zh", "name_en", "province", "region"):
+        table[name] = pd.NA if city is None else getattr(city, name)
     for name, value in vars(lineage).items():
         table[name] = value
     if "boundary" not in table.columns:

@@ -14,7 +14,7 @@ import rasterio
 import rasterio.windows
 import shapely
 from numpy.typing import NDArray
-from rasterio.errors import RasterioIOError, WindowError
+from rasterio.errors import RasterioError
 
 from pipeline.attributes.dictionary import AttributeDataError
 from pipeline.graph.building_tags import STOREY_M, is_building, levels_of, tagged_height_m
@@ -147,17 +147,17 @@ def _raster_heights(shapes: gpd.GeoSeries, path: Path) -> NDArray[np.float64]:
             inside = np.flatnonzero(shapely.intersects(local, shapely.box(*raster.bounds)))
             if len(inside) == 0:
                 return result
-            bounds = shapely.total_bounds(local[inside])
-            exact = rasterio.windows.from_bounds(*bounds, transform=raster.transform)
-            whole = rasterio.windows.Window(0, 0, raster.width, raster.height)
-            # from_bounds gives fractions of pixels: take all pixels that are touched
-            rows, cols = (slice(math.floor(span.start), math.ceil(span.stop)) for span in exact.toslices())
-            window = rasterio.windows.Window.from_slices(rows, cols, boundless=True).intersection(whole)
+            left, bottom, right, top = shapely.total_bounds(local[inside])
+            # rows may run north or south, or be turned: all pixels between the outermost corners
+            corners = [~raster.transform @ (x, y) for x in (left, right) for y in (bottom, top)]
+            cols, rows = ([c[k] for c in corners] for k in (0, 1))
+            window = rasterio.windows.Window.from_slices(
+                (max(0, math.floor(min(rows))), min(raster.height, math.ceil(max(rows)))),
+                (max(0, math.floor(min(cols))), min(raster.width, math.ceil(max(cols)))),
+            )
             values = raster.read(1, window=window).astype(np.float64)
             transform, nodata = raster.window_transform(window), raster.nodata
-    except WindowError:
-        return result
-    except RasterioIOError as error:
+    except RasterioError as error:
         raise AttributeDataError(f"{path}: the height raster cannot be read: {error}") from error
     owner = burn_values_into(local[inside], np.arange(1, len(inside) + 1), transform, values.shape)
     valid = (owner > 0) & (values > 0) & (values < 65535) & (values != nodata)

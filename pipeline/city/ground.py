@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.city.sources import CitySources, find_sources
 from regions.campaign import Campaign
-from regions.registry import City, find_city
+from regions.registry import City, city_of
 from regions.settings import GridConfig
 
 if TYPE_CHECKING:
@@ -49,13 +49,9 @@ class CityGround(BaseModel):
         return self.sources.adcode
 
     @property
-    def city(self) -> City:
-        """The registry's entry.
-
-        Raises:
-            UnknownCityError: the ground is no city of the registry.
-        """
-        return find_city(self.adcode)
+    def city(self) -> City | None:
+        """The registry's entry; None where the ground was named by files alone."""
+        return city_of(self.adcode)
 
     def extent(self) -> CityExtent:
         """Its grid and area of interest, from the headers of its scenes.

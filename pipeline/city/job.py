@@ -45,9 +45,17 @@ class CityJob(BaseModel):
         return self.ground.adcode
 
     @property
-    def city(self) -> City:
+    def city(self) -> City | None:
         """The registry's entry."""
         return self.ground.city
+
+    @property
+    def title(self) -> str:
+        """What the ground is called in titles: its names and code, or its first scene."""
+        city = self.city
+        if city is None:
+            return f"the ground of {self.ground.sources.imagery[0].name}"
+        return f"{city.name_en} ({city.name_zh}, {city.adcode})"
 
 
 def job_of(campaign: Campaign, city: City) -> CityJob:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
+from pipeline.dates import SourceDateError, parse_date
 from pipeline.errors import PipelineError
 from pipeline.files import source_files
 from pipeline.formats import is_vector_source
@@ -27,7 +28,8 @@ class SourceNotes(BaseModel):
 
     Attributes:
         imagery_crs: CRS of scenes that carry none, such as PNG with a world file.
-        image_date: Date or period of the imagery, ISO 8601.
+        image_date: Date or period of the imagery, ISO 8601 (2023-04-03, 2023-04, 2023, 2023-04/2023-09); kept as
+            day or first/last day.
         image_source: Provider and product.
         vectors_date: Date of the vector extract, ISO 8601.
         vectors_crs: CRS of vector files that declare none or only a local one.
@@ -48,6 +50,16 @@ class SourceNotes(BaseModel):
     vectors_id: str | None = None
     default_tags: dict[str, str] = {}
     imagery_licence: str | None = None
+
+    @field_validator("image_date", "vectors_date")
+    @classmethod
+    def _dates_are_iso(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if text is None or not text.strip():
+            return None
+        try:
+            return str(parse_date(text, str(info.field_name)))
+        except SourceDateError as error:
+            raise ValueError(str(error)) from error
 
 
 NO_NOTES = SourceNotes()
@@ -131,7 +143,29 @@ def _notes(path: Path) -> SourceNotes:
     if not path.exists():
         return SourceNotes()
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - builds strings only: dates stay text
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SourceNotesError(
+            f"{path}: is not UTF-8 (byte {error.start} cannot be read): save it as UTF-8{_as_gbk(path)}"
+        ) from error
+    try:
+        data = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - builds strings only: dates stay text
+    except yaml.YAMLError as error:
+        raise SourceNotesError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+    if data and not isinstance(data, dict):
+        raise SourceNotesError(
+            f"{path}: holds a {type(data).__name__}, fields such as `image_date: 2023-04-03` are needed"
+        )
+    try:
         return SourceNotes.model_validate(data or {})
-    except (yaml.YAMLError, ValidationError) as error:
-        raise SourceNotesError(f"{path}: {'; '.join(str(error).splitlines()[:3])}") from error
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise SourceNotesError(f"{path}: {'; '.join(problems)}") from error
+
+
+def _as_gbk(path: Path) -> str:
+    try:
+        path.read_bytes().decode("gb18030")
+    except UnicodeDecodeError:
+        return ""
+    return "; it reads as GBK: `iconv -f GB18030 -t UTF-8`"

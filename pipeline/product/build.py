@@ -24,7 +24,9 @@ from pipeline.city.job import CityJob
 from pipeline.city.opening import ingested_path
 from pipeline.city.stage_store import StageResult
 from pipeline.city.stage_table import CityRun
+from pipeline.dates import SourceDate
 from pipeline.files import digest_of, distinct_names, replacing_folder, sha256_of, source_digest, source_record
+from pipeline.imagery.acquired import date_of_scenes
 from pipeline.imagery.ingest import TAG as INGEST_TAG
 from pipeline.product.city_report import ReportFacts, overview, overview_path, remarks_of, write_city_report
 from pipeline.product.density_grid import density_cells, write_density_raster
@@ -72,7 +74,7 @@ def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
     vectors = gpd.read_parquet(graph.folder / "features.parquet")
     villages = gpd.read_parquet(polygons.folder / "villages.parquet").to_crs(extent.grid.crs)
     named = assign_ids(villages, previous, adcode=job.adcode)
-    image_date = sources.notes.image_date or _date_of_scenes(sources.imagery)
+    image_date = sources.notes.image_date or _text(date_of_scenes(sources.imagery)[0])
     checkpoint = load_checkpoint(job.checkpoint)
     lineage = Lineage(
         model_version=checkpoint.digest[:16],
@@ -116,7 +118,7 @@ def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
         write_stac_item(
             folder,
             adcode=job.adcode,
-            name=job.city.name_en,
+            name=job.title,
             grid=extent.grid,
             image_date=image_date,
             properties={"uvmap:adcode": job.adcode, "uvmap:release": job.version, "uvmap:model": lineage.model_version},
@@ -231,13 +233,5 @@ def _latest(dates: Sequence[str | None]) -> str | None:
     return max(known) if known else None
 
 
-def _date_of_scenes(paths: Sequence[Path]) -> str | None:
-    """ISO date of the youngest scene, from the TIFF tag; None where a scene does not say."""
-    dates: list[str] = []
-    for path in paths:
-        with rasterio.open(path) as scene:
-            text = scene.tags().get("TIFFTAG_DATETIME")
-        if text is None:
-            return None
-        dates.append(str(text)[:10].replace(":", "-"))
-    return max(dates)
+def _text(when: SourceDate | None) -> str | None:
+    return None if when is None else str(when)

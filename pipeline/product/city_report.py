@@ -87,7 +87,7 @@ def write_city_report(
     write_report(
         folder,
         adcode=job.adcode,
-        title=f"Urban villages of {job.city.name_en} ({job.city.name_zh}, {job.adcode})",
+        title=f"Urban villages of {job.title}",
         subtitle=f"{figures['villages']} villages, {figures['uv_area_m2'] / 1e6:.3f} km2",
         grid=extent.grid,
         image=image,

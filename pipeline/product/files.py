@@ -18,13 +18,13 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import pystac
 import rasterio
 import shapely
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 
+from pipeline.dates import SourceDate, parse_date
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json
 from pipeline.product.report_page import MAX_SIDE_PX, MapLayers, ReportChart, ReportTable, render_report
@@ -143,8 +144,7 @@ def write_stac_item(
 ) -> Path:
     """Write the STAC 1.1 item of the product, its assets being the other files of the folder."""
     footprint = gpd.GeoSeries([shapely.box(*grid.bounds_m)], crs=grid.crs).to_crs("EPSG:4326").iloc[0]
-    when = pd.Timestamp(image_date, tz="UTC").to_pydatetime() if image_date else None
-    known = {} if when else {"start_datetime": UNKNOWN_START, "end_datetime": UNKNOWN_END}
+    when, known = _stac_time(None if image_date is None else parse_date(image_date, adcode))
     item = pystac.Item(
         id=f"uvmap-{adcode}",
         geometry=shapely.geometry.mapping(footprint),
@@ -170,6 +170,15 @@ def write_stac_item(
     target = folder / f"{adcode}_item.json"
     write_json(target, item.to_dict(include_self_link=False))
     return target
+
+
+def _stac_time(when: SourceDate | None) -> tuple[datetime | None, dict[str, str]]:
+    """The item's datetime, and its start and end where the day is not known."""
+    if when is None:
+        return None, {"start_datetime": UNKNOWN_START, "end_datetime": UNKNOWN_END}
+    if when.is_day:
+        return datetime.combine(when.first, time(), UTC), {}
+    return None, {"start_datetime": f"{when.first}T00:00:00Z", "end_datetime": f"{when.last}T23:59:59Z"}
 
 
 def write_report(
