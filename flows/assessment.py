@@ -173,7 +173,7 @@ def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 
     polygons = gpd.read_parquet(polygon_paths(job.out, job.adcode)[0])
     if job.refinement.refiner != "none" and len(polygons):
         tables.append(_refinement_table(job, extent, polygons, reference))
-    reliability = measure_reliability(rasters.scores, reference, areas=_groups(areas)[0][1])
+    reliability = measure_reliability(rasters.scores, reference, areas=_groups(areas)[0][1], unlabelled=unlabelled)
     figures["expected_calibration_error"] = reliability.expected_calibration_error()
     result = {"figures": figures, "tables": tables, "reliability": reliability.bins()}
     add_assessment(job, extent, result)

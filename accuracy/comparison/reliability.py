@@ -65,7 +65,11 @@ class Reliability:
 
 
 def measure_reliability(
-    scores: Path, reference: gpd.GeoDataFrame, *, areas: gpd.GeoDataFrame | None = None
+    scores: Path,
+    reference: gpd.GeoDataFrame,
+    *,
+    areas: gpd.GeoDataFrame | None = None,
+    unlabelled: gpd.GeoDataFrame | None = None,
 ) -> Reliability:
     """Count pixels and urban villages per score, block by block of the raster.
 
@@ -73,6 +77,7 @@ def measure_reliability(
         scores: uint8 raster, 0 to 250 for probability 0 to 1, 255 = not predicted.
         reference: Urban villages, complete inside ``areas``; any CRS.
         areas: Where to look; None for everywhere.
+        unlabelled: Ground of which the reference says nothing: it is left out.
 
     Raises:
         ComparisonError: not a raster of scores, or the reference has no CRS.
@@ -87,6 +92,7 @@ def measure_reliability(
             )
         villages = reference.to_crs(raster.crs).geometry.to_numpy()
         inside = None if areas is None else areas.to_crs(raster.crs).geometry.to_numpy()
+        unknown = None if unlabelled is None else unlabelled.to_crs(raster.crs).geometry.to_numpy()
         for _, window in raster.block_windows(1):
             values = raster.read(1, window=window)
             transform = raster.window_transform(window)
@@ -94,6 +100,8 @@ def measure_reliability(
             known = is_predicted(values)
             if inside is not None:
                 known &= _burn(inside, box, values.shape, transform)
+            if unknown is not None:
+                known &= ~_burn(unknown, box, values.shape, transform)
             if not known.any():
                 continue
             truth = _burn(villages, box, values.shape, transform)

@@ -34,6 +34,10 @@ def test_counts_are_those_of_the_whole_array(tmp_path):
     known = (values != 255) & (np.arange(150)[:, None] < 120) & (np.arange(200) < 150)
     np.testing.assert_array_equal(found.pixels, np.bincount(values[known], minlength=251)[:251])
     np.testing.assert_array_equal(found.positives, np.bincount(values[known & truth], minlength=251)[:251])
+    silent = gpd.GeoDataFrame(geometry=[shapely.box(500_050, 2_499_880, 500_150, 2_500_000)], crs="EPSG:32649")
+    part = measure_reliability(tmp_path / "s.tif", frame, areas=areas, unlabelled=silent)
+    known &= np.arange(200) < 50
+    np.testing.assert_array_equal(part.pixels, np.bincount(values[known], minlength=251)[:251])
 
 
 def test_calibrated_scores_have_no_error_and_wrong_ones_do():
