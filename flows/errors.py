@@ -1,4 +1,4 @@
-"""Typed errors of the room `flows`: one line that says what is wrong and what mends it."""
+"""Typed errors of the room `flows`: one line that says what is wrong and what to do."""
 
 from pipeline.errors import PipelineError
 

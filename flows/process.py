@@ -7,28 +7,25 @@ whole process group. Output is streamed line by line; the outcome comes back as 
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from accuracy.errors import AccuracyError
-from flows.errors import CityBusyError, FlowsError, StageFailedError
-from flows.home import uvmap_home
+from flows.errors import FlowsError, StageFailedError
+from flows.locks import city_lock, hold_accelerator
 from models.errors import ModelsError
 from pipeline.city.job import CityJob
 from pipeline.city.stage_table import find_stage
@@ -37,8 +34,6 @@ from pipeline.files import replacing_folder, write_json
 from regions.errors import RegionsError
 
 TYPED_ERRORS = (PipelineError, RegionsError, ModelsError, AccuracyError)
-BUSY_PATIENCE_S = 10.0
-"""How long a stage waits for the lock of its city: longer than an orphan takes to die."""
 _TAIL_LINES = 5
 _TRANSIENT_ERRNOS = frozenset({
     errno.EAGAIN, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.EINTR,
@@ -143,7 +138,7 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
 
 
 def _died(what: str, code: int, tail: deque[str]) -> StageFailedError:
-    last = f"; its last words: {' | '.join(tail)}" if tail else ""
+    last = f"; its last lines: {' | '.join(tail)}" if tail else ""
     if code == -signal.SIGKILL:
         return StageFailedError(
             f"{what}: killed from outside (SIGKILL): most likely out of memory; lower batch_size, block_px or "
@@ -178,11 +173,11 @@ def main() -> None:
 def _run_stage(*, stage: str, job: dict[str, Any]) -> dict[str, Any]:
     with contextlib.ExitStack() as held:
         if find_stage(stage).uses_model:
-            held.enter_context(_accelerator())
+            held.enter_context(hold_accelerator())
         from pipeline.city import stages  # imports torch: only now that the accelerator is chosen
 
         parsed = CityJob.model_validate(job)
-        held.enter_context(_city_lock(parsed.out))
+        held.enter_context(city_lock(parsed.out))
         return stages.run_stage(stage, parsed, progress=False)
 
 
@@ -190,7 +185,7 @@ def _make_demo_data(*, folder: str, adcode: str, side_m: int) -> dict[str, Any]:
     from regions.demo import generate_demo_city  # only where data are generated
 
     target = Path(folder)
-    with _city_lock(target):
+    with city_lock(target):
         if target.is_dir():
             return {"folder": folder, "generated": False}
         with replacing_folder(target) as made:
@@ -199,7 +194,7 @@ def _make_demo_data(*, folder: str, adcode: str, side_m: int) -> dict[str, Any]:
 
 
 def _plan(*, jobs: list[dict[str, Any]]) -> dict[str, Any]:
-    with _accelerator():
+    with hold_accelerator():
         from pipeline.city import plan  # imports torch: only now that the accelerator is chosen
 
         parsed = [CityJob.model_validate(raw) for raw in jobs]
@@ -239,65 +234,6 @@ def _die_with_parent() -> None:
     while os.read(0, 1):
         pass
     os.killpg(os.getpgid(0), signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def _city_lock(folder: Path) -> Iterator[None]:
-    """Hold the city's lock file beside ``folder`` for as long as the block runs; the system frees it on any death.
-
-    Raises:
-        CityBusyError: another process holds it.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_name(f".{folder.name}.lock")
-    with path.open("a+", encoding="utf-8") as file:
-        deadline = time.monotonic() + BUSY_PATIENCE_S
-        while not _try_lock(file):
-            if time.monotonic() > deadline:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise CityBusyError(f"{folder}: process {holder} works on this city; wait for it or stop that run")
-            time.sleep(0.2)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-@contextlib.contextmanager
-def _accelerator() -> Iterator[None]:
-    """Take one GPU that no other stage on this machine holds, and show only that one to torch."""
-    devices = gpu_devices()
-    if not devices:
-        yield
-        return
-    folder = uvmap_home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    while True:
-        for device in devices:
-            with (folder / f"gpu-{re.sub(r'[^A-Za-z0-9-]', '_', device)}.lock").open("a") as file:
-                if _try_lock(file):
-                    os.environ["CUDA_VISIBLE_DEVICES"] = device
-                    yield
-                    return
-        time.sleep(1.0)
-
-
-def gpu_devices() -> list[str]:
-    """Names of the GPUs this process may use: ``CUDA_VISIBLE_DEVICES``, or the NVIDIA devices of the machine."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [d for d in visible.split(",") if d and d != "-1"]
-    found = (re.fullmatch(r"nvidia(\d+)", p.name) for p in Path("/dev").glob("nvidia*"))
-    return sorted((m[1] for m in found if m), key=int)
-
-
-def _try_lock(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

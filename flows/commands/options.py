@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar, Unpack
 
 import typer
 from pydantic import ValidationError
@@ -47,6 +47,16 @@ class OptionError(PipelineError):
     """Options that do not fit each other."""
 
 
+class NoteOptions(TypedDict, total=False):
+    """Options that say of the files what they do not say themselves, as `sources.yaml` does."""
+
+    imagery_crs: str | None
+    default_tag: list[str] | None
+    vectors_crs: str | None
+    vectors_encoding: str | None
+    vectors_id: str | None
+
+
 def sources_from(
     city: str | None,
     *,
@@ -56,11 +66,7 @@ def sources_from(
     aoi: Path | None = None,
     reference: list[Path] | None = None,
     districts: Path | None = None,
-    imagery_crs: str | None = None,
-    default_tag: list[str] | None = None,
-    vectors_crs: str | None = None,
-    vectors_encoding: str | None = None,
-    vectors_id: str | None = None,
+    **notes: Unpack[NoteOptions],
 ) -> CitySources:
     """The files named on the command line, or those of a city under the data root.
 
@@ -71,20 +77,15 @@ def sources_from(
         MissingSourcesError: the city has no data.
         UnknownCityError: no such city.
     """
-    options = {
-        "imagery_crs": imagery_crs,
-        "default_tags": dict(_tag(text) for text in default_tag or []),
-        "vectors_crs": vectors_crs,
-        "vectors_encoding": vectors_encoding,
-        "vectors_id": vectors_id,
-    }
-    said = {name: value for name, value in options.items() if value}
+    said: dict[str, Any] = {name: value for name, value in notes.items() if value}
+    if tags := said.pop("default_tag", None):
+        said["default_tags"] = dict(_split_tag(text) for text in tags)
     if not imagery:
         if city is None:
             raise OptionError("name a city with data under --data-root, or give --imagery")
         adcode = find_city(city).adcode
         found = find_sources(data_root / adcode, adcode)
-        return replace(found, notes=found.notes.model_copy(update=said))
+        return replace(found, notes=SourceNotes.model_validate(found.notes.model_dump() | said))
     return CitySources(
         adcode=find_city(city).adcode if city else UNREGISTERED,
         imagery=tuple(imagery),
@@ -97,7 +98,7 @@ def sources_from(
     )
 
 
-def _tag(text: str) -> tuple[str, str]:
+def _split_tag(text: str) -> tuple[str, str]:
     key, sign, value = text.partition("=")
     if not (key and sign and value):
         raise OptionError(f"--default-tag {text}: write key=value, such as building=yes")

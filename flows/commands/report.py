@@ -1,4 +1,4 @@
-"""`uvmap report`: check a product and write its report page anew."""
+"""`uvmap report`: check a product against its checksums and show what it holds."""
 
 from pathlib import Path
 from typing import Annotated

@@ -17,7 +17,7 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.errors import ServiceError
 from flows.home import CHECKOUT, uvmap_home
-from flows.process import gpu_devices
+from flows.locks import gpu_devices
 from flows.service.processes import Services, last_words, log_file, read_services, start, stop, wait_until
 from flows.service.profile import leave_profile, write_profile
 from flows.stages import CPU_LIMIT, GPU_LIMIT

@@ -30,7 +30,7 @@ def run_stage(name: str, job: CityJob, *, progress: bool = False, stages: Sequen
 
     Raises:
         UnknownStageError: no such stage.
-        PipelineError: what the sources or the model do not allow, naming file, values and mend.
+        PipelineError: what the sources or the model do not allow, naming the file and the values that conflict.
     """
     result = stage_result_of(name, job, progress=progress, stages=stages)
     return {**result.summary, "folder": str(result.folder), "key": result.key, "reused": result.reused}

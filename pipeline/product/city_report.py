@@ -16,7 +16,7 @@ from pipeline.city.job import CityJob
 from pipeline.files import write_json
 from pipeline.imagery import ImageSource
 from pipeline.product.files import polygon_paths, read_manifest, write_manifest, write_report
-from pipeline.product.report_page import MAX_SIDE_PX, ReportChart, ReportTable, reliability_figure
+from pipeline.product.report_page import MAX_SIDE_PX, ReportChart, ReportPage, ReportTable, reliability_figure
 from pipeline.reference.areas import read_polygons
 from regions.raster.grid import Window
 
@@ -84,18 +84,14 @@ def write_city_report(
         f"Scores are probabilities (0 to 1); grey: not predicted. Model {facts.model_version}; release {job.version}.",
         *facts.remarks,
     ]
-    write_report(
-        folder,
-        adcode=job.adcode,
+    page = ReportPage(
         title=f"Urban villages of {job.title}",
         subtitle=f"{figures['villages']} villages, {figures['uv_area_m2'] / 1e6:.3f} km2",
-        grid=extent.grid,
-        image=image,
-        outlines=outlines,
         tables=tables,
         charts=charts,
         notes=notes,
     )
+    write_report(folder, page, adcode=job.adcode, grid=extent.grid, image=image, outlines=outlines)
 
 
 def add_assessment(job: CityJob, extent: CityExtent, assessment: dict[str, Any]) -> dict[str, Any]:

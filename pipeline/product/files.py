@@ -35,7 +35,7 @@ from pystac.extensions.projection import ProjectionExtension
 from pipeline.dates import SourceDate, parse_date
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, write_json
-from pipeline.product.report_page import MAX_SIDE_PX, MapLayers, ReportChart, ReportTable, render_report
+from pipeline.product.report_page import MAX_SIDE_PX, MapLayers, ReportPage, render_report
 from regions.raster.gdal_clock import fixed_gdal_clock
 from regions.raster.grid import Grid
 
@@ -183,22 +183,17 @@ def _stac_time(when: SourceDate | None) -> tuple[datetime | None, dict[str, str]
 
 def write_report(
     folder: Path,
+    page: ReportPage,
     *,
     adcode: str,
-    title: str,
-    subtitle: str,
     grid: Grid,
     image: NDArray[np.uint8] | None,
     outlines: Sequence[tuple[str, gpd.GeoDataFrame, str]],
-    tables: Sequence[ReportTable],
-    charts: Sequence[ReportChart] = (),
-    notes: Sequence[str] = (),
 ) -> Path:
     """Write `report.html` from the product's own files and an overview of the imagery."""
     layers = MapLayers(grid, image, score_overview(scores_path(folder, adcode)), outlines)
     target = folder / "report.html"
-    text = render_report(title=title, subtitle=subtitle, layers=layers, tables=tables, charts=charts, notes=notes)
-    target.write_text(text, encoding="utf-8")
+    target.write_text(render_report(page, layers), encoding="utf-8")
     return target
 
 

@@ -1,7 +1,7 @@
 """Ids that survive: which village of the last release is which of this one, and what became of the others.
 
 Two villages of different releases are linked where their overlap is at least a share of the smaller one. Every id
-goes to one successor at most: the pairs with the largest overlap come first. What is left over is told in events.
+goes to one successor at most: the pairs with the largest overlap come first. What is left over stands in the events.
 """
 
 from __future__ import annotations

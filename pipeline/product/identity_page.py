@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.product.files import polygon_paths, read_manifest
 from pipeline.product.identity import EVENTS, MIN_OVERLAP, IdentityError, diff_figures, diff_villages
-from pipeline.product.report_page import MapLayers, ReportTable, render_report
+from pipeline.product.report_page import MapLayers, ReportPage, ReportTable, render_report
 from pipeline.reference.areas import read_polygons
 from regions.raster.grid import Grid
 
@@ -104,6 +104,5 @@ def diff_page(
             f"overlap by at least {MIN_OVERLAP:.0%} of the smaller one.",
         ),
     )
-    return render_report(
-        title=title, subtitle="What became of the villages", layers=MapLayers(grid, None, None, layers), tables=tables
-    )
+    page = ReportPage(title=title, subtitle="What became of the villages", tables=tables)
+    return render_report(page, MapLayers(grid, None, None, layers))

@@ -58,15 +58,18 @@ class ReportChart:
     note: str = ""
 
 
-def render_report(
-    *,
-    title: str,
-    subtitle: str,
-    layers: MapLayers,
-    tables: Sequence[ReportTable],
-    charts: Sequence[ReportChart] = (),
-    notes: Sequence[str] = (),
-) -> str:
+@dataclass(frozen=True)
+class ReportPage:
+    """What a page says beside its map, in order: heading, notes, tables, charts."""
+
+    title: str
+    subtitle: str
+    tables: Sequence[ReportTable]
+    charts: Sequence[ReportChart] = ()
+    notes: Sequence[str] = ()
+
+
+def render_report(page: ReportPage, layers: MapLayers) -> str:
     """The page as HTML text, plotly's script inlined once."""
     chart = map_figure(layers).to_html(
         full_html=False,
@@ -77,7 +80,7 @@ def render_report(
     template = Environment(autoescape=True).from_string(_PAGE)
     cells = [
         {"title": t.title, "columns": t.columns, "rows": [[_text(c) for c in row] for row in t.rows], "note": t.note}
-        for t in tables
+        for t in page.tables
     ]
     drawn = [
         {
@@ -85,9 +88,11 @@ def render_report(
             "note": c.note,
             "html": c.figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"uvmap-chart-{k}"),
         }
-        for k, c in enumerate(charts)
+        for k, c in enumerate(page.charts)
     ]
-    return template.render(title=title, subtitle=subtitle, chart=chart, tables=cells, charts=drawn, notes=list(notes))
+    return template.render(
+        title=page.title, subtitle=page.subtitle, chart=chart, tables=cells, charts=drawn, notes=list(page.notes)
+    )
 
 
 def reliability_figure(bins: Sequence[dict[str, Any]]) -> go.Figure:

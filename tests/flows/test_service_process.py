@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from flows import process
+from flows import locks, process
 from flows.errors import CityBusyError, StageFailedError
 from pipeline.errors import PipelineError
 
@@ -93,7 +93,7 @@ def test_result_comes_back_and_lines_are_streamed(request_of):
         ("bug", "ZeroDivisionError: division by zero", False),
         ("network", "tiles.example: cannot be read", True),
         ("killed", "440300 graph: killed from outside (SIGKILL): most likely out of memory", True),
-        ("exit", "440300 graph: the process ended with exit code 3 and no result; its last words: first line", False),
+        ("exit", "440300 graph: the process ended with exit code 3 and no result; its last lines: first line", False),
     ],
 )
 def test_errors_come_back_as_one_line(request_of, orders, message, transient):
@@ -129,29 +129,29 @@ def test_stage_and_its_children_die_with_a_killed_parent(request_of):
 
 
 def test_a_city_has_one_process_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(process, "BUSY_PATIENCE_S", 0.3)
+    monkeypatch.setattr(locks, "BUSY_PATIENCE_S", 0.3)
     with (
-        process._city_lock(tmp_path / "440300"),
-        process._city_lock(tmp_path / "440100"),
+        locks.city_lock(tmp_path / "440300"),
+        locks.city_lock(tmp_path / "440100"),
         pytest.raises(CityBusyError, match=rf"440300: process {os.getpid()} works on this city"),
-        process._city_lock(tmp_path / "440300"),
+        locks.city_lock(tmp_path / "440300"),
     ):
         pass
-    with process._city_lock(tmp_path / "440300"):
+    with locks.city_lock(tmp_path / "440300"):
         pass
 
 
 def test_each_stage_gets_a_gpu_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("UVMAP_HOME", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5")
-    with process._accelerator():
+    with locks.hold_accelerator():
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5")
-        with process._accelerator():
+        with locks.hold_accelerator():
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-5"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert process.gpu_devices() == []
-    with process._accelerator():
+    assert locks.gpu_devices() == []
+    with locks.hold_accelerator():
         assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 

@@ -24,7 +24,7 @@ from pipeline.product.files import (
     write_stac_item,
 )
 from pipeline.product.mask import write_polygon_mask
-from pipeline.product.report_page import ReportTable, score_colours
+from pipeline.product.report_page import ReportPage, ReportTable, score_colours
 from regions.raster.grid import Grid
 from regions.raster.profiles import tiled_profile
 
@@ -60,8 +60,8 @@ def product(folder, polygons):
     write_polygon_mask(scores_path(folder, "440300"), polygons, mask_path(folder, "440300"))
     tables = [ReportTable("Accuracy", ("area", "IoU"), (("north", 0.8123), ("<b>south", None)), "a note")]
     write_report(
-        folder, adcode="440300", title="Shenzhen", subtitle="test", grid=GRID, image=np.zeros((30, 40, 3), np.uint8),
-        outlines=[("villages", polygons, "#d00")], tables=tables, notes=["kept"],
+        folder, ReportPage("Shenzhen", "test", tables, notes=["kept"]), adcode="440300", grid=GRID,
+        image=np.zeros((30, 40, 3), np.uint8), outlines=[("villages", polygons, "#d00")],
     )  # fmt: skip
     write_stac_item(folder, adcode="440300", name="Shenzhen", grid=GRID, image_date="2023-05-01", properties={})
     write_manifest(folder, adcode="440300", inputs={}, parameters={}, figures={}, counts={})
