@@ -220,7 +220,7 @@ def _writer() -> str:
 def _left_by_the_dead(parent: Path, name: str) -> list[Path]:
     """Temporary and retired files or folders of ``name`` that a process of this host left which is no more, sorted."""
     pattern = re.compile(rf"\.{re.escape(name)}\.{re.escape(socket.gethostname())}-(\d+)-\d+(\.tmp|\.old)")
-    found = ((path, pattern.match(path.name)) for path in parent.iterdir())
+    found = ((path, pattern.match(path.name)) for path in (parent.iterdir() if parent.is_dir() else ()))
     return sorted(path for path, match in found if match and not _is_alive(int(match[1])))
 
 

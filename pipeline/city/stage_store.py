@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import digest_of, replacing_folder, write_json
+from pipeline.files import digest_of, recover_folder, replacing_folder, write_json
 
 _DONE = "stage.json"
 
@@ -45,6 +45,7 @@ def stage_result(
     key = digest_of({"stage": stage, **inputs})
     folder = work / f"{stage}-{key[:16]}"
     done = folder / _DONE
+    recover_folder(folder)
     if done.exists():
         known = json.loads(done.read_text(encoding="utf-8"))
         if known["key"] == key:

@@ -24,8 +24,7 @@ _LOOKALIKE = {int(Plan.OLD): 0.35, int(Plan.INDUSTRY): 0.25, int(Plan.VILLAGE): 
 def generate_demo_nation(
     root: Path,
     *,
-    n_cities: int = 3,
-    adcodes: Sequence[str] | None = None,
+    adcodes: Sequence[str] = ("990001", "990002", "990003"),
     centers_lonlat: Mapping[str, tuple[float, float]] | None = None,
     crs: Mapping[str, str] | None = None,
     side_m: int = 1500,
@@ -37,8 +36,7 @@ def generate_demo_nation(
 
     Args:
         root: Data root.
-        n_cities: How many, where ``adcodes`` is not given: 990001, 990002 and so on.
-        adcodes: The cities' codes.
+        adcodes: The cities' codes; by default three that belong to no real place.
         centers_lonlat: Middle of each city by adcode; by default they stand half a degree apart from west to east.
         crs: Projected CRS of each city by adcode; by default the UTM zone.
         side_m: Side of every city in metres.
@@ -49,7 +47,7 @@ def generate_demo_nation(
     Raises:
         DemoError: No city was asked for, or an adcode twice, or a city cannot be made.
     """
-    codes = [f"{990001 + k}" for k in range(n_cities)] if adcodes is None else list(adcodes)
+    codes = list(adcodes)
     if not codes or len(set(codes)) != len(codes):
         raise DemoError(f"demo nation of the cities {codes}: give at least one adcode, each once")
     lon, lat = DEFAULT_CENTER_LONLAT

@@ -7,26 +7,19 @@ position, so an image has the same bytes whatever order or number of tiles it is
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from regions.demo.block import make_block
-from regions.demo.canvas import Block, Roof, Surface
-from regions.demo.frame import LOCAL_CRS
+from regions.demo.canvas import Roof, Surface
 from regions.demo.layout import Layout
-from regions.demo.shapes import Floats, smooth_noise
-from regions.raster.burn import burn_values
-from regions.raster.grid import Grid
+from regions.demo.shapes import Floats
+from regions.demo.stamps import darken, stamp_cars, stamp_tree_shadows, stamp_trees
+from regions.demo.view import F32, PAD_PX, TILE_PX, Drawn, Shape, Texture, View, close_ring, prepare, smooth
 
-TILE_PX = 512
-_PAD_PX = 2
 _SHADOW_REACH_M = 110.0
-F32 = NDArray[np.float32]
-Shape = tuple[dict[str, object], int]
 
 # Texture of each surface: strength of fine noise, of grassy patches, of broad patches.
 _TEXTURE: dict[Surface, tuple[float, float, float]] = {
@@ -70,55 +63,44 @@ class SceneLook:
         return np.asarray(-np.array([np.sin(azimuth), np.cos(azimuth)]) / np.tan(np.deg2rad(self.sun_elevation_deg)))
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """A superblock with what the renderer needs of it."""
-
-    block: Block
-    ground_box: Floats
-    quad_box: Floats
-    shadow: NDArray[np.object_]
-    shadow_box: Floats
-
-
 class Renderer:
     """Renders tiles of one scene; keeps the superblocks it drew last."""
 
     def __init__(self, layout: Layout, look: SceneLook) -> None:
         self.layout = layout
         self.look = look
-        self._blocks: OrderedDict[tuple[int, int], _Drawn] = OrderedDict()
+        self._blocks: OrderedDict[tuple[int, int], Drawn] = OrderedDict()
         rng = np.random.default_rng([layout.seed, 5, look.number])
-        self._white = _Texture(rng.standard_normal((3, 911, 911), np.float32))
-        self._soft = _Texture(_smooth(rng.standard_normal((1, 1024, 1024), np.float32), 1.6))
-        self._dots = _Texture(_smooth(rng.standard_normal((1, 797, 797), np.float32), 1.0))
+        self._white = Texture(rng.standard_normal((3, 911, 911), np.float32))
+        self._soft = Texture(smooth(rng.standard_normal((1, 1024, 1024), np.float32), 1.6))
+        self._dots = Texture(smooth(rng.standard_normal((1, 797, 797), np.float32), 1.0))
 
     def tile(self, left_px: int, top_px: int) -> NDArray[np.uint8]:
         """One tile (3, 512, 512) from ``left_px`` east and ``top_px`` south of the city's corner."""
-        size = TILE_PX + 2 * _PAD_PX
-        col, row = left_px - _PAD_PX, top_px - _PAD_PX
+        size = TILE_PX + 2 * PAD_PX
+        col, row = left_px - PAD_PX, top_px - PAD_PX
         left, top = float(col), float(self.layout.side_m - row)
         drawn = self._around(left, top - size, left + size, top)
-        view = _View(col, row, left, top, size)
+        view = View(col, row, left, top, size)
         ground, surface, angle = self._ground(drawn, view)
         roofs = self._roof_ids(drawn, view)
         shadow, caster = self._shadows(drawn, view)
         image = self._paint_ground(ground, surface, angle, view)
-        _stamp_tree_shadows(shadow, drawn, view, self.look.shift_per_m)
-        _darken(image, shadow)
-        _stamp_trees(image, drawn, view, self.look.shift_per_m, self._soft.of(view)[0])
+        stamp_tree_shadows(shadow, drawn, view, self.look.shift_per_m)
+        darken(image, shadow)
+        stamp_trees(image, drawn, view, self.look.shift_per_m, self._soft.of(view)[0])
         self._paint_roofs(image, roofs, caster, drawn, view)
-        _stamp_cars(image, drawn, view, roofs)
+        stamp_cars(image, drawn, view, roofs)
         return self._through_air(image, view)
 
-    def _around(self, left: float, bottom: float, right: float, top: float) -> list[_Drawn]:
+    def _around(self, left: float, bottom: float, right: float, top: float) -> list[Drawn]:
         """The superblocks whose ground or shadow can lie in a rectangle."""
         m = _SHADOW_REACH_M
         wanted = self.layout.touching(left - m, bottom - m, right + m, top + m)
         out = []
         for key in wanted:
             if key not in self._blocks:
-                self._blocks[key] = _prepare(make_block(self.layout, *key), self.look.shift_per_m)
+                self._blocks[key] = prepare(make_block(self.layout, *key), self.look.shift_per_m)
             self._blocks.move_to_end(key)
             out.append(self._blocks[key])
         keep = max(40, 4 * self.layout.n)
@@ -126,14 +108,14 @@ class Renderer:
             self._blocks.popitem(last=False)
         return out
 
-    def _ground(self, drawn: list[_Drawn], view: _View) -> tuple[F32, NDArray[np.uint8], F32]:
+    def _ground(self, drawn: list[Drawn], view: View) -> tuple[F32, NDArray[np.uint8], F32]:
         """Colour (3, H, W), surface (H, W) and furrow direction (H, W) of the ground."""
         shapes: list[Shape] = []
         rgb, surface = [np.zeros((1, 3), np.float32)], [np.zeros(1, np.uint8)]
         count = 1
         for item in drawn:
             near = np.flatnonzero(view.touches(item.ground_box))
-            shapes.extend((_polygon(item.block.ground[k]), count + int(k)) for k in near)
+            shapes.extend((close_ring(item.block.ground[k]), count + int(k)) for k in near)
             rgb.append(item.block.ground_rgb.astype(np.float32))
             surface.append(item.block.ground_surface)
             count += len(item.block.ground)
@@ -142,26 +124,26 @@ class Renderer:
         furrow = (colours @ np.array([0.37, 0.11, 0.23], np.float32)) % np.float32(np.pi)
         return colours.T[:, ids], surfaces[ids], furrow[ids]
 
-    def _roof_ids(self, drawn: list[_Drawn], view: _View) -> NDArray[np.int32]:
+    def _roof_ids(self, drawn: list[Drawn], view: View) -> NDArray[np.int32]:
         shapes: list[Shape] = []
         count = 1
         for item in drawn:
             near = np.flatnonzero(view.touches(item.quad_box))
-            shapes.extend((_polygon(item.block.quads[k]), count + int(k)) for k in near)
+            shapes.extend((close_ring(item.block.quads[k]), count + int(k)) for k in near)
             count += len(item.block.quads)
         return view.burn(shapes)
 
-    def _shadows(self, drawn: list[_Drawn], view: _View) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    def _shadows(self, drawn: list[Drawn], view: View) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
         """Where the ground is in a building's shadow, and the height of the caster in decimetres."""
         shapes: list[Shape] = []
         for item in drawn:
             near = np.flatnonzero(view.touches(item.shadow_box))
-            shapes.extend((_polygon(item.shadow[k]), round(float(item.block.height_m[k]) * 10)) for k in near)
+            shapes.extend((close_ring(item.shadow[k]), round(float(item.block.height_m[k]) * 10)) for k in near)
         shapes.sort(key=lambda pair: pair[1])
         caster = view.burn(shapes)
         return caster > 0, caster
 
-    def _paint_ground(self, rgb: F32, surface: NDArray[np.uint8], furrow: F32, view: _View) -> F32:
+    def _paint_ground(self, rgb: F32, surface: NDArray[np.uint8], furrow: F32, view: View) -> F32:
         strength = np.array([_TEXTURE[s] for s in Surface], np.float32)[surface]
         broad = view.noise(self.layout.seed + 11, 90) - 0.5 + 0.6 * (view.noise(self.layout.seed + 12, 23) - 0.5)
         soft, white = self._soft.of(view)[0], self._white.of(view)
@@ -179,7 +161,7 @@ class Renderer:
         return np.asarray(out, np.float32)
 
     def _paint_roofs(
-        self, image: F32, ids: NDArray[np.int32], caster: NDArray[np.int32], drawn: list[_Drawn], view: _View
+        self, image: F32, ids: NDArray[np.int32], caster: NDArray[np.int32], drawn: list[Drawn], view: View
     ) -> None:
         """Colour, shading by form, edges, clutter, and the shadow that higher houses throw on lower ones."""
         on = ids > 0
@@ -218,7 +200,7 @@ class Renderer:
         value = np.where(shaded, value * 0.55, value)
         image[:, on] = value
 
-    def _through_air(self, image: F32, view: _View) -> NDArray[np.uint8]:
+    def _through_air(self, image: F32, view: View) -> NDArray[np.uint8]:
         """Blur of the optics, haze and gain of the scene, noise of the sensor; cuts the margin off."""
         look = self.look
         blurred = 0.6 * image + 0.2 * (np.roll(image, 1, 1) + np.roll(image, -1, 1))
@@ -227,133 +209,5 @@ class Renderer:
         gain = np.array(look.gain, np.float32)[:, None, None]
         air = np.array(look.haze_rgb, np.float32)[:, None, None]
         out = blurred * gain * (1 - haze) + air * haze + 2.0 * self._white.of(view)[::-1]
-        inner = out[:, _PAD_PX:-_PAD_PX, _PAD_PX:-_PAD_PX]
+        inner = out[:, PAD_PX:-PAD_PX, PAD_PX:-PAD_PX]
         return np.asarray(np.clip(np.rint(inner), 1, 255), np.uint8)
-
-
-@dataclass(frozen=True)
-class _View:
-    """The window of a tile with its margin: pixel position, upper left corner in local metres, size."""
-
-    col: int
-    row: int
-    left: float
-    top: float
-    size: int
-
-    def touches(self, boxes: Floats) -> NDArray[np.bool_]:
-        """Which boxes (n, 4) left, bottom, right, top meet the view."""
-        right, bottom = self.left + self.size, self.top - self.size
-        hit = (boxes[:, 0] < right) & (boxes[:, 2] > self.left) & (boxes[:, 1] < self.top) & (boxes[:, 3] > bottom)
-        return np.asarray(hit)
-
-    @property
-    def grid(self) -> Grid:
-        """The pixels of the window in local metres, 1 m each."""
-        return Grid(LOCAL_CRS, 1.0, int(self.left), -int(self.top), self.size, self.size)
-
-    def burn(self, shapes: Iterable[Shape]) -> NDArray[np.int32]:
-        """Rasterise in order, later shapes over earlier ones."""
-        pairs = list(shapes)
-        return burn_values([s for s, _ in pairs], [v for _, v in pairs], self.grid)
-
-    def noise(self, seed: int, cell_px: int) -> F32:
-        """Smooth noise 0 to 1 of this window of the city."""
-        return smooth_noise(seed, col=self.col, row=self.row, width=self.size, height=self.size, cell_px=cell_px)
-
-
-class _Texture:
-    """An endless periodic texture, kept with a margin so that every window is a plain slice."""
-
-    def __init__(self, pool: F32) -> None:
-        self.period_px = pool.shape[-1]
-        margin = TILE_PX + 2 * _PAD_PX
-        self.pool = np.pad(pool, ((0, 0), (0, margin), (0, margin)), mode="wrap")
-
-    def of(self, view: _View) -> F32:
-        """The window (bands, H, W) that belongs to a view."""
-        row, col = view.row % self.period_px, view.col % self.period_px
-        return self.pool[:, row : row + view.size, col : col + view.size]
-
-
-def _prepare(block: Block, shift_per_m: Floats) -> _Drawn:
-    moved = block.quads + block.height_m[:, None, None] * shift_per_m
-    swept = shapely.convex_hull(shapely.multipoints(np.concatenate([block.quads, moved], axis=1)))
-    ground_box = np.array([[*r.min(axis=0), *r.max(axis=0)] for r in block.ground]).reshape(-1, 4)
-    quad_box = np.concatenate([block.quads.min(axis=1), block.quads.max(axis=1)], axis=1)
-    rings = np.empty(len(swept), object)
-    for k, hull in enumerate(swept):
-        rings[k] = shapely.get_coordinates(hull.exterior)
-    return _Drawn(block, ground_box, quad_box, rings, shapely.bounds(swept).reshape(-1, 4))
-
-
-def _polygon(ring: Floats) -> dict[str, object]:
-    points = ring.tolist()
-    return {"type": "Polygon", "coordinates": [[*points, points[0]]]}
-
-
-def _smooth(noise: F32, sigma_px: float) -> F32:
-    """Periodic Gaussian smoothing, scaled back to a standard deviation of one."""
-    fy, fx = np.fft.fftfreq(noise.shape[-2])[:, None], np.fft.rfftfreq(noise.shape[-1])[None]
-    kernel = np.exp(-2 * (np.pi * sigma_px) ** 2 * (fx**2 + fy**2))
-    out = np.fft.irfft2(np.fft.rfft2(noise) * kernel, noise.shape[-2:])
-    return np.asarray(out / out.std(), np.float32)
-
-
-def _darken(image: F32, shadow: NDArray[np.bool_]) -> None:
-    factor = np.array([0.42, 0.46, 0.56], np.float32)[:, None]
-    image[:, shadow] *= factor
-
-
-def _near_trees(drawn: list[_Drawn], view: _View, reach_m: float) -> Floats:
-    trees = np.concatenate([d.block.trees for d in drawn])
-    box = np.concatenate([trees[:, :2] - reach_m, trees[:, :2] + reach_m], axis=1)
-    return trees[view.touches(box)]
-
-
-def _discs(trees: Floats, view: _View, shift: Floats) -> Iterable[tuple[NDArray[np.bool_], Floats, Floats, F32]]:
-    """For each whole radius: which trees, their pixel columns and rows, and the offsets of a disc."""
-    for radius in (2, 3, 4):
-        of = np.clip(np.rint(trees[:, 2]), 2, 4) == radius
-        if of.any():
-            dy, dx = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-            disc = np.stack([dx, dy], -1)[np.hypot(dx, dy) <= radius + 0.3].astype(np.float32)
-            yield of, trees[of, 0] + shift[0] - view.left, view.top - trees[of, 1] - shift[1], disc
-
-
-def _pixels(
-    x: Floats, y: Floats, disc: F32, size: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    cols = np.floor(x).astype(int)[:, None] + disc[:, 0].astype(int)
-    rows = np.floor(y).astype(int)[:, None] + disc[:, 1].astype(int)
-    return rows, cols, (rows >= 0) & (rows < size) & (cols >= 0) & (cols < size)
-
-
-def _stamp_tree_shadows(shadow: NDArray[np.bool_], drawn: list[_Drawn], view: _View, shift_per_m: Floats) -> None:
-    trees = _near_trees(drawn, view, 14.0)
-    for _, x, y, disc in _discs(trees, view, shift_per_m * 4.5):
-        rows, cols, ok = _pixels(x, y, disc, view.size)
-        shadow[rows[ok], cols[ok]] = True
-
-
-def _stamp_trees(image: F32, drawn: list[_Drawn], view: _View, shift_per_m: Floats, soft: F32) -> None:
-    """Crowns: lit on the sun's side, dark on the other."""
-    trees = _near_trees(drawn, view, 6.0)
-    sun = -shift_per_m / np.linalg.norm(shift_per_m)
-    for of, x, y, disc in _discs(trees, view, np.zeros(2)):
-        rows, cols, ok = _pixels(x, y, disc, view.size)
-        light = 1 + 0.3 * (disc[:, 0] * sun[0] - disc[:, 1] * sun[1]) / np.hypot(*disc.max(axis=0))
-        tone = trees[of, 3][:, None]
-        brightness = (light[None] * (1 + 0.2 * tone)).astype(np.float32)
-        for band, base in enumerate((62.0, 84.0, 52.0)):
-            values = base * brightness + (6 * tone if band == 0 else 0)
-            image[band, rows[ok], cols[ok]] = values[ok] + 5 * soft[rows[ok], cols[ok]]
-
-
-def _stamp_cars(image: F32, drawn: list[_Drawn], view: _View, roofs: NDArray[np.int32]) -> None:
-    cars = np.concatenate([d.block.cars for d in drawn])
-    colours = np.concatenate([d.block.car_rgb for d in drawn]).astype(np.float32)
-    near = np.flatnonzero(view.touches(np.concatenate([cars.min(axis=1), cars.max(axis=1)], axis=1)))
-    ids = view.burn((_polygon(cars[k]), int(k) + 1) for k in near)
-    on = (ids > 0) & (roofs == 0)
-    image[:, on] = colours[ids[on] - 1].T

@@ -13,7 +13,8 @@ from rasterio.windows import Window as RasterWindow
 
 from regions.demo.frame import Frame
 from regions.demo.layout import Layout
-from regions.demo.render import TILE_PX, Renderer, SceneLook
+from regions.demo.render import Renderer, SceneLook
+from regions.demo.view import TILE_PX
 from regions.raster.grid import Window
 from regions.raster.profiles import tiled_profile
 

@@ -20,8 +20,9 @@ from regions.demo.block import make_block
 from regions.demo.frame import make_frame
 from regions.demo.layout import Layout, make_layout
 from regions.demo.osm_table import collect_vectors
-from regions.demo.render import TILE_PX, Renderer
+from regions.demo.render import Renderer
 from regions.demo.scenes import plan_scenes, tiles, valid_mask
+from regions.demo.view import TILE_PX
 
 SEED, SIDE_M = 3, 1500
 
