@@ -10,7 +10,6 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rasterio.transform import from_origin
 
 import accuracy.survey.map_strata
 from accuracy.errors import DrawError
@@ -19,6 +18,7 @@ from accuracy.survey.drawing import draw_cities, draw_growing, make_generator
 from accuracy.survey.map_strata import MapRasters, MapStrata
 from accuracy.survey.point_draw import BLIND_COLUMNS, blind, draw_points
 from accuracy.tables import read_table, write_table
+from tests.support.rasters import grid_at, raster_writer, write_raster
 
 ALLOCATION = {"mapped": 20, "candidate": 15, "rest": 30}
 
@@ -41,11 +41,8 @@ def make_scores(path, seed=0, shape=(130, 170)):
 def write_rasters(path, scores, mask, *, side_m=10):
     rasters = MapRasters(mask=path.with_name(f"{path.stem}_mask.tif"), scores=path)
     for file, values in ((rasters.scores, scores), (rasters.mask, mask)):
-        with rasterio.open(
-            file, "w", driver="GTiff", height=values.shape[0], width=values.shape[1], count=1, dtype="uint8",
-            crs="EPSG:32649", transform=from_origin(500_000, 2_500_000, side_m, side_m), nodata=255,
-        ) as dst:  # fmt: skip
-            dst.write(values, 1)
+        grid = grid_at(500_000, 2_500_000, values.shape, resolution_m=side_m)
+        write_raster(file, grid, values, nodata=255)
     return rasters
 
 
@@ -200,11 +197,8 @@ def test_bad_requests(tmp_path, call, message):
 def test_geographic_raster_is_refused(tmp_path):
     path = tmp_path / "g.tif"
     rasters = MapRasters(mask=path, scores=path)
-    with rasterio.open(
-        path, "w", driver="GTiff", height=4, width=4, count=1, dtype="uint8", crs="EPSG:4326",
-        transform=from_origin(113, 23, 0.1, 0.1),
-    ) as dst:  # fmt: skip
-        dst.write(np.zeros((4, 4), np.uint8), 1)
+    degrees = grid_at(113, 23, (4, 4), resolution_m=0.125, crs="EPSG:4326")
+    write_raster(path, degrees, np.zeros((4, 4), np.uint8))
     with pytest.raises(DrawError, match="projected grid"):
         draw_points(rasters, city="c", region="r", allocation=ALLOCATION, seed=1)
 
@@ -227,12 +221,9 @@ def write_tall(folder, height, width=8_000):
     """Mask and scores of a tall city, written strip by strip."""
     rng = np.random.default_rng(0)
     rasters = MapRasters(mask=folder / f"mask_{height}.tif", scores=folder / f"scores_{height}.tif")
-    profile = {
-        "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "uint8", "crs": "EPSG:32649",
-        "nodata": 255, "transform": from_origin(500_000, 2_500_000, 1, 1), "tiled": True, "blockxsize": 512,
-        "blockysize": 512, "compress": "deflate", "zlevel": 1,
-    }  # fmt: skip
-    with rasterio.open(rasters.mask, "w", **profile) as mask, rasterio.open(rasters.scores, "w", **profile) as scores:
+    grid = grid_at(500_000, 2_500_000, (height, width))
+    how = {"nodata": 255, "blockxsize": 512, "blockysize": 512, "zlevel": 1}
+    with raster_writer(rasters.mask, grid, **how) as mask, raster_writer(rasters.scores, grid, **how) as scores:
         for row in range(0, height, 512):
             strip = np.zeros((min(512, height - row), width), np.uint8)
             for c in rng.integers(0, width - 400, 2):

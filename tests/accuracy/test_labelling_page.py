@@ -8,25 +8,20 @@ import time
 import geopandas as gpd
 import numpy as np
 import pytest
-import rasterio
 import shapely
-from rasterio.transform import from_origin
 
 from accuracy.errors import LabelError
 from accuracy.survey.labelling_page import write_labelling_pages
 from accuracy.survey.labels import merge_labels, read_labels
+from tests.support.rasters import grid_at, write_raster
 
 IDS = ["c-1", "c-2", "城-3", 'c"<4>']
 
 
 def imagery(path):
     rng = np.random.default_rng(0)
-    with rasterio.open(
-        path, "w", driver="GTiff", height=300, width=300, count=3, dtype="uint8", crs="EPSG:32649",
-        transform=from_origin(500_000, 2_500_000, 2, 2),
-    ) as dst:  # fmt: skip
-        dst.write(rng.integers(0, 255, (3, 300, 300), dtype=np.uint8))
-    return path
+    grid = grid_at(500_000, 2_500_000, (300, 300), resolution_m=2.0)
+    return write_raster(path, grid, rng.integers(0, 255, (3, 300, 300), dtype=np.uint8))
 
 
 def points(ids=IDS, x=500_300):

@@ -3,20 +3,15 @@
 import geopandas as gpd
 import numpy as np
 import pytest
-import rasterio
 import shapely
 
 from accuracy.comparison.reliability import Reliability, measure_reliability
 from accuracy.errors import ComparisonError
+from tests.support.rasters import grid_at, write_raster
 
 
 def write(path, values, dtype="uint8"):
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype=dtype, count=1, height=values.shape[0], width=values.shape[1],
-        crs="EPSG:32649", transform=rasterio.Affine(1, 0, 500_000, 0, -1, 2_500_000), nodata=255, tiled=True,
-        blockxsize=64, blockysize=64,
-    ) as sink:  # fmt: skip
-        sink.write(values.astype(dtype), 1)
+    write_raster(path, grid_at(500_000, 2_500_000, values.shape), values.astype(dtype), nodata=255)
 
 
 def test_counts_are_those_of_the_whole_array(tmp_path):

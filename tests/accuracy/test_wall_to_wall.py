@@ -15,25 +15,14 @@ from rasterio.transform import from_origin
 from accuracy.comparison.confusion import Confusion
 from accuracy.comparison.wall_to_wall import compare_wall_to_wall, pixel_area_m2
 from accuracy.errors import ComparisonError
+from tests.support.rasters import grid_at, write_raster
 
 TRANSFORM = from_origin(500_000, 2_500_000, 10, 10)
 
 
 def write(path: Path, values: np.ndarray, *, crs: str | None = "EPSG:32649", nodata: int | None = None) -> Path:
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=values.shape[0],
-        width=values.shape[1],
-        count=1,
-        dtype=values.dtype,
-        crs=crs,
-        transform=TRANSFORM,
-        nodata=nodata,
-    ) as dst:
-        dst.write(values, 1)
-    return path
+    grid = grid_at(500_000, 2_500_000, values.shape, resolution_m=10.0)
+    return write_raster(path, grid, values, crs=crs, nodata=nodata)
 
 
 def frame(polygons: list, **columns) -> gpd.GeoDataFrame:
@@ -57,12 +46,8 @@ def test_cells_measures_and_uncounted_pixels_by_hand(tmp_path):
     assert row["recall"] == 16 / 24
     assert row["F1"] == pytest.approx(2 * row["IoU"] / (1 + row["IoU"]), abs=1e-15)
     assert row["reference_uv_m2"] == pytest.approx(2400 / 0.9996**2, rel=1e-5)  # UTM's scale on its meridian
-    with rasterio.open(
-        tmp_path / "m.tif", "w", driver="GTiff", height=9, width=9, count=1, dtype="uint8", crs="EPSG:3857",
-        transform=from_origin(12_900_000, 4_865_942, 10, 10),
-    ):  # fmt: skip
-        pass
-    with rasterio.open(tmp_path / "m.tif") as mercator:
+    grid = grid_at(12_900_000, 4_865_940, (9, 9), resolution_m=10.0, crs="EPSG:3857")
+    with rasterio.open(write_raster(tmp_path / "m.tif", grid, np.zeros((9, 9), np.uint8))) as mercator:
         assert pixel_area_m2(mercator) == pytest.approx(100 * np.cos(np.radians(40)) ** 2, rel=0.01)
 
 

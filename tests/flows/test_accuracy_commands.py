@@ -13,6 +13,7 @@ from flows.commands import assess as assess_command
 from flows.commands import estimate as estimate_command
 from flows.commands import label as label_command
 from flows.commands import sample as sample_command
+from tests.support.rasters import grid_at, write_raster
 
 DESIGN = [
     "--stratum", "region", "--psu", "city", "--ssu", "point_id", "--second-stage-stratum", "map_stratum",
@@ -217,9 +218,7 @@ def test_missing_file_and_missing_selection(tmp_path):
 def make_product(folder, seed=0, side=120):
     """Scores and published polygons of a city; the polygons are not the scores cut at 0.5."""
     import geopandas as gpd
-    import rasterio
     import shapely
-    from rasterio.transform import from_origin
 
     from pipeline.product.files import mask_path, scores_path, write_polygons
     from pipeline.product.mask import write_polygon_mask
@@ -236,11 +235,8 @@ def make_product(folder, seed=0, side=120):
             villages.append(shapely.box(x + 31, y - 124, x + 187, y - 28))
     scores[0] = 255
     folder.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(
-        scores_path(folder, adcode), "w", driver="GTiff", height=side, width=side, count=1, dtype="uint8",
-        crs="EPSG:32649", nodata=255, transform=from_origin(500_000, 2_500_000, 10, 10),
-    ) as dst:  # fmt: skip
-        dst.write(scores, 1)
+    grid = grid_at(500_000, 2_500_000, scores.shape, resolution_m=10.0)
+    write_raster(scores_path(folder, adcode), grid, scores, nodata=255)
     polygons = gpd.GeoDataFrame(geometry=villages, crs="EPSG:32649")
     write_polygons(polygons, folder, adcode)
     write_polygon_mask(scores_path(folder, adcode), polygons, mask_path(folder, adcode))
@@ -530,9 +526,7 @@ def test_assess_with_blocks_and_training(tmp_path):
 
 def test_label_page_command(tmp_path):
     import geopandas as gpd
-    import rasterio
     import shapely
-    from rasterio.transform import from_origin
 
     points = gpd.GeoDataFrame(
         {"point_id": ["a", "b"], "city": "1"},
@@ -540,11 +534,8 @@ def test_label_page_command(tmp_path):
         crs="EPSG:32649",
     )
     points.to_file(tmp_path / "p.gpkg")
-    with rasterio.open(
-        tmp_path / "i.tif", "w", driver="GTiff", height=50, width=50, count=3, dtype="uint8", crs="EPSG:32649",
-        transform=from_origin(500_000, 2_500_000, 2, 2),
-    ) as dst:  # fmt: skip
-        dst.write(np.full((3, 50, 50), 99, np.uint8))
+    grid = grid_at(500_000, 2_500_000, (50, 50), resolution_m=2.0)
+    write_raster(tmp_path / "i.tif", grid, np.full((3, 50, 50), 99, np.uint8))
     arguments = [
         "label",
         "page",

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pyproj
 import pytest
-import rasterio
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +24,7 @@ from pipeline.attributes import (
 )
 from pipeline.attributes.score_statistics import count_scores, summarise_scores
 from regions.raster.grid import Grid
+from tests.support.rasters import write_raster
 
 CITY = SimpleNamespace(adcode="990001", name_zh="示例", name_en="Demo", province="Demo", region="North")
 LINEAGE = Lineage(model_version="abc", release="1.0.0", image_date="2023-05-01")
@@ -104,11 +104,8 @@ def test_heights_from_a_raster_in_another_crs(tmp_path):
     path = tmp_path / "heights.tif"
     transform = pyproj.Transformer.from_crs(GRID.crs, "EPSG:3857", always_xy=True)
     x, y = transform.transform(500_000, 3_000_000)
-    with rasterio.open(
-        path, "w", driver="GTiff", width=300, height=300, count=1, dtype="uint16", crs="EPSG:3857", nodata=65535,
-        transform=rasterio.Affine(0.5, 0, x, 0, -0.5, y),
-    ) as raster:  # fmt: skip
-        raster.write(np.full((300, 300), 9, dtype=np.uint16), 1)
+    mercator = Grid.covering((x, y - 150, x + 150, y), crs="EPSG:3857", resolution_m=0.5)
+    write_raster(path, mercator, np.full((mercator.height_px, mercator.width_px), 9, np.uint16), nodata=65535)
     bare = features((box(10, 10, 20, 20), {"building": "yes"}))
     table = add_attributes(
         villages(box(0, 0, 50, 50)), grid=GRID, city=CITY, lineage=LINEAGE, vectors=bare, height_rasters=[path]

@@ -28,6 +28,7 @@ from pipeline.imagery import (
 )
 from pipeline.imagery.stamp import file_stamp, is_remote
 from regions.raster.grid import Grid, Window
+from tests.support.rasters import coordinate_pixels, grid_at, raster_writer, write_coordinates, write_raster
 
 CRS = "EPSG:32650"
 LEFT, TOP = 500_000.0, 4_400_000.0
@@ -45,26 +46,8 @@ def write_scene(
     **profile: object,
 ) -> Path:
     """A tiled GeoTIFF whose upper left pixel is (row, col) of the grid that starts at (LEFT, TOP), 1 m."""
-    settings_ = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"} | profile
-    with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            dtype=pixels.dtype,
-            count=pixels.shape[0],
-            height=pixels.shape[1],
-            width=pixels.shape[2],
-            crs=crs,
-            transform=transform or Affine(1, 0, LEFT + col, 0, -1, TOP - row),
-            **settings_,
-        ) as sink,
-    ):
-        sink.write(pixels)
-        if mask is not None:
-            sink.write_mask(mask)
-    return path
+    grid = grid_at(LEFT + col, TOP - row, pixels.shape[1:], crs=CRS)
+    return write_raster(path, grid, pixels, mask=mask, **{"crs": crs, "transform": transform or grid.affine} | profile)
 
 
 def noise(shape: tuple[int, ...], seed: int = 0, low: int = 1, high: int = 256, dtype: str = "uint8") -> np.ndarray:
@@ -355,12 +338,34 @@ def test_ingest_from_another_crs_and_again(tmp_path):
     assert ingest([path], grid, out).read_bytes() != first
 
 
+@settings(max_examples=40)
+@given(st.integers(-90, 420), st.integers(-90, 420), st.integers(1, 330), st.integers(1, 330))
+def test_a_pixel_read_through_any_window_is_that_of_its_place(coordinate_scenes, row, col, height, width):
+    whole, paths = coordinate_scenes
+    window = Window(row, col, height, width)
+    with open_imagery(paths, grid=whole) as source:
+        pixels, valid = source.read(window)
+    here = whole.window.intersection(window)
+    expected = np.zeros_like(pixels)
+    if not here.is_empty:
+        expected[:, *here.slices_in(window)] = coordinate_pixels(whole[here])
+    np.testing.assert_array_equal(pixels, expected)
+    np.testing.assert_array_equal(valid, (expected > 0).all(axis=0))
+
+
+@pytest.fixture(scope="module")
+def coordinate_scenes(tmp_path_factory):
+    """A grid, and four overlapping scenes of it whose pixels are their coordinates."""
+    folder = tmp_path_factory.mktemp("coordinates")
+    whole = grid_at(LEFT + 33, TOP - 71, (400, 380), crs=CRS)
+    parts = [Window(0, 0, 230, 200), Window(0, 170, 210, 210), Window(200, 0, 200, 191), Window(190, 150, 210, 230)]
+    return whole, [write_coordinates(folder / f"{k}.tif", whole[part]) for k, part in enumerate(parts)]
+
+
 def test_sparse_blocks_are_known_without_decoding(tmp_path):
     path = tmp_path / "sparse.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", count=3, height=1024, width=1024, crs=CRS, nodata=0,
-        transform=Affine(1, 0, LEFT, 0, -1, TOP), tiled=True, blockxsize=256, blockysize=256, sparse_ok=True,
-    ) as sink:  # fmt: skip
+    grid = grid_at(LEFT, TOP, (1024, 1024), crs=CRS)
+    with raster_writer(path, grid, bands=3, nodata=0, blockxsize=256, blockysize=256, sparse_ok=True) as sink:
         sink.write(noise((3, 256, 256)), window=rasterio.windows.Window(256, 256, 256, 256))
     with open_imagery([path]) as source:
         assert source.may_have_data(Window(200, 200, 100, 100))

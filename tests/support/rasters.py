@@ -20,6 +20,16 @@ PERIOD = 251
 """A prime below 255: coordinates repeat only after 251 px, which is no multiple of any block or tile."""
 
 
+def grid_at(
+    left_m: float, top_m: float, shape_px: tuple[int, int], *, resolution_m: float = 1.0, crs: str = "EPSG:32649"
+) -> Grid:
+    """The grid of (height, width) pixels whose upper left corner is there; the corner must lie on the lattice."""
+    col, row = left_m / resolution_m, -top_m / resolution_m
+    if col != round(col) or row != round(row):
+        raise ValueError(f"{left_m}, {top_m} is no corner of pixels of {resolution_m} m")
+    return Grid(crs, resolution_m, round(col), round(row), *shape_px)
+
+
 def coordinate_pixels(grid: Grid, *, bands: int = 3) -> np.ndarray:
     """Pixels that hold their coordinates: uint8 (bands, H, W), never 0 and never above 251.
 
@@ -46,7 +56,8 @@ def write_raster(path: Path, grid: Grid, values: np.ndarray, *, mask: np.ndarray
         grid: Where the pixels lie.
         values: Pixels, whose type the file has.
         mask: Internal mask: where it is True the pixel is valid.
-        how: Creation options and all else that `rasterio.open` takes, such as `nodata`; these go before ours.
+        how: Creation options and all else that `rasterio.open` takes, such as `nodata`, or a `transform` off the grid;
+            these go before ours.
     """
     values = values if values.ndim == 3 else values[None]
     with raster_writer(path, grid, **{"bands": len(values), "dtype": values.dtype.name} | how) as sink:
