@@ -25,6 +25,7 @@ from pipeline.polygons import PolygonConfig, find_villages, polygonize_mask
 from pipeline.polygons.rings import polygons_of_rings, trace_rings
 from pipeline.polygons.runs import join_runs, label_runs, runs_of_mask
 from pipeline.refinement import BandRefiner, RefinementConfig, boundary_f1, boundary_iou, refine_villages
+from regions.raster.burn import burn, burn_into
 from regions.raster.grid import Grid, Window
 
 REPEATS = 5
@@ -202,7 +203,7 @@ def labelled(demo: Path | None, tiles: Path | None) -> list[tuple[str, np.ndarra
 
         image, transform = merge(sorted((demo / "imagery").glob("*.tif")))
         shapes = gpd.read_file(demo / "labels" / "uv.gpkg").geometry
-        truth = rasterio.features.rasterize(shapes, image.shape[1:], transform=transform).astype(bool)
+        truth = burn_into(shapes, transform, image.shape[1:])
         places.append(("demo city", image[:3], truth, float(transform.a)))
     for path in sorted((tiles / "mask").glob("*.png")) if tiles is not None else []:
         with rasterio.open(path) as mask, rasterio.open(path.parent.parent / "image" / path.name) as picture:
@@ -232,9 +233,7 @@ def refinement(
             row: dict[str, object] = {"place": name, "scores": source, "villages": len(table), "s": seconds}
             row["accepted"] = int((table["boundary"] == "built-in").sum())
             for when, found in (("before", villages), ("after", table)):
-                mask = rasterio.features.rasterize(
-                    found.geometry, truth.shape, transform=rasterio.Affine(*grid.transform)
-                ).astype(bool)
+                mask = burn(found.geometry, grid)
                 row[f"iou_{when}"] = float((mask & truth).sum() / (mask | truth).sum())
                 for metres in (3, 10):
                     row[f"f1_{metres}m_{when}"] = boundary_f1(mask, truth, tolerance_px=metres / ground_m)

@@ -1,6 +1,6 @@
 """Typed errors of the room `models`.
 
-Every message names the place (file, city, tile), the values that conflict, and the mend.
+Every message names the place (file, city, tile), the values that conflict, and what to do.
 """
 
 

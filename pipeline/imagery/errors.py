@@ -1,4 +1,4 @@
-"""Typed errors of the imagery readers: each names the file, the two values that conflict, and the mend."""
+"""Typed errors of the imagery readers: each names the file, the two values that conflict, and what to do."""
 
 from __future__ import annotations
 

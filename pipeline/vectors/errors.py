@@ -4,4 +4,4 @@ from pipeline.errors import PipelineError
 
 
 class VectorError(PipelineError):
-    """A vector source cannot be used as it is; the message names the file and the mend."""
+    """A vector source cannot be used as it is; the message names the file and what to do."""
