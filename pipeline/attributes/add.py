@@ -80,7 +80,8 @@ def add_attributes(
         city: Its entry in the registry; None for other ground: codes and names are null.
         lineage: Versions and dates.
         scores: The score raster; None leaves score columns null.
-        vectors: Features in the grid's CRS; None leaves the columns of buildings and roads null.
+        vectors: Features in the grid's CRS; None leaves the columns of buildings and roads null, and so does a map
+            that holds none of them.
         height_rasters: Building heights in metres.
         calibrate: Scores in [0, 1] to probabilities, elementwise.
 
@@ -107,8 +108,8 @@ def add_attributes(
         flags.append(("partly_not_predicted", predicted < 1))
         flags.append(("low_score", figures["score_mean"] < LOW_SCORE))
     if vectors is not None:
-        _add_fabric(table, shapes, vectors, height_rasters)
-        flags.append(("no_buildings_mapped", (table["building_count"] == 0).to_numpy()))
+        without = _add_fabric(table, shapes, vectors, height_rasters)
+        flags.append(("no_buildings_mapped", without))
     table["qc_flag"] = ["; ".join(sorted(name for name, hit in flags if hit[k])) or "ok" for k in range(len(table))]
     return typed(table)
 
@@ -122,16 +123,25 @@ def _at_edge(shapes: gpd.GeoSeries, grid: Grid) -> tuple[str, NDArray[np.bool_]]
 
 def _add_fabric(
     table: gpd.GeoDataFrame, shapes: gpd.GeoSeries, vectors: gpd.GeoDataFrame, height_rasters: Sequence[Path]
-) -> None:
-    built = measure_fabric(shapes, read_fabric(vectors, height_rasters=height_rasters))
+) -> NDArray[np.bool_]:
+    """Add what is built in each village, and say which have no building on the map.
+
+    A map without any building, or without any road, says nothing of them: their columns stay null.
+    """
+    fabric = read_fabric(vectors, height_rasters=height_rasters)
+    built = measure_fabric(shapes, fabric)
     # ratios are taken within the CRS of the grid, where its scale cancels
     area = shapely.area(shapes.to_numpy())
     known = (built["height_known_share"] >= MIN_KNOWN_HEIGHTS).to_numpy()
     coverage = built["footprint_m2"].to_numpy() / area
     scale = np.sqrt(table["area_m2"].to_numpy() / area)  # metres on the ground per metre of the CRS
-    table["building_count"] = built["building_count"].astype("Int64")
-    table["building_coverage"] = coverage
+    if len(fabric.buildings):
+        table["building_count"] = built["building_count"].astype("Int64")
+        table["building_coverage"] = coverage
     table["building_height_mean"] = built["height_mean_m"].where(known)
     table["height_source"] = built["height_source"].where(known)
     table["floor_area_ratio"] = (built["floors_mean"] * coverage).where(known)
-    table["road_density"] = built["road_m"].to_numpy() / area / scale * 1000
+    if len(fabric.roads):
+        table["road_density"] = built["road_m"].to_numpy() / area / scale * 1000
+    without: NDArray[np.bool_] = (built["building_count"] == 0).to_numpy()
+    return without

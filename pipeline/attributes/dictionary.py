@@ -40,7 +40,7 @@ class Attribute:
     null_reason: str
 
 
-_NO_VECTORS = "no vector data were given"
+_NO_VECTORS = "no vector data were given, or they hold no feature of this kind"
 _NO_HEIGHT = "fewer than half of the footprint area inside has a known height, or no building is mapped inside"
 
 ATTRIBUTES: tuple[Attribute, ...] = (

@@ -86,6 +86,22 @@ def test_nothing_known_is_null_not_zero():
     assert table["qc_flag"].iloc[0] == "ok"
 
 
+def test_of_what_the_map_does_not_hold_nothing_is_known():
+    place = villages(box(10, 10, 50, 50))
+    roads = add_attributes(place, grid=GRID, city=CITY, lineage=LINEAGE, vectors=VECTORS.iloc[3:4])
+    assert roads["building_count"].isna().all()
+    assert roads["building_coverage"].isna().all()
+    assert roads["road_density"].notna().all()
+    assert roads["qc_flag"].iloc[0] == "no_buildings_mapped"
+    houses = add_attributes(place, grid=GRID, city=CITY, lineage=LINEAGE, vectors=VECTORS.iloc[:3])
+    assert houses["road_density"].isna().all()
+    assert (houses["building_count"] == 2).all()
+    far = add_attributes(
+        villages(box(60, 60, 100, 100)), grid=GRID, city=CITY, lineage=LINEAGE, vectors=VECTORS.iloc[:3]
+    )
+    assert (far["building_count"] == 0).all()
+
+
 def test_not_predicted_pixels_do_not_count():
     scores = np.full((100, 100), 255, dtype=np.uint8)
     scores[60:70, 10:50] = 250
