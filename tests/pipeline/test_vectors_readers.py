@@ -1,4 +1,4 @@
-"""Vector readers: one feature table from any source, and errors that name the file and the mend."""
+"""Vector readers: one feature table from any source, and errors that name the file and what to do."""
 
 import json
 from pathlib import Path
