@@ -11,11 +11,13 @@ from pyproj.exceptions import ProjError
 from pipeline.vectors.errors import VectorError
 
 LONLAT = CRS.from_user_input("OGC:CRS84")
-_SAY = "write the right one into the file (for a Shapefile its .prj), or say which it is with --vectors-crs"
+_WRITE = "write the right one into the file (for a Shapefile its .prj)"
 _NO_PLACE = frozenset({"undefined geographic srs", "undefined cartesian srs", "undefined geographic crs"})
 
 
-def source_crs(declared: object, assumed: str | None, path: Path, layer: str) -> CRS:
+def source_crs(
+    declared: object, assumed: str | None, path: Path, layer: str, *, option: str | None = "--vectors-crs"
+) -> CRS:
     """The two-dimensional CRS of a layer.
 
     Args:
@@ -23,22 +25,24 @@ def source_crs(declared: object, assumed: str | None, path: Path, layer: str) ->
         assumed: What the user says of sources that declare none, or only a local one.
         path: For messages.
         layer: For messages.
+        option: Option of the command line that says what a file does not; None where there is none.
 
     Raises:
         VectorError: none, an unusable or a local (engineering) CRS is declared and the user does not say which it is.
     """
     where = f"{path}: layer {layer}"
+    say = _WRITE if option is None else f"{_WRITE}, or say which it is with {option}"
     trouble: str | None = "has no CRS"
     if declared is not None:
         try:
             crs = CRS.from_user_input(_with_datum_shift(declared, path))
         except ProjError as error:
-            raise VectorError(f"{where}: unusable CRS {str(declared)[:80]!r} ({_first(error)}); {_SAY}") from error
+            raise VectorError(f"{where}: unusable CRS {str(declared)[:80]!r} ({_first(error)}); {say}") from error
         trouble = _trouble(crs)
         if trouble is None:
             return crs.to_2d()
     if assumed is None:
-        raise VectorError(f"{where} {trouble}; {_SAY}")
+        raise VectorError(f"{where} {trouble}; {say}")
     return given_crs(assumed)
 
 

@@ -75,9 +75,7 @@ def _cause(extent: Extent, crs: CRS, bounds_m: Bounds | None, area: Bounds | Non
     here = _lonlat(extent)
     if area is None or here is None:
         return "its coordinates do not fit the CRS that it declares: correct the CRS in the file"
-    return (
-        f"{_distance_km(here, area):,.0f} km apart: give the vectors of this area, correct their CRS, or leave them out"
-    )
+    return f"{_distance_km(here, area):,.0f} km apart: give a file of this area, correct its CRS, or leave it out"
 
 
 def _zone_before_easting(extent: Extent) -> int | None:
