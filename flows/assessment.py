@@ -1,15 +1,13 @@
 """A product against complete reference: the published polygons first, the raw scores as a diagnostic."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import geopandas as gpd
-import numpy as np
-import pandas as pd
 import rasterio
 import rasterio.features
-import shapely
 
 from accuracy.comparison.reliability import measure_reliability
 from accuracy.comparison.wall_to_wall import AreaComparison, WallToWallComparison, compare_wall_to_wall
@@ -17,9 +15,12 @@ from accuracy.errors import ComparisonError
 from accuracy.survey.map_strata import MapRasters
 from pipeline.city.extent import CityExtent
 from pipeline.city.job import CityJob
+from pipeline.city.reference import read_city_reference
 from pipeline.product.city_report import add_assessment
 from pipeline.product.files import mask_path, polygon_paths, scores_path
-from pipeline.reference.areas import RASTER_SUFFIXES, read_polygons
+from pipeline.reference.areas import read_polygons
+from pipeline.reference.reader import Reference, ReferenceHints, frame_of_raster
+from pipeline.reference.reader import read_reference as read_labels
 from pipeline.refinement.measures import compare_outlines
 
 JudgedMap = Literal["polygons", "scores"]
@@ -51,47 +52,28 @@ def find_rasters(folder: Path) -> MapRasters:
     return MapRasters(mask=found["*_uv_mask.tif"], scores=found["*_scores.tif"])
 
 
-def read_reference(
-    paths: Sequence[Path], rasters: MapRasters, *, raster_crs: str | None = None
-) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame | None]:
+def read_reference(paths: Sequence[Path], rasters: MapRasters, *, hints: ReferenceHints | None = None) -> Reference:
     """Reference villages in the CRS of a product, and the ground of which the reference says nothing.
 
     Args:
-        paths: Polygon files, or mask rasters whose nodata is ground without labels.
+        paths: Polygon files, or mask rasters; one without georeference may lie on the product's grid.
         rasters: The product.
-        raster_crs: CRS of mask rasters that carry none.
-
-    Returns:
-        The villages, and the unlabelled ground (None where all is labelled).
+        hints: What the user says of the files.
 
     Raises:
-        AreaError: A file cannot be read.
+        AreaError: A file cannot be read, or none meets the product.
     """
+    hints = hints or ReferenceHints()
     with rasterio.open(rasters.mask) as mask:
-        crs = mask.crs.to_string()
-    villages = read_polygons(paths, crs=crs, raster_crs=raster_crs)
-    unlabelled = [_unlabelled_ground(p, crs, raster_crs) for p in paths if p.suffix.lower() in RASTER_SUFFIXES]
-    known = [part for part in unlabelled if part is not None]
-    return villages, gpd.GeoDataFrame(pd.concat(known, ignore_index=True), crs=crs) if known else None
-
-
-def _unlabelled_ground(path: Path, crs: str, raster_crs: str | None) -> gpd.GeoDataFrame | None:
-    """Where a mask raster has its nodata value; a nodata value of 0 is the background, not unlabelled ground."""
-    with rasterio.open(path) as raster:
-        if raster.nodata is None or raster.nodata == 0:
-            return None
-        silent = raster.read_masks(1) == 0
-        shapes = rasterio.features.shapes(silent.astype(np.uint8), mask=silent, transform=raster.transform)
-        found = [shapely.geometry.shape(s) for s, _ in shapes]
-        own = raster.crs or raster_crs
-    return gpd.GeoDataFrame(geometry=found, crs=own).to_crs(crs) if found else None
+        crs, bounds = mask.crs.to_string(), tuple(mask.bounds)
+    frames = (*hints.frames, frame_of_raster(rasters.mask))
+    return read_labels(paths, crs=crs, bounds_m=bounds, hints=replace(hints, frames=frames))
 
 
 def compare_product(
     rasters: MapRasters,
-    reference: gpd.GeoDataFrame,
+    reference: Reference,
     *,
-    unlabelled: gpd.GeoDataFrame | None = None,
     areas: gpd.GeoDataFrame | None = None,
     maps: Sequence[JudgedMap] = ("polygons",),
     threshold: float = 0.5,
@@ -100,8 +82,7 @@ def compare_product(
 
     Args:
         rasters: Mask and scores of the product.
-        reference: Urban villages, any CRS.
-        unlabelled: Ground of which the reference says nothing: it is left out.
+        reference: Urban villages; ground of which it says nothing is left out.
         areas: Where the reference is complete; None for the whole raster.
         maps: What is judged: ``polygons``, the published map, or ``scores``, a diagnostic of the model.
         threshold: Probability from which a score counts as mapped.
@@ -115,7 +96,11 @@ def compare_product(
     }
     return {
         judged: compare_wall_to_wall(
-            files[judged][0], reference, unlabelled=unlabelled, areas=areas, threshold=files[judged][1]
+            files[judged][0],
+            reference.polygons,
+            unlabelled=reference.unlabelled,
+            areas=areas,
+            threshold=files[judged][1],
         )
         for judged in maps
     }
@@ -135,16 +120,12 @@ def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 
     """
     areas = _areas(job, extent)
     rasters = MapRasters(mask=mask_path(job.out, job.adcode), scores=scores_path(job.out, job.adcode))
-    reference, unlabelled = read_reference(
-        job.ground.sources.reference, rasters, raster_crs=job.ground.sources.notes.imagery_crs
-    )
+    reference = read_city_reference(job.ground.sources, crs=extent.grid.crs, bounds_m=extent.grid.bounds_m)
     figures: dict[str, Any] = {}
     rows: list[tuple[Any, ...]] = []
     for label, where in _groups(areas):
         name = label.replace(" ", "_")
-        compared = compare_product(
-            rasters, reference, unlabelled=unlabelled, areas=where, maps=JUDGED_MAPS, threshold=threshold
-        )
+        compared = compare_product(rasters, reference, areas=where, maps=JUDGED_MAPS, threshold=threshold)
         for judged, comparison in compared.items():
             total = comparison.total
             rows.append((label, name_map(judged, threshold), *_cells(total)))
@@ -161,7 +142,7 @@ def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 
         }
     ]
     if areas is not None:
-        per_area = compare_product(rasters, reference, unlabelled=unlabelled, areas=areas)["polygons"]
+        per_area = compare_product(rasters, reference, areas=areas)["polygons"]
         tables.append(
             {
                 "title": "Accuracy by district (polygons)",
@@ -172,8 +153,10 @@ def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 
         )
     polygons = gpd.read_parquet(polygon_paths(job.out, job.adcode)[0])
     if job.refinement.refiner != "none" and len(polygons):
-        tables.append(_refinement_table(job, extent, polygons, reference))
-    reliability = measure_reliability(rasters.scores, reference, areas=_groups(areas)[0][1], unlabelled=unlabelled)
+        tables.append(_refinement_table(job, extent, polygons, reference.polygons))
+    reliability = measure_reliability(
+        rasters.scores, reference.polygons, areas=_groups(areas)[0][1], unlabelled=reference.unlabelled
+    )
     figures["expected_calibration_error"] = reliability.expected_calibration_error()
     result = {"figures": figures, "tables": tables, "reliability": reliability.bins()}
     add_assessment(job, extent, result)

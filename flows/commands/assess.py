@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.commands import options as opt
 from flows.console import JsonFlag, say, show, table
 from flows.sample_options import (
     By,
@@ -130,6 +131,9 @@ def assess_map(
     product: Annotated[Path, typer.Argument(help="Product folder of `uvmap map`.")],
     *,
     reference: Annotated[list[Path], typer.Option(help="Reference polygons or mask raster; repeat for several.")],
+    layer: opt.Layer = None,
+    positive: opt.Positive = None,
+    imagery_crs: opt.ReferenceRasterCrs = None,
     areas: Annotated[Path | None, typer.Option(help="Areas where the reference is complete.")] = None,
     role: Annotated[str | None, typer.Option(help="Only areas with this value in column `role`.")] = None,
     judged: Annotated[
@@ -151,6 +155,7 @@ def assess_map(
     from accuracy.errors import ComparisonError
     from accuracy.reporting.census import write_census_report
     from flows.assessment import JUDGED_MAPS, compare_product, find_rasters, name_map, read_reference
+    from pipeline.reference.reader import ReferenceHints
 
     if not product.is_dir():
         raise ComparisonError(
@@ -159,11 +164,13 @@ def assess_map(
         )
     what = choose(judged, JUDGED_MAPS, "--map")
     rasters = find_rasters(product)
-    villages, unlabelled = read_reference(reference, rasters)
+    hints = ReferenceHints(layer, tuple(positive or ()), imagery_crs)
+    villages = read_reference(reference, rasters, hints=hints)
+    for warning in villages.warnings:
+        say(f"warning: {warning}")
     result = compare_product(
         rasters,
         villages,
-        unlabelled=unlabelled,
         areas=_complete_areas(areas, role),
         maps=(what,),
         threshold=threshold,

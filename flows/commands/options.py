@@ -27,6 +27,11 @@ Imagery = Annotated[list[Path] | None, typer.Option("--imagery", help="A scene; 
 Vectors = Annotated[list[Path] | None, typer.Option("--vectors", help="OSM or other map features; may be repeated.")]
 Aoi = Annotated[Path | None, typer.Option(help="Area of interest; the imagery's extent where not given.")]
 Reference = Annotated[list[Path] | None, typer.Option("--reference", help="Reference polygons, or a mask raster.")]
+ReferenceRasterCrs = Annotated[
+    str | None, typer.Option("--imagery-crs", help="CRS of a mask that carries none, such as EPSG:3857.")
+]
+Layer = Annotated[str | None, typer.Option("--layer", help="Layer of a reference file that has several.")]
+Positive = Annotated[list[int] | None, typer.Option("--positive", help="Value of villages in a mask that is not 0/1.")]
 Districts = Annotated[Path | None, typer.Option(help="Areas with a column `role`: train, validation or assess.")]
 ImageryCrs = Annotated[str | None, typer.Option(help="CRS of scenes that carry none, such as EPSG:3857.")]
 ResolutionM = Annotated[float | None, typer.Option(help="Pixel size in metres; the imagery's own where not given.")]
@@ -55,6 +60,8 @@ class NoteOptions(TypedDict, total=False):
     vectors_crs: str | None
     vectors_encoding: str | None
     vectors_id: str | None
+    reference_layer: str | None
+    reference_positive: list[int] | None
 
 
 def sources_from(

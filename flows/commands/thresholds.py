@@ -17,6 +17,9 @@ def thresholds(
         Path | None,
         typer.Option(help="Areas with a column `role`: validation is judged, assess must lie elsewhere."),
     ] = None,
+    layer: opt.Layer = None,
+    positive: opt.Positive = None,
+    imagery_crs: opt.ReferenceRasterCrs = None,
     role: Annotated[str, typer.Option(help="Role of the areas to judge; never `assess`.")] = "validation",
     min_area_m2: opt.MinAreaM2 = opt.POLYGONS.min_area_m2,
     close_gap_m: opt.CloseGapM = opt.POLYGONS.close_gap_m,
@@ -34,18 +37,22 @@ def thresholds(
     from pipeline.polygons.threshold_page import read_validation_areas, write_curve_page
     from pipeline.polygons.thresholds import choose_thresholds
     from pipeline.product.files import read_manifest, scores_path
-    from pipeline.reference.areas import read_polygons
+    from pipeline.reference.reader import ReferenceHints, frame_of_raster, read_reference
 
     path = scores_path(product, read_manifest(product)["adcode"]) if product.is_dir() else product
     grid = grid_of_scores(path)
     if districts is None:
         say("no --districts: the whole raster is judged; keep such thresholds away from ground that is assessed")
+    hints = ReferenceHints(layer, tuple(positive or ()), imagery_crs, (frame_of_raster(path),))
+    villages = read_reference([reference], crs=grid.crs, bounds_m=grid.bounds_m, hints=hints)
+    for warning in villages.warnings:
+        say(f"warning: {warning}")
     judged, kept = read_validation_areas(districts, grid=grid, role=role)
     choice = choose_thresholds(
         path,
         grid=grid,
-        reference=read_polygons([reference], crs=grid.crs).geometry,
-        validation=judged,
+        reference=villages.polygons.geometry,
+        validation=judged.map(villages.labelled_part),
         assessment=kept,
         config=opt.polygons_of(min_area_m2=min_area_m2, close_gap_m=close_gap_m),
     )

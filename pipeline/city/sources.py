@@ -36,6 +36,8 @@ class SourceNotes(BaseModel):
         vectors_encoding: Encoding of the text of Shapefiles and other tables that is not UTF-8, such as gbk.
         vectors_id: Column that identifies features, also in several pieces, of which those that touch are joined.
         default_tags: Tags of features that do not say what they are, such as {building: yes} for bare footprints.
+        reference_layer: Layer of the reference file that holds the villages, where it has several.
+        reference_positive: Values of villages in a mask whose values are not 0 and 1.
         imagery_licence: Terms of the imagery, as far as derived vectors are concerned.
     """
 
@@ -49,6 +51,8 @@ class SourceNotes(BaseModel):
     vectors_encoding: str | None = None
     vectors_id: str | None = None
     default_tags: dict[str, str] = {}
+    reference_layer: str | None = None
+    reference_positive: tuple[int, ...] = ()
     imagery_licence: str | None = None
 
     @field_validator("image_date", "vectors_date")

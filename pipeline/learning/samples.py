@@ -46,6 +46,7 @@ def cut_samples(
     grid: Grid,
     tiling: Tiling,
     area: shapely.Geometry | None = None,
+    unlabelled: gpd.GeoDataFrame | None = None,
     city_map: TileMap | None = None,
     min_labelled: float = 0.25,
     source: str = "",
@@ -59,6 +60,7 @@ def cut_samples(
         grid: The city's grid.
         tiling: Tile size and stride; overlapping tiles are more samples.
         area: Where the reference is complete, in the grid's CRS; pixels outside are ignored. None for everywhere.
+        unlabelled: Ground of which the reference says nothing, in the grid's CRS: its pixels are ignored.
         city_map: The city graph; None for image-only samples.
         min_labelled: Least share of a tile's pixels that must be labelled.
         source: One line on the data, for the model card.
@@ -79,6 +81,8 @@ def cut_samples(
             continue
         pixels, valid = imagery.read(window)
         known = valid if area is None else valid & burn([area], grid[window])
+        if unlabelled is not None:
+            known = known & ~burn(unlabelled.geometry, grid[window]).astype(bool)
         if known.mean() < min_labelled:
             continue
         near = reference.geometry.to_numpy()[tree.query(shapely.box(*box))]

@@ -15,6 +15,7 @@ from models.segmentation.trainer import TrainResult, train_segmenter
 from models.tiles.samples import SampleSet
 from models.training import TrainingConfig
 from pipeline.city.ground import TILE_PX, CityGround
+from pipeline.city.reference import read_city_reference
 from pipeline.errors import PipelineError
 from pipeline.learning.chips import read_via_chips
 from pipeline.learning.samples import cut_samples
@@ -58,12 +59,13 @@ def labelled_tiles(ground: CityGround, *, stride_px: int, progress: Progress = i
         )
     with ground.open() as city:
         grid = city.extent.grid
-        reference = read_polygons(sources.reference, crs=grid.crs, raster_crs=sources.notes.imagery_crs)
+        reference = read_city_reference(sources, crs=grid.crs, bounds_m=grid.bounds_m)
 
         def cut(area: shapely.Geometry | None, stride: int) -> SampleSet:
             return cut_samples(
                 city.imagery,
-                reference,
+                reference.polygons,
+                unlabelled=reference.unlabelled,
                 grid=grid,
                 tiling=Tiling(TILE_PX, stride),
                 area=area,

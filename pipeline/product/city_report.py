@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from pipeline.city.extent import CityExtent
 from pipeline.city.job import CityJob
+from pipeline.city.reference import read_city_reference
 from pipeline.files import write_json
 from pipeline.imagery import ImageSource
 from pipeline.product.files import polygon_paths, read_manifest, write_manifest, write_report
 from pipeline.product.report_page import MAX_SIDE_PX, ReportChart, ReportPage, ReportTable, reliability_figure
-from pipeline.reference.areas import read_polygons
 from regions.raster.grid import Window
 
 ASSESSMENT_NAME = "accuracy.json"
@@ -63,10 +63,8 @@ def write_city_report(
     figures, assessment = facts.figures, facts.assessment
     outlines = [("urban villages", table, "#d7191c")]
     if job.ground.sources.reference:
-        reference = read_polygons(
-            job.ground.sources.reference, crs=extent.grid.crs, raster_crs=job.ground.sources.notes.imagery_crs
-        )
-        outlines.append(("reference", reference, "#ffffbf"))
+        reference = read_city_reference(job.ground.sources, crs=extent.grid.crs)
+        outlines.append(("reference", reference.polygons, "#ffffbf"))
     tables = [ReportTable("Figures", ("figure", "value"), tuple((k, v) for k, v in figures.items()))]
     if assessment is not None:
         tables = [*(ReportTable(t["title"], tuple(t["columns"]), tuple(map(tuple, t["rows"])), t["note"])

@@ -32,12 +32,14 @@ class PolygonLayer:
     Attributes:
         table: One row per feature with an area, in the CRS asked for; the columns of the file are kept.
         read: Features of the layer, with or without an area.
+        areas_read: Those of them that are areas.
         extent: Where the features lie by their own coordinates, for messages; None where there are none.
         warnings: What the user must know, with the name of the file.
     """
 
     table: gpd.GeoDataFrame
     read: int
+    areas_read: int
     extent: Extent | None
     warnings: tuple[str, ...] = ()
 
@@ -72,6 +74,7 @@ def read_layer(path: Path, *, crs: str, layer: str | None = None) -> PolygonLaye
     return PolygonLayer(
         result.reset_index(drop=True),
         len(table),
+        int((shapely.get_dimensions(given) >= 2).sum()),
         None if bounds is None else Extent((bounds[0], bounds[1], bounds[2], bounds[3]), own),
         _losses(path, keep, given),
     )

@@ -125,8 +125,12 @@ def read_reference(
             warnings += place.warnings
             shapes.append(shapes_of(mask, place, rule))
     for path, layer in zip(vectors, layers, strict=True):
-        if layer.read and not len(layer.table):
+        if layer.areas_read == 0 < layer.read:
             raise AreaError(f"{path}: holds no polygon: {'; '.join(layer.warnings) or 'give outlines as areas'}")
+        if layer.areas_read and not len(layer.table):
+            target = CRS.from_user_input(crs)
+            reason = why_nothing_is_left([layer.extent] if layer.extent else [], crs=target, bounds_m=bounds_m)
+            raise AreaError(f"{path}: none of its {layer.read} features can be used: {reason}")
     villages = [in_crs(s.villages, s, crs) for s in shapes]
     labelled = [in_crs(s.labelled, s, crs) for s in shapes]
     if bounds_m is not None:
@@ -176,9 +180,8 @@ def _joined(tables: list[gpd.GeoDataFrame], masks: list[gpd.GeoDataFrame], crs: 
         return gpd.GeoDataFrame(geometry=[], crs=crs)
     if len(every) == 1:
         return every[0].reset_index(drop=True)
-    return gpd.GeoDataFrame(
-        pd.concat([t.rename_geometry("geometry") for t in every], ignore_index=True), geometry="geometry", crs=crs
-    )
+    named = [t if t.geometry.name == "geometry" else t.rename_geometry("geometry") for t in every]
+    return gpd.GeoDataFrame(pd.concat(named, ignore_index=True), geometry="geometry", crs=crs)
 
 
 def _silent_ground(
