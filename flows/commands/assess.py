@@ -139,7 +139,9 @@ def assess_map(
     judged: Annotated[
         str, typer.Option("--map", help="What is judged: polygons (the published map) or scores (a diagnostic).")
     ] = "polygons",
-    threshold: Annotated[float, typer.Option(help="With --map scores: probability that counts as mapped.")] = 0.5,
+    threshold: Annotated[
+        float | None, typer.Option(help="With --map scores: probability that counts as mapped; 0.5 if not given.")
+    ] = None,
     out: Out = DEFAULT_OUT,
     title: Title = DEFAULT_TITLE,
     as_json: JsonFlag = False,
@@ -163,6 +165,12 @@ def assess_map(
             " `uvmap assess sample`"
         )
     what = choose(judged, JUDGED_MAPS, "--map")
+    if threshold is not None and what == "polygons":
+        raise ComparisonError(
+            f"--threshold {threshold:g} cuts scores, and the published polygons are judged: leave it out, or give"
+            " --map scores"
+        )
+    cut = 0.5 if threshold is None else threshold
     rasters = find_rasters(product)
     hints = ReferenceHints(layer, tuple(positive or ()), imagery_crs)
     villages = read_reference(reference, rasters, hints=hints)
@@ -173,9 +181,9 @@ def assess_map(
         villages,
         areas=_complete_areas(areas, role),
         maps=(what,),
-        threshold=threshold,
+        threshold=cut,
     )[what]
-    label = name_map(what, threshold)
+    label = name_map(what, cut)
     files = write_census_report(result, out, title=title, judged=label)
     columns = {"map": "map", "area": "area", "IoU": "IoU", "F1": "F1", "precision": "precision", "recall": "recall"}
     rows = [{"map": label, **a.as_dict()} for a in (*result.areas, result.total)]

@@ -453,6 +453,8 @@ def test_assess_a_product_against_complete_reference(tmp_path):
     (tmp_path / "areas.csv").write_text("name,role\nwest,assess\n", encoding="utf-8")
     with pytest.raises(AccuracyError, match="holds no geometry"):
         run(*arguments[:5], "--areas", tmp_path / "areas.csv", command=assess_command)
+    with pytest.raises(AccuracyError, match="leave it out, or give --map scores"):
+        run(*arguments, "--threshold", "0.4", command=assess_command)
     with pytest.raises(AccuracyError, match="is no product folder"):
         run("assess", "map", folder / "990001_scores.tif", *arguments[3:], command=assess_command)
     (folder / "990001_uv_mask.tif").unlink()
