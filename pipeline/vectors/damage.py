@@ -14,7 +14,7 @@ from pyproj.exceptions import ProjError
 
 FAULTS = (
     OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, OverflowError, MemoryError, EOFError,
-    struct.error,
+    struct.error, NameError,  # pyogrio: a variable that is not set where the CRS is no UTF-8
     osmium.InvalidLocationError, pa.ArrowException, shapely.errors.ShapelyError, ProjError,
 )  # fmt: skip
 """What the libraries that open files raise on files that are damaged."""

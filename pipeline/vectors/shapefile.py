@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.vectors.encodings import fits
 from pipeline.vectors.errors import VectorError
 from pipeline.vectors.source import Account
 
@@ -13,11 +14,16 @@ def refuse_incomplete(path: Path, account: Account) -> None:
 
     Raises:
         VectorError: the .shp or .dbf is shorter than its header says, the .shx is missing, or the .dbf has another
-            number of records than the .shx.
+            number of records than the .shx, or the .prj is no text in UTF-8.
     """
     beside = {p.suffix.lower(): p for p in path.parent.iterdir() if p.stem == path.stem}
     _refuse_short(path, 2 * int.from_bytes(_head(path, 28)[24:28], "big"))
-    shx, dbf = beside.get(".shx"), beside.get(".dbf")
+    shx, dbf, prj = beside.get(".shx"), beside.get(".dbf"), beside.get(".prj")
+    if prj is not None and not fits(prj.read_bytes(), "utf-8"):
+        raise VectorError(
+            f"{path}: its {prj.name} is no text in UTF-8; save it so, or remove it and say which CRS it is with"
+            " --vectors-crs"
+        )
     if shx is None:
         raise VectorError(f"{path}: its .shx is missing; give all files of the Shapefile (.shp, .shx, .dbf, .prj)")
     _refuse_short(shx, 2 * int.from_bytes(_head(shx, 28)[24:28], "big"))

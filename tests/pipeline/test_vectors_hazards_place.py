@@ -193,6 +193,13 @@ class TestCrs:
     def test_unusable_prj(self, tmp_path, text):
         assert "--vectors-crs" in refusal(self.prj(tmp_path, text))
 
+    def test_prj_in_another_encoding(self, tmp_path):
+        path = self.prj(tmp_path, "")
+        path.with_suffix(".prj").write_bytes(
+            CRS(UTM).to_wkt("WKT1_ESRI").encode().replace(b"WGS_1984", "深圳".encode("gbk"))
+        )
+        assert "b.prj is no text in UTF-8" in refusal(path)
+
     @pytest.mark.parametrize("code", ["EPSG:4978", "EPSG:5773"])
     def test_crs_without_map_coordinates(self, tmp_path, code):
         path = tmp_path / "b.parquet"
