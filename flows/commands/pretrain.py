@@ -24,6 +24,9 @@ def pretrain(
     max_seconds: Annotated[
         float | None, typer.Option(help="Time limit; the result then depends on the machine.")
     ] = None,
+    from_official: Annotated[
+        Path | None, typer.Option(help="Published GeoLink weights (.pth): make them a checkpoint, train nothing.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
     json: JsonFlag = False,
 ) -> None:
@@ -32,7 +35,12 @@ def pretrain(
     Pairs that are in --out already are used as they are. Give the result to `uvmap train --pretrained`.
 
     Example: uvmap pretrain 440300 440100 --data-root data/china --out out/pretrained
+
+    Example: uvmap pretrain --from-official weights/geolink.pth --out out/official
     """
+    if from_official is not None:
+        _import_official(from_official, out / "checkpoint", as_json=json)
+        return
     from models.pretraining.trainer import PRETRAINING
     from models.pretraining.trainer import pretrain as run_pretraining
     from pipeline.learning.pairs import write_pairs
@@ -68,6 +76,14 @@ def pretrain(
     }
     text = "\n".join(f"{k:<24} {v:.4f}" if isinstance(v, float) else f"{k:<24} {v}" for k, v in figures.items())
     show(figures, text=f"{text}\nnext: uvmap train CITY --pretrained {result.checkpoint} --out out/model", as_json=json)
+
+
+def _import_official(file: Path, out: Path, *, as_json: bool) -> None:
+    from models.pretraining.official_start import import_official
+
+    digest = import_official(file, out)
+    text = f"checkpoint {out}\ndigest     {digest}\nnext: uvmap encode CITY --checkpoint {out} --out features.tif"
+    show({"checkpoint": str(out), "digest": digest}, text=text, as_json=as_json)
 
 
 def register(app: typer.Typer) -> None:

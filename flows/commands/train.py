@@ -26,6 +26,13 @@ def train(
     vectors_crs: opt.VectorsCrs = None,
     vectors_encoding: opt.VectorsEncoding = None,
     vectors_id: opt.VectorsId = None,
+    task: Annotated[
+        str, typer.Option(help="villages; or zones, scenes or change, which learn from --tiles.")
+    ] = "villages",
+    tiles: Annotated[Path | None, typer.Option(help="Folder of tiles of a task; its layout: docs/models.md.")] = None,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Scenes: judge the encoder of --pretrained as it is, train nothing.")
+    ] = False,
     chips: Annotated[Path | None, typer.Option(help="Folder of plain images with VIA JSON polygons.")] = None,
     chip_scale: Annotated[float, typer.Option(help="Factor that brings chips to the imagery's pixel size.")] = 1.0,
     size: Annotated[str, typer.Option(help="Size of the model: tiny, small, base or large.")] = "tiny",
@@ -41,7 +48,13 @@ def train(
     Without areas, every fifth column of tiles is kept for validation. Areas with role `assess` are never read.
 
     Example: uvmap train 440300 440100 --data-root data/china --out out/model
+
+    Example: uvmap train --task zones --tiles tiles/zones --pretrained out/pretrained/checkpoint --out out/zones
     """
+    if task != "villages" or tiles is not None:
+        how = {"out": out, "size": size, "epochs": epochs, "pretrained": pretrained, "seed": seed}
+        _train_task(task, tiles, how, frozen=frozen, as_json=json)
+        return
     from pipeline.learning.training import train_model
 
     wanted: list[tuple[str | None, list[Path] | None]] = [(c, None) for c in cities or []]
@@ -82,6 +95,24 @@ def train(
     figures = {"checkpoint": str(result.checkpoint), **result.figures}
     text = "\n".join(f"{key:<20} {_short(value)}" for key, value in figures.items())
     show(figures, text=f"{text}\nnext: uvmap map CITY --checkpoint {result.checkpoint}", as_json=json)
+
+
+def _train_task(task: str, tiles: Path | None, how: dict[str, Any], *, frozen: bool, as_json: bool) -> None:
+    from pipeline.learning.tasks import TASKS, TaskRun, TaskTilesError, probe_scenes, train_task
+
+    if tiles is None or task not in TASKS:
+        raise TaskTilesError(f"--task {task} with --tiles {tiles}: give both, the task one of {', '.join(TASKS)}")
+    if frozen:
+        pretrained = how["pretrained"]
+        if pretrained is None or task != "scenes":
+            raise TaskTilesError(
+                f"--frozen judges an encoder on scenes: give --task scenes (not {task}) and --pretrained"
+            )
+        figures: dict[str, Any] = {"checkpoint": str(pretrained), **probe_scenes(tiles, pretrained)}
+    else:
+        result = train_task(task, TaskRun(tiles, **how, progress=not as_json))
+        figures = {"checkpoint": str(result.checkpoint), **result.figures}
+    show(figures, text="\n".join(f"{key:<20} {_short(value)}" for key, value in figures.items()), as_json=as_json)
 
 
 def _short(value: Any) -> str:

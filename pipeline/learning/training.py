@@ -138,7 +138,7 @@ def train_model(
     )
 
 
-def segmentation_config(size: str) -> SegmentationConfig:
+def segmentation_config(size: str, *, classes: int = 2) -> SegmentationConfig:
     """The preset of a size.
 
     Raises:
@@ -146,7 +146,7 @@ def segmentation_config(size: str) -> SegmentationConfig:
     """
     if size not in SIZES:
         raise TrainingDataError(f"no model size '{size}'; the sizes are {', '.join(SIZES)}")
-    return SegmentationConfig.of_size(cast(Size, size))
+    return SegmentationConfig.of_size(cast(Size, size), classes=classes)
 
 
 def training_config(size: str, *, max_seconds: float | None, epochs: int | None) -> TrainingConfig:
