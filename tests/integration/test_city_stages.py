@@ -23,12 +23,25 @@ from regions.settings import GridConfig, PolygonConfig
 pytestmark = pytest.mark.xdist_group("city")
 
 
-@pytest.fixture
-def random_job(job, tmp_path):
+def small_settings(job, folder):
     """The demo city with thresholds at which random weights find something."""
     settings = PolygonConfig(seed=0.3, grow=0.25, min_area_m2=500, min_hole_m2=100, barriers=None)
-    changed = job.model_copy(update={"out": tmp_path / "out", "polygons": settings})
-    return on_ground(changed, work=tmp_path / "work", grid=GridConfig(stride_px=224))
+    changed = job.model_copy(update={"out": folder / "out", "polygons": settings})
+    return on_ground(changed, work=folder / "work", grid=GridConfig(stride_px=224))
+
+
+@pytest.fixture
+def random_job(job, tmp_path):
+    """A city of which nothing is done yet."""
+    return small_settings(job, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def mapped(job, tmp_path_factory):
+    """A city that is mapped; tests read it."""
+    done = small_settings(job, tmp_path_factory.mktemp("mapped"))
+    map_city(done)
+    return done
 
 
 def on_ground(job, **changes):
@@ -65,26 +78,24 @@ def test_done_is_done_and_change_is_redone(random_job, tmp_path):
     assert check_product(random_job.out) == []
 
 
-def test_every_file_of_a_product_is_documented(random_job):
-    map_city(random_job)
+def test_every_file_of_a_product_is_documented(mapped):
     text = (Path(__file__).resolve().parents[2] / "docs" / "product.md").read_text(encoding="utf-8")
-    manifest = read_manifest(random_job.out)
-    for path in random_job.out.iterdir():
-        assert f"| `{path.name.replace(random_job.adcode, '{adcode}')}` |" in text, path.name
-    assert f"{random_job.adcode}_uv_mask.tif" in manifest["files"]
+    manifest = read_manifest(mapped.out)
+    for path in mapped.out.iterdir():
+        assert f"| `{path.name.replace(mapped.adcode, '{adcode}')}` |" in text, path.name
+    assert f"{mapped.adcode}_uv_mask.tif" in manifest["files"]
     for key in manifest:
         assert f"| `{key}` |" in text, key
 
 
-def test_ids_survive_a_release_that_is_named(random_job, tmp_path):
-    map_city(random_job)
-    settings = random_job.polygons.model_copy(update={"simplify_m": 4.0})
-    later = random_job.model_copy(
-        update={"out": tmp_path / "v2", "version": "2.0.0", "previous": random_job.out, "polygons": settings}
+def test_ids_survive_a_release_that_is_named(mapped, tmp_path):
+    settings = mapped.polygons.model_copy(update={"simplify_m": 4.0})
+    later = mapped.model_copy(
+        update={"out": tmp_path / "v2", "version": "2.0.0", "previous": mapped.out, "polygons": settings}
     )
     map_city(later)
-    name = f"{random_job.adcode}_uv.parquet"
-    old, new = gpd.read_parquet(random_job.out / name), gpd.read_parquet(later.out / name)
+    name = f"{mapped.adcode}_uv.parquet"
+    old, new = gpd.read_parquet(mapped.out / name), gpd.read_parquet(later.out / name)
     assert len(old)
     assert set(new["uv_id"]) == set(old["uv_id"])
     assert set(new["release"]) == {"2.0.0"}
@@ -101,15 +112,14 @@ def test_no_map_at_all(random_job):
     assert villages["building_count"].isna().all()
 
 
-def test_manifest_tells_the_lineage(random_job):
-    map_city(random_job)
-    manifest = read_manifest(random_job.out)
+def test_manifest_tells_the_lineage(mapped):
+    manifest = read_manifest(mapped.out)
     assert {"scene_east.tif", "scene_west.tif", "demo.osm.pbf"} <= set(manifest["inputs"]["files"])
     assert manifest["inputs"]["lineage"]["image_date"].startswith("20")
     assert manifest["parameters"]["polygons"]["seed"] == 0.3
     assert [scene["file"] for scene in manifest["inputs"]["imagery"]["scenes"]] == ["scene_east.tif", "scene_west.tif"]
-    assert str(random_job.out.parent) not in json.dumps(manifest)
-    assert str(random_job.out.parent) not in (random_job.out / "report.html").read_text(encoding="utf-8")
+    assert str(mapped.out.parent) not in json.dumps(manifest)
+    assert str(mapped.out.parent) not in (mapped.out / "report.html").read_text(encoding="utf-8")
 
 
 def test_disagreement_is_a_second_band(random_job):

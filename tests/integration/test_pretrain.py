@@ -1,15 +1,12 @@
 """Pairs from a demo city's own sources, and `uvmap pretrain` on them."""
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from models.pretraining.pairs import PairSet
 from pipeline.learning.pairs import write_pairs
 from regions.raster.grid import Tiling
+from tests.support.command_line import json_of
 
 pytestmark = pytest.mark.xdist_group("city")  # one demo city for all
 
@@ -38,11 +35,6 @@ def test_pairs_hold_what_the_city_shows(job, tmp_path):
 @pytest.mark.slow(cpu_s=40)
 def test_command(job, tmp_path):
     root = job.ground.sources.imagery[0].parents[2]
-    args = ["pretrain", "990001", "--data-root", root, "--out", tmp_path / "p", "--epochs", "2", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *map(str, args)], capture_output=True, text=True, timeout=500, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    figures = json.loads(done.stdout)
+    figures = json_of("pretrain", "990001", "--data-root", root, "--out", tmp_path / "p", "--epochs", "2", "--json")
     assert figures["steps"] > 0
     assert figures["loss_after"] < figures["loss_before"]
