@@ -160,7 +160,7 @@ def key_of_run(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def fit(
+def fit(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training, each with a default
     module: TrainingModule,
     data: BatchData,
     *,

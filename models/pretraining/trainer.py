@@ -146,7 +146,7 @@ class PretrainingTraining(TrainingModule):
         return found.total
 
 
-def pretrain(
+def pretrain(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training, each with a default
     pairs: PairSet | Path,
     encoder: GeoLinkConfig,
     *,

@@ -134,7 +134,7 @@ class SegmentationTraining(TrainingModule):
         self.log_dict(self.keeper.result())
 
 
-def train_segmenter(
+def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training, each with a default
     samples: SampleSet,
     validation: SampleSet | None,
     config: SegmentationConfig,
@@ -236,7 +236,7 @@ def train_segmenter(
     )
 
 
-def fit_and_save(
+def fit_and_save(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training, each with a default
     module: SegmentationTraining,
     data: BatchData,
     *,

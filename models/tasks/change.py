@@ -99,7 +99,7 @@ class _ChangeBatches:
         return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)), None
 
 
-def train_change(
+def train_change(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training, each with a default
     samples: ChangeSet,
     validation: ChangeSet | None,
     config: SegmentationConfig,

@@ -206,7 +206,7 @@ class _SceneTraining(TrainingModule):
         return scene_figures(guess, truth, classes=len(self.checkpoint.classes))
 
 
-def fine_tune_classifier(
+def fine_tune_classifier(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training, each with a default
     scenes: SceneSet,
     validation: SceneSet,
     encoder: GeoLinkConfig,

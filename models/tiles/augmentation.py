@@ -65,7 +65,7 @@ def symmetric_array(array: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8
     return array[..., ::-1, :] if symmetry & 2 else array
 
 
-def symmetric_graphs(graphs: TileGraphs, symmetry: int) -> TileGraphs:
+def symmetric_graphs(graphs: TileGraphs, symmetry: int) -> TileGraphs:  # noqa: C901 -- one branch for each kind of column that turns with the tile
     """Apply one of the eight symmetries of the square to tile graphs, in step with `symmetric_array`.
 
     Positions are relative to the tile, y downwards. Orientations are doubled angles against an axis of the tile:

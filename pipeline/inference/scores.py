@@ -61,7 +61,7 @@ class ScoreResult:
     key: str
 
 
-def predict_scores(
+def predict_scores(  # noqa: PLR0913 -- what is scored, how it is cut, where it goes: each is the caller's to choose
     imagery: Imagery,
     model: TileModel,
     graphs: GraphSource | None,

@@ -39,7 +39,7 @@ class TileMap(Protocol):
         """The graphs of tiles with these bounds, float64 (B, 4): left, bottom, right, top."""
 
 
-def cut_samples(
+def cut_samples(  # noqa: PLR0913 -- what is cut, on which grid, and what counts as labelled: each is the caller's to choose
     imagery: TileImages,
     reference: gpd.GeoDataFrame,
     *,

@@ -82,7 +82,7 @@ def labelled_tiles(ground: CityGround, *, stride_px: int, progress: Progress = i
         return LabelledTiles(cut(strips[0], stride_px), cut(strips[1], TILE_PX))
 
 
-def train_model(
+def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a default
     grounds: Sequence[CityGround],
     *,
     out: Path,

@@ -32,7 +32,7 @@ def what_is_wrong(path: Path, error: Exception) -> str:
     return f"{reason}; it is damaged or of another format: look at it with `ogrinfo -al -so`, or fetch it again"
 
 
-def _cut(path: Path, reason: str) -> str | None:
+def _cut(path: Path, reason: str) -> str | None:  # noqa: PLR0911 -- one answer for each format
     if not path.is_file():
         return None
     size = path.stat().st_size

@@ -34,7 +34,7 @@ _MARKS = {
 _CHANGES = re.compile(rb"<(osmChange|osmAugmentedDiff|diff|action)[\s>]")
 
 
-def disorder(path: Path) -> str | None:
+def disorder(path: Path) -> str | None:  # noqa: PLR0911 -- one answer for each disorder
     """What keeps a file from being read as it is, in words; None where nothing does.
 
     Raises:
