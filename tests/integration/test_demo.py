@@ -12,7 +12,7 @@ from rio_cogeo import cog_validate
 from pipeline.product.files import check_product
 from tests.support.command_line import json_of
 
-pytestmark = [pytest.mark.slow(cpu_s=60), pytest.mark.xdist_group("demo"), pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow(cpu_s=170), pytest.mark.xdist_group("demo"), pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

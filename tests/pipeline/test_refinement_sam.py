@@ -11,7 +11,7 @@ from pipeline.refinement import AcceptanceRule, RefinementConfig, RefinementErro
 from pipeline.refinement.prompts import make_prompt
 from regions.raster.grid import Grid
 
-pytestmark = pytest.mark.slow  # importing torch and transformers takes about 20 s
+pytestmark = pytest.mark.slow(cpu_s=20)  # importing torch and transformers takes about 20 s
 SIDE = 64
 
 
