@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from pipeline.vectors.values import text_of
 
 MAX_CHARACTERS = 255
 """OpenStreetMap's own limit on the length of a key and of a value."""
+
+SAMPLE = 20_000
+"""Tag sets that are looked at to judge the text of a source."""
 
 _NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*=>\s*(?:"((?:[^"\\]|\\.)*)"|NULL)')
@@ -134,8 +138,8 @@ def from_columns(table: pd.DataFrame, counts: Counter[str]) -> NDArray[np.object
 
 
 def words_not_ascii(texts: Iterable[str]) -> list[str]:
-    """The distinct keys and values of canonical tag sets that are not ASCII, sorted."""
-    foreign = (json.loads(text) for text in texts if not text.isascii())
+    """The distinct keys and values that are not ASCII of the first `SAMPLE` such canonical tag sets, sorted."""
+    foreign = (json.loads(text) for text in islice((t for t in texts if not t.isascii()), SAMPLE))
     return sorted({word for tags in foreign for pair in tags.items() for word in pair if not word.isascii()})
 
 
