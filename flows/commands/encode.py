@@ -18,6 +18,10 @@ def encode(
     imagery: opt.Imagery = None,
     vectors: opt.Vectors = None,
     imagery_crs: opt.ImageryCrs = None,
+    default_tag: opt.DefaultTag = None,
+    vectors_crs: opt.VectorsCrs = None,
+    vectors_encoding: opt.VectorsEncoding = None,
+    vectors_id: opt.VectorsId = None,
     resolution_m: opt.ResolutionM = None,
     image_only: Annotated[bool, typer.Option("--image-only", help="Leave the map out.")] = False,
     json: JsonFlag = False,
@@ -28,7 +32,17 @@ def encode(
     """
     from pipeline.learning.encodings import encode_city
 
-    sources = opt.sources_from(city, data_root=data_root, imagery=imagery, vectors=vectors, imagery_crs=imagery_crs)
+    sources = opt.sources_from(
+        city,
+        data_root=data_root,
+        imagery=imagery,
+        vectors=vectors,
+        imagery_crs=imagery_crs,
+        default_tag=default_tag,
+        vectors_crs=vectors_crs,
+        vectors_encoding=vectors_encoding,
+        vectors_id=vectors_id,
+    )
     grid = opt.grid_of(resolution_m=resolution_m)
     ground = opt.ground_from(sources, work=out.parent / ".work", grid=grid)
     summary = encode_city(ground, checkpoint, out, image_only=image_only, progress=iter if json else progress)

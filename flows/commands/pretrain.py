@@ -17,6 +17,10 @@ def pretrain(
     imagery: opt.Imagery = None,
     vectors: opt.Vectors = None,
     imagery_crs: opt.ImageryCrs = None,
+    default_tag: opt.DefaultTag = None,
+    vectors_crs: opt.VectorsCrs = None,
+    vectors_encoding: opt.VectorsEncoding = None,
+    vectors_id: opt.VectorsId = None,
     resolution_m: opt.ResolutionM = None,
     size: Annotated[str, typer.Option(help="Size of the model: tiny, small, base or large.")] = "tiny",
     stride_px: Annotated[int, typer.Option(help="Distance between tiles of 224 px.")] = 224,
@@ -49,7 +53,17 @@ def pretrain(
     wanted: list[tuple[str | None, list[Path] | None]] = [(c, None) for c in cities or []] or [(None, imagery)]
     grounds = [
         opt.ground_from(
-            opt.sources_from(city, data_root=data_root, imagery=scenes, vectors=vectors, imagery_crs=imagery_crs),
+            opt.sources_from(
+                city,
+                data_root=data_root,
+                imagery=scenes,
+                vectors=vectors,
+                imagery_crs=imagery_crs,
+                default_tag=default_tag,
+                vectors_crs=vectors_crs,
+                vectors_encoding=vectors_encoding,
+                vectors_id=vectors_id,
+            ),
             work=out / ".work",
             grid=opt.grid_of(resolution_m=resolution_m),
         )
