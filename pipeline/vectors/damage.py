@@ -29,6 +29,12 @@ def what_is_wrong(path: Path, error: Exception) -> str:
     cut = _cut(path, reason.lower())
     if cut is not None:
         return f"the file is truncated ({cut}): fetch it again and compare its size or checksum with the source's"
+    if "Unknown element in <way>: center" in reason or _is_overpass_json(path):
+        return (
+            "it is an answer of Overpass without outlines that can be read: ask for `[out:xml]` and"
+            " `out body; >; out skel qt;`"
+        )
+    reason = reason.partition("; It might help")[0]
     return f"{reason}; it is damaged or of another format: look at it with `ogrinfo -al -so`, or fetch it again"
 
 
@@ -57,6 +63,14 @@ def _cut(path: Path, reason: str) -> str | None:  # noqa: PLR0911 -- one answer 
     if path.name.lower().endswith((".pbf", ".fgb")):
         return reason if any(mark in reason for mark in _CUT) else None
     return None
+
+
+def _is_overpass_json(path: Path) -> bool:
+    if path.suffix.lower() not in {".json", ".geojson"}:
+        return False
+    with path.open("rb") as file:
+        head = file.read(4096)
+    return b'"elements"' in head and (b'"generator"' in head or b'"version"' in head)
 
 
 def _stops_early(path: Path, *, gz: bool) -> bool:

@@ -237,6 +237,18 @@ def test_a_file_too_large_to_be_put_in_order_names_the_command(tmp_path, monkeyp
         read_features(path, crs=UTM, bounds_m=None)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.osm", document(['<way id="1"><center lat="30" lon="117"/><tag k="building" v="yes"/></way>'])),
+        ("a.json", '{"version": 0.6, "generator": "Overpass API", "elements": []}'),
+    ],
+)
+def test_answers_of_overpass_without_outlines_name_the_right_question(tmp_path, name, text):
+    with pytest.raises(VectorError, match=r"out body; >; out skel qt;"):
+        read_features(written(tmp_path, text, name), crs=UTM, bounds_m=None)
+
+
 def test_ways_whose_nodes_are_nowhere_are_refused_with_the_reason(tmp_path):
     _, ways, _ = elements()
     path = written(tmp_path, document(ways))
