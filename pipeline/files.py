@@ -32,6 +32,12 @@ _COMPANIONS = {
     ".jpeg": (".jgw", ".jpegw", ".wld", ".prj"),
     ".tif": (".tfw", ".tifw", ".wld", ".prj", ".tif.msk"),
     ".tiff": (".tfw", ".tiffw", ".wld", ".prj", ".tiff.msk"),
+    ".webp": (".wld", ".prj"),
+    ".img": (".hdr", ".ige", ".rrd"),
+    ".dat": (".hdr", ".dat.hdr"),
+    ".bil": (".hdr", ".blw", ".prj"),
+    ".bip": (".hdr", ".bpw", ".prj"),
+    ".bsq": (".hdr", ".bqw", ".prj"),
     ".jp2": (".j2w", ".jp2w", ".wld", ".prj"),
 }
 """Endings, in place of the file's own, of files that belong to it and change what is read."""

@@ -1,4 +1,4 @@
-"""The one table of vector formats: what a city's folder may hold, what the readers take and what the documents list."""
+"""The tables of formats: what a city's folder may hold, what the readers take and what the documents list."""
 
 from __future__ import annotations
 
@@ -41,6 +41,43 @@ VECTOR_FORMATS = (
 
 VECTOR_SUFFIXES = tuple(suffix for item in VECTOR_FORMATS for suffix in item.suffixes)
 PARQUET_SUFFIXES = next(item.suffixes for item in VECTOR_FORMATS if item.reader == "parquet")
+
+
+@dataclass(frozen=True)
+class RasterFormat:
+    """A format of imagery or of height rasters.
+
+    Attributes:
+        name: What it is called.
+        suffixes: How names of its files end, in lower case.
+        driver: GDAL's driver that reads it.
+        heights: Whether it is taken from the folder of heights too; pictures hold no heights.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    driver: str
+    heights: bool = True
+
+
+RASTER_FORMATS = (
+    RasterFormat("GeoTIFF, COG", (".tif", ".tiff"), "GTiff"),
+    RasterFormat("GDAL virtual raster", (".vrt",), "VRT"),
+    RasterFormat("PNG with world file", (".png",), "PNG", heights=False),
+    RasterFormat("JPEG with world file", (".jpg", ".jpeg"), "JPEG", heights=False),
+    RasterFormat("JPEG 2000", (".jp2", ".j2k"), "JP2OpenJPEG"),
+    RasterFormat("ERDAS Imagine", (".img",), "HFA"),
+    RasterFormat("WebP with world file", (".webp",), "WEBP", heights=False),
+    RasterFormat("ENVI, BIL, BIP, BSQ", (".bil", ".bip", ".bsq", ".dat"), "ENVI"),
+    RasterFormat("ER Mapper", (".ers",), "ERS"),
+    RasterFormat("PCIDSK", (".pix",), "PCIDSK"),
+)
+"""Formats of rasters that are read, in the order in which documents list them."""
+
+RASTER_SUFFIXES = tuple(suffix for item in RASTER_FORMATS for suffix in item.suffixes)
+HEIGHT_SUFFIXES = tuple(suffix for item in RASTER_FORMATS for suffix in item.suffixes if item.heights)
+AREA_SUFFIXES = tuple(suffix for item in VECTOR_FORMATS if item.reader != "osmium" for suffix in item.suffixes)
+"""Endings of areas, districts and reference polygons, in the order in which they are looked for."""
 
 
 def vector_format(path: Path) -> VectorFormat | None:

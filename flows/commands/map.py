@@ -94,13 +94,13 @@ def map_(
         from flows.assessment import assess_wall_to_wall
 
         summary["accuracy"] = assess_wall_to_wall(job, ground.extent())["figures"]
-    for warning in summary["warnings"]:
-        say(f"warning: {warning}")
     flat = {k: v for k, v in summary.items() if not isinstance(v, dict | list)} | summary.get("accuracy", {})
     text = "\n".join(
         f"{key:<28} {value:.4f}" if isinstance(value, float) else f"{key:<28} {value}" for key, value in flat.items()
     )
     show(summary, text=f"{text}\nnext: open {summary['report']}", as_json=json)
+    for warning in summary["warnings"]:  # last, where they are seen
+        say(f"warning: {warning}")
 
 
 def register(app: typer.Typer) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands import options as opt
-from flows.console import JsonFlag, progress, show
+from flows.console import JsonFlag, progress, say, show
 
 
 def train(
@@ -55,6 +55,7 @@ def train(
         how = {"out": out, "size": size, "epochs": epochs, "pretrained": pretrained, "seed": seed}
         _train_task(task, tiles, how, frozen=frozen, as_json=json)
         return
+    from pipeline.city.check import check_city
     from pipeline.learning.training import train_model
 
     wanted: list[tuple[str | None, list[Path] | None]] = [(c, None) for c in cities or []]
@@ -78,7 +79,10 @@ def train(
             vectors_id=vectors_id,
         )
         grid = opt.grid_of(resolution_m=resolution_m)
-        grounds.append(opt.ground_from(sources, work=out.parent / ".work", grid=grid))
+        ground = opt.ground_from(sources, work=out.parent / ".work", grid=grid)
+        for warning in check_city(ground).warnings:
+            say(f"warning: {warning}")
+        grounds.append(ground)
     result = train_model(
         grounds,
         out=out,

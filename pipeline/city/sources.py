@@ -1,6 +1,7 @@
 """What lies in a city's data folder, by the layout in `docs/campaign.md`."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -9,10 +10,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pipeline.dates import SourceDateError, parse_date
 from pipeline.errors import PipelineError
 from pipeline.files import source_files
-from pipeline.formats import is_vector_source
+from pipeline.formats import AREA_SUFFIXES, HEIGHT_SUFFIXES, RASTER_SUFFIXES, is_vector_source
 
-IMAGERY_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg")
-AREA_SUFFIXES = (".gpkg", ".geojson", ".parquet", ".shp")
+NOTES_NAME = "sources.yaml"
+_FOLDERS = ("imagery", "vectors", "labels", "heights")
+_LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_SIDECARS = (
+    ".ovr", ".msk", ".aux", ".xml", ".rrd", ".ige", ".hdr", ".rpb", ".imd", ".qix", ".sbn", ".sbx", ".qml", ".qmd",
+    ".gpkg-shm", ".gpkg-wal", ".prj", ".cpg", "w", ".wld", ".txt",
+)  # fmt: skip
+"""Endings of files that programs write beside a source of the same name; world files end in w."""
 
 
 class MissingSourcesError(PipelineError):
@@ -82,6 +89,7 @@ class CitySources:
         districts: Areas with a role (train, validation, assess), or None.
         heights: Building-height rasters in metres.
         notes: Dates, source and CRS that the files do not carry.
+        passed_over: Files of the city's folder that are not read.
     """
 
     adcode: str
@@ -92,17 +100,24 @@ class CitySources:
     districts: Path | None
     heights: tuple[Path, ...]
     notes: SourceNotes = NO_NOTES
+    passed_over: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All sources."""
+        singles = [p for p in (self.aoi, self.districts) if p is not None]
+        return (*self.imagery, *self.vectors, *self.reference, *self.heights, *singles)
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all files together."""
-        singles = [p for p in (self.aoi, self.districts) if p is not None]
-        files = (*self.imagery, *self.vectors, *self.reference, *self.heights, *singles)
-        return sum(p.stat().st_size for file in files for p in source_files(file))
+        return sum(p.stat().st_size for file in self.files for p in source_files(file))
 
 
 def find_sources(folder: Path, adcode: str) -> CitySources:
     """The files of a city under ``folder`` (``{root}/{adcode}``).
+
+    Hidden files, also those that macOS leaves on foreign disks (``._name``), are as if they were not there.
 
     Raises:
         MissingSourcesError: the folder is absent, or has no imagery.
@@ -110,37 +125,59 @@ def find_sources(folder: Path, adcode: str) -> CitySources:
     """
     if not folder.is_dir():
         raise MissingSourcesError(f"{folder}: no data folder for {adcode}; put its scenes into {folder}/imagery/")
-    imagery = _files(folder / "imagery", IMAGERY_SUFFIXES)
+    imagery = _files(folder / "imagery", RASTER_SUFFIXES)
     if not imagery:
+        found = ", ".join(p.name for p in visible_files(folder / "imagery")[:5]) or "nothing"
         raise MissingSourcesError(
-            f"{folder / 'imagery'}: no scene for {adcode}; expected files ending in {', '.join(IMAGERY_SUFFIXES)}"
+            f"{folder / 'imagery'}: no scene for {adcode} ({found} is there); expected files ending in "
+            f"{', '.join(RASTER_SUFFIXES)}"
         )
-    return CitySources(
+    reference = _one(folder / "labels", "uv", (*AREA_SUFFIXES, *RASTER_SUFFIXES))
+    sources = CitySources(
         adcode=adcode,
         imagery=imagery,
-        vectors=_vectors(folder / "vectors"),
-        aoi=_one(folder, "aoi"),
-        reference=() if (labels := _one(folder / "labels", "uv")) is None else (labels,),
-        districts=_one(folder / "labels", "districts"),
-        heights=_files(folder / "heights", IMAGERY_SUFFIXES[:3]),
-        notes=_notes(folder / "sources.yaml"),
+        vectors=tuple(p for p in visible_files(folder / "vectors") if is_vector_source(p)),
+        aoi=_one(folder, "aoi", AREA_SUFFIXES),
+        reference=() if reference is None else (reference,),
+        districts=_one(folder / "labels", "districts", AREA_SUFFIXES),
+        heights=_files(folder / "heights", HEIGHT_SUFFIXES),
+        notes=_notes(folder / NOTES_NAME),
     )
+    return replace(sources, passed_over=_passed_over(folder, sources))
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without what operating systems leave there; nothing where it is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in _LITTER)
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
-    if not folder.is_dir():
-        return ()
-    return tuple(sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in suffixes))
+    return tuple(p for p in visible_files(folder) if p.is_file() and p.suffix.lower() in suffixes)
 
 
-def _vectors(folder: Path) -> tuple[Path, ...]:
-    """Files and folders of any format of `pipeline.formats`, hidden ones left out."""
-    return tuple(sorted(p for p in folder.iterdir() if is_vector_source(p))) if folder.is_dir() else ()
+def _one(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path | None:
+    """The file of a name; of several, the one whose ending comes first."""
+    found = {p.name.lower(): p for p in visible_files(folder)}
+    return next((found[name] for suffix in suffixes if (name := f"{stem}{suffix}") in found), None)
 
 
-def _one(folder: Path, stem: str) -> Path | None:
-    found = [folder / f"{stem}{suffix}" for suffix in AREA_SUFFIXES]
-    return next((p for p in found if p.exists()), None)
+def _passed_over(folder: Path, sources: CitySources) -> tuple[Path, ...]:
+    """Files and folders of a city's folder that are neither a source nor a part of one."""
+    used = {folder / NOTES_NAME}
+    for path in sources.files:
+        used |= {path, *source_files(path)}
+    places = [folder, *(folder / name for name in _FOLDERS)]
+    there = [p for place in places for p in visible_files(place) if p not in places]
+    return tuple(p for p in there if p not in used and not _belongs_to(p, sources.files))
+
+
+def _belongs_to(path: Path, sources: Sequence[Path]) -> bool:
+    """Whether a file is one that programs write beside a source: pyramids, statistics, indexes, styles."""
+    name = path.name.lower()
+    stems = {source.stem.lower() for source in sources if source.parent == path.parent}
+    return name in stems or (name.endswith(_SIDECARS) and any(name.startswith(f"{stem}.") for stem in stems))
 
 
 def _notes(path: Path) -> SourceNotes:

@@ -27,11 +27,13 @@ class CityRun:
         job: The city, model and settings.
         extent: Grid and area of interest.
         progress: Show progress bars on standard error.
+        warnings: What the check of the inputs found.
     """
 
     job: CityJob
     extent: CityExtent
     progress: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 Build = Callable[[CityRun, Mapping[str, "StageResult"]], "StageResult"]

@@ -3,7 +3,7 @@
 Every stage is a plain function of a run and the results it needs; `pipeline.city.stage_table` lists them. The command
 line, a notebook and the flows all call `run_stage` or `map_city`, so regenerating one city gives the same bytes as
 the nation's run. A result is kept in the ground's work folder under the key of its inputs: what is there is not made
-again, and what no longer fits is not used.
+again, and what no longer fits is not used. All inputs are checked before the first stage (`pipeline.city.check`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.city.check import check_city
 from pipeline.city.job import CityJob
 from pipeline.city.stage_store import StageResult
 from pipeline.city.stage_table import STAGES, CityRun, Stage, stages_up_to
@@ -41,7 +42,8 @@ def stage_result_of(
 ) -> StageResult:
     """As `run_stage`, with the result itself."""
     chosen = stages_up_to(name, stages)
-    run = CityRun(job, job.ground.extent(), progress)
+    check = check_city(job.ground)
+    run = CityRun(job, check.extent, progress, check.warnings)
     done: dict[str, StageResult] = {}
     for stage in chosen:
         done[stage.name] = stage.build(run, {need: done[need] for need in stage.needs})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,9 @@ from pipeline.product.files import (
 from pipeline.product.identity import assign_ids
 from pipeline.product.mask import write_polygon_mask
 
-PRODUCT_VERSION = 3
+PRODUCT_VERSION = 4
+LITTLE_PREDICTED = 0.5
+"""Share of the area asked for below which a run says that it predicted little."""
 
 
 def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
@@ -67,6 +69,7 @@ def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
         "notes": sources.notes.model_dump(),
         "release": job.version,
         "campaign": job.campaign,
+        "warnings": run.warnings,
         "previous": None if job.previous is None else sha256_of(polygon_paths(job.previous, job.adcode)[0]),
     }
     if _is_current(job.out, key):
@@ -112,8 +115,9 @@ def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
             )
         write_data_dictionary(folder / "data_dictionary.csv")
         figures = product_figures(table)
+        warnings = (*run.warnings, *graph.summary.get("warnings", []), *_outcome(scores.summary, figures))
         image, imagery_record = _read_imagery(job)
-        facts = ReportFacts(figures, lineage.model_version, remarks_of(polygons.summary, graph.summary))
+        facts = ReportFacts(figures, lineage.model_version, remarks_of(polygons.summary, warnings))
         write_city_report(folder, job, extent, table, facts, image=image)
         write_stac_item(
             folder,
@@ -130,6 +134,7 @@ def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
             parameters=_parameters(job, extent),
             figures=figures,
             counts={"scores": scores.summary, "polygons": polygons.summary, "graph": graph.summary},
+            warnings=warnings,
         )
     return StageResult(job.out, digest_of(key), _summary(job, read_manifest(job.out)), reused=False)
 
@@ -154,6 +159,19 @@ def product_figures(table: gpd.GeoDataFrame) -> dict[str, Any]:
         if len(table) and table["confidence"].notna().any()
         else None,
     }
+
+
+def _outcome(scores: Mapping[str, Any], figures: Mapping[str, Any]) -> Iterator[str]:
+    """What to say last of a run that predicted or mapped little."""
+    asked = scores["predicted_px"] + scores["not_predicted_px"]
+    share = scores["predicted_px"] / asked if asked else 0.0
+    if share < LITTLE_PREDICTED:
+        yield (
+            f"only {share:.1%} of the area asked for was predicted: the scenes do not cover the rest, or their mask or"
+            " nodata value takes it out"
+        )
+    if figures["villages"] == 0:
+        yield "no urban village was mapped: if there are some, look at the scores and at `uvmap thresholds`"
 
 
 def _read_imagery(job: CityJob) -> tuple[NDArray[np.uint8], dict[str, object]]:
@@ -224,7 +242,7 @@ def _summary(job: CityJob, manifest: dict[str, Any]) -> dict[str, Any]:
         "report": str(job.out / "report.html"),
         **{k: v for k, v in manifest["figures"].items() if not isinstance(v, dict)},
         "scores": scores,
-        "warnings": manifest["counts"]["graph"].get("warnings", []),
+        "warnings": manifest["warnings"],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ class ReportFacts:
     assessment: dict[str, Any] | None = None
 
 
-def remarks_of(polygons: dict[str, Any], graph: dict[str, Any]) -> tuple[str, ...]:
-    """How the outlines came about, and what was to be warned of in the sources of the map."""
-    return (str(polygons["note"]), *(f"Warning: {text}" for text in graph.get("warnings", [])))
+def remarks_of(polygons: dict[str, Any], warnings: Sequence[str]) -> tuple[str, ...]:
+    """How the outlines came about, and what was to be warned of in the inputs and in the outcome."""
+    return (str(polygons["note"]), *(f"Warning: {text}" for text in warnings))
 
 
 def overview_path(job: CityJob) -> Path:
@@ -110,7 +111,7 @@ def add_assessment(job: CityJob, extent: CityExtent, assessment: dict[str, Any])
     facts = ReportFacts(
         own,
         str(manifest["inputs"]["lineage"]["model_version"]),
-        remarks_of(manifest["counts"]["polygons"], manifest["counts"]["graph"]),
+        remarks_of(manifest["counts"]["polygons"], manifest["warnings"]),
         assessment,
     )
     write_city_report(job.out, job, extent, table, facts, image=image)
@@ -121,6 +122,7 @@ def add_assessment(job: CityJob, extent: CityExtent, assessment: dict[str, Any])
         parameters=manifest["parameters"],
         figures=own | {"accuracy": assessment["figures"]},
         counts=manifest["counts"],
+        warnings=manifest["warnings"],
     )
 
 

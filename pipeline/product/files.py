@@ -90,8 +90,9 @@ def write_manifest(
     parameters: Mapping[str, Any],
     figures: Mapping[str, Any],
     counts: Mapping[str, Any],
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write `manifest.json`: lineage, parameters, figures, and size and SHA-256 of every other file."""
+    """Write `manifest.json`: lineage, parameters, figures, warnings, and size and SHA-256 of every other file."""
     files = {
         p.name: {"sha256": sha256_of(p), "bytes": p.stat().st_size}
         for p in sorted(folder.iterdir())
@@ -106,6 +107,7 @@ def write_manifest(
         "parameters": dict(parameters),
         "counts": dict(counts),
         "figures": dict(figures),
+        "warnings": list(warnings),
         "files": files,
     }
     write_json(folder / "manifest.json", manifest)

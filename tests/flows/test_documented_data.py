@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline.attributes.dictionary import ATTRIBUTES
-from pipeline.city.sources import AREA_SUFFIXES, IMAGERY_SUFFIXES, SourceNotes, find_sources
+from pipeline.city.sources import SourceNotes, find_sources
+from pipeline.formats import AREA_SUFFIXES, HEIGHT_SUFFIXES, RASTER_FORMATS, RASTER_SUFFIXES
 from regions.campaign import Campaign, load_campaign
 from regions.settings import (
     AcceptanceRule,
@@ -22,6 +23,7 @@ from regions.settings import (
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 CAMPAIGN = (DOCS / "campaign.md").read_text(encoding="utf-8")
+INPUTS = (DOCS / "inputs.md").read_text(encoding="utf-8")
 PRODUCT = (DOCS / "product.md").read_text(encoding="utf-8")
 MODELS = (
     Campaign, GridConfig, PolygonConfig, BarrierConfig, ExclusionConfig, RefinementConfig, AcceptanceRule, SourceNotes,
@@ -65,9 +67,20 @@ def test_the_examples_are_read(tmp_path):
     assert find_sources(folder, "440300").notes.image_date == "2023-05-14"
 
 
+def row_of(name):
+    return next(line for line in CAMPAIGN.splitlines() if line.startswith(f"| `{name}` |"))
+
+
 def test_the_folder_of_a_city():
-    for suffix in (*IMAGERY_SUFFIXES, *AREA_SUFFIXES):
-        assert f"`{suffix}`" in CAMPAIGN or f"`aoi{suffix}`" in CAMPAIGN, suffix
+    for suffix in RASTER_SUFFIXES:
+        assert f"`{suffix}`" in row_of("imagery/"), suffix
+    for suffix in HEIGHT_SUFFIXES:
+        assert f"`{suffix}`" in row_of("heights/"), suffix
+    for suffix in AREA_SUFFIXES:
+        assert f"`{suffix}`" in row_of("aoi.gpkg") or f"`aoi{suffix}`" in row_of("aoi.gpkg"), suffix
+    for item in RASTER_FORMATS:
+        suffixes = ", ".join(f"`{suffix}`" for suffix in item.suffixes)
+        assert f"| {item.name} | {suffixes} | {item.driver} |" in INPUTS
     for name in ("imagery/", "vectors/", "aoi.gpkg", "labels/uv.gpkg", "labels/districts.gpkg", "heights/"):
         assert f"| `{name}` |" in CAMPAIGN
 
