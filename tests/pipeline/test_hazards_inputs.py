@@ -189,7 +189,7 @@ def test_a_datum_without_a_known_shift_is_named(tmp_path):
 
 @pytest.mark.parametrize("what", ["reference", "districts"])
 def test_labels_elsewhere_are_found_before_the_model_runs(tmp_path, what):
-    far = outline(shapely.transform(BOX, lambda xy: xy + (50_000, 0)))
+    far = outline(shapely.transform(BOX, lambda xy: np.add(xy, [50_000, 0])))
     name = "labels/uv.gpkg" if what == "reference" else "labels/districts.gpkg"
     folder = city(tmp_path, **{name: far})
     if what == "reference":
