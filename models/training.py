@@ -182,7 +182,7 @@ def fit(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training,
         run_key: `key_of_run` of data and configuration.
         label: Name of the progress bar.
         figure: Validation figure that is shown and decides on the best weights; higher is better.
-        resume: Continue an interrupted run of the same key; else start anew.
+        resume: Continue an interrupted run of the same key; else start from the beginning.
         progress: Show the bar.
 
     Raises:
@@ -275,7 +275,7 @@ def _saved_run_key(state: Path) -> str | None:
         return None
     try:
         saved = torch.load(state, map_location="cpu", weights_only=True)
-    except Exception:  # noqa: BLE001 - torch raises many types for a damaged file; the run then starts anew
+    except Exception:  # noqa: BLE001 - torch raises many types for a damaged file; the run then starts from the beginning
         return None
     value = saved.get("run_key") if isinstance(saved, dict) else None
     return value if isinstance(value, str) else None

@@ -20,8 +20,10 @@ def export(
     Example: uvmap export --checkpoint out/pretrained/checkpoint --out out/encoder.safetensors
     """
     from models.tasks.timm_file import export_timm
+    from pipeline.files import replacing
 
-    arguments = export_timm(checkpoint, out)
+    with replacing(out) as temporary:
+        arguments = export_timm(checkpoint, temporary)
     text = f"weights    {out}\nbuild with timm.create_model('vit_base_patch16_224', **{arguments})"
     show({"weights": str(out), "model": "vit_base_patch16_224", "arguments": arguments}, text=text, as_json=json)
 

@@ -1,5 +1,6 @@
 """Options that several commands share: which city, which files, which grid."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypedDict, TypeVar, Unpack
@@ -62,6 +63,26 @@ class NoteOptions(TypedDict, total=False):
     vectors_id: str | None
     reference_layer: str | None
     reference_positive: list[int] | None
+
+
+def refuse_unused(context: typer.Context, *, used: Collection[str], what: str) -> None:
+    """Refuse what stands on the command line and would have no effect.
+
+    Args:
+        context: The command's, as typer gives it.
+        used: Names of the parameters that have an effect.
+        what: What the command is about to do, for the error.
+
+    Raises:
+        OptionError: names the options.
+    """
+    unused = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in used and source is not None and source.name == "COMMANDLINE":
+            unused.append(max(parameter.opts, key=len) if parameter.param_type_name == "option" else "CITIES")
+    if unused:
+        raise OptionError(f"{what} does not use {', '.join(unused)}: leave them out")
 
 
 def sources_from(

@@ -10,6 +10,7 @@ from flows.console import JsonFlag, progress, show
 
 
 def pretrain(
+    context: typer.Context,
     cities: Annotated[list[str] | None, typer.Argument(help="Cities with data under --data-root.")] = None,
     *,
     out: Annotated[Path, typer.Option(help="Folder that receives pairs/ and checkpoint/.")],
@@ -43,6 +44,7 @@ def pretrain(
     Example: uvmap pretrain --from-official weights/geolink.pth --out out/official
     """
     if from_official is not None:
+        opt.refuse_unused(context, used={"from_official", "out", "json"}, what="--from-official")
         _import_official(from_official, out / "checkpoint", as_json=json)
         return
     from models.pretraining.trainer import PRETRAINING

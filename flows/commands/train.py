@@ -8,8 +8,13 @@ import typer
 from flows.commands import options as opt
 from flows.console import JsonFlag, progress, say, show
 
+FROZEN_OPTIONS = {"task", "tiles", "frozen", "pretrained", "out", "json"}
+TASK_OPTIONS = FROZEN_OPTIONS | {"size", "epochs", "max_seconds", "seed"}
+"""What `--task zones`, `scenes` and `change` use; `--frozen` trains nothing."""
+
 
 def train(
+    context: typer.Context,
     cities: Annotated[list[str] | None, typer.Argument(help="Cities with labels under --data-root.")] = None,
     *,
     out: Annotated[Path, typer.Option(help="Folder that receives the checkpoint.")],
@@ -52,9 +57,11 @@ def train(
     Example: uvmap train --task zones --tiles tiles/zones --pretrained out/pretrained/checkpoint --out out/zones
     """
     if task != "villages" or tiles is not None:
+        opt.refuse_unused(context, used=FROZEN_OPTIONS if frozen else TASK_OPTIONS, what=f"--task {task}")
         how = {"out": out, "size": size, "epochs": epochs, "pretrained": pretrained, "seed": seed}
-        _train_task(task, tiles, how, frozen=frozen, as_json=json)
+        _train_task(task, tiles, how | {"max_seconds": max_seconds}, frozen=frozen, as_json=json)
         return
+    opt.refuse_unused(context, used={*context.params} - {"frozen"}, what="--task villages")
     from pipeline.city.check import check_city
     from pipeline.learning.training import train_model
 

@@ -144,24 +144,12 @@ class GeoLinkConfig(BaseModel):
         return (*fine, *(self.patch_px,) * len(self.output_layers))
 
     def with_(self, **changes: Any) -> "GeoLinkConfig":
-        """A copy with some values changed, checked anew.
+        """A copy with some values changed, checked as a whole.
 
         Raises:
             GeoLinkConfigError: the values do not fit each other.
         """
         return GeoLinkConfig(**{**self.model_dump(), **changes})
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "GeoLinkConfig":
-        """Read what ``model_dump_json`` wrote.
-
-        Raises:
-            GeoLinkConfigError: an unknown field, or values that do not fit.
-        """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise GeoLinkConfigError(_one_line(error)) from error
 
     @classmethod
     def tiny(cls, **changes: Any) -> "GeoLinkConfig":

@@ -101,7 +101,7 @@ class GeoLinkEncoder(nn.Module):
         Raises:
             EncoderInputError: see `encode_nodes`.
         """
-        # a compiled graph would be made anew for every count that is looked at
+        # a compiled graph would be made again for every count that is looked at
         if not torch.compiler.is_compiling():
             self._check_graphs(graphs, semantics, n_tiles=n_tiles)
         if semantics is None or not graphs.has_nodes:

@@ -286,10 +286,10 @@ def _joined(path: Path, state: Mapping[str, Tensor], ours: str, shape: torch.Siz
     return values[0] if len(names) == 1 else torch.stack(values)
 
 
-def _refuse(path: Path, what: str, keys: Iterable[str], mend: str) -> None:
+def _refuse(path: Path, what: str, keys: Iterable[str], advice: str) -> None:
     keys = sorted(keys)
     if keys:
-        raise OfficialCheckpointError(f"{path}: {what} {_some(keys)}: {mend}")
+        raise OfficialCheckpointError(f"{path}: {what} {_some(keys)}: {advice}")
 
 
 def _some(names: Iterable[str]) -> str:

@@ -170,7 +170,7 @@ def pack(
         device: Where to put the tensors; None is the CPU.
         node_limit: Most nodes of a tile that take part in fusion (`GeoLinkConfig.node_limit`).
         node_choice: Which nodes stay under the limit (`GeoLinkConfig.node_choice`).
-        seed: Seed of ``random``; None draws anew each time, as the released code does.
+        seed: Seed of ``random``; None draws others each time, as the released code does.
 
     Raises:
         GraphError: the arrays do not fit each other, or exceed ``buckets``.

@@ -22,7 +22,8 @@ def timm_arguments(config: GeoLinkConfig) -> dict[str, Any]:
     """
     if config.stem != "patch":
         raise GeoLinkConfigError(
-            f"stem {config.stem!r} has no counterpart in timm's vision transformer: train with stem='patch'"
+            f"stem {config.stem!r} (that of the size tiny) has no counterpart in timm's vision transformer: "
+            "export an encoder of another size, trained with --size small, base or large, or the published one"
         )
     return {
         "img_size": config.image_px,

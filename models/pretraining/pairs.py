@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ModelsError
-from models.geolink.graph import NODE_TYPES, TileGraphs
+from models.geolink.graph import TileGraphs
 from models.tiles.graphs import renumbered_graphs, split_graphs
 from models.tiles.shards import graph_arrays, graphs_from_arrays, read_manifest, read_shards
 
@@ -175,14 +175,6 @@ class PairSet:
         if len(self._cache) > self._cached_shards:
             self._cache.popitem(last=False)
         return self._cache[number]
-
-    def mapped_share(self) -> float:
-        """Share of pairs with at least one map object."""
-        with_nodes = 0
-        for number in range(len(self.shard_sizes)):
-            _, graphs = self._shard(number)
-            with_nodes += sum(any(g.n_nodes(t) for t in NODE_TYPES) for g in graphs)
-        return with_nodes / len(self)
 
 
 def _shard_name(number: int) -> str:

@@ -58,7 +58,7 @@ class FigureKeeper(nn.Module):
         self.metrics.update(logits.argmax(1), labels.long())
 
     def result(self) -> dict[str, float]:
-        """The figures so far; starts anew."""
+        """The figures so far; the next ones start from nothing."""
         figures = named_figures(self.metrics.compute(), self.classes)
         self.metrics.reset()
         return figures

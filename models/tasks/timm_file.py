@@ -17,7 +17,7 @@ def export_timm(checkpoint: Path, out: Path) -> dict[str, Any]:
 
     Args:
         checkpoint: A checkpoint of any kind with a GeoLink encoder whose stem is the published one.
-        out: The ``.safetensors`` file.
+        out: The ``.safetensors`` file, in a folder that exists.
 
     Returns:
         Arguments for ``timm.create_model("vit_base_patch16_224", **arguments)``, whose ``load_state_dict`` takes them.
@@ -29,6 +29,5 @@ def export_timm(checkpoint: Path, out: Path) -> dict[str, Any]:
     encoder = GeoLinkEncoder(encoder_config_of(checkpoint))
     load_encoder(encoder, checkpoint)
     arguments = timm_arguments(encoder.config)
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in to_timm_vit(encoder).items()}, out)
     return arguments

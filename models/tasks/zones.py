@@ -24,10 +24,7 @@ ZONES: tuple[str, ...] = (
 )
 """Classes 0 to 8 of the published data."""
 
-UNCLASSIFIED = 9
-"""Label of streets and unclassified land in some of the published tiles; it is no class."""
-
 
 def zone_labels(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Labels of the published data with all that is no class ignored: 9 and above become `IGNORE`."""
+    """Labels of the published data; 9 (streets, unclassified land) and above are no class and become `IGNORE`."""
     return np.where(labels < len(ZONES), labels, IGNORE).astype(np.uint8)

@@ -51,6 +51,7 @@ class TaskRun:
         out: Folder that receives the checkpoint.
         size: Preset of the model.
         epochs: Rounds over the tiles; the preset's where None.
+        max_seconds: Time limit; the result then depends on the machine.
         pretrained: Checkpoint whose encoder to start from.
         seed: Seed of all that is random.
         progress: Show a progress bar.
@@ -60,6 +61,7 @@ class TaskRun:
     out: Path
     size: str = "tiny"
     epochs: int | None = None
+    max_seconds: float | None = None
     pretrained: Path | None = None
     seed: int = 0
     progress: bool = False
@@ -67,7 +69,7 @@ class TaskRun:
     @property
     def training(self) -> TrainingConfig:
         """How the model is optimised."""
-        return training_config(self.size, max_seconds=None, epochs=self.epochs)
+        return training_config(self.size, max_seconds=self.max_seconds, epochs=self.epochs)
 
 
 def train_task(task: str, run: TaskRun) -> TrainResult:
@@ -121,10 +123,17 @@ def write_change(checkpoint: Path, before: Path, after: Path, out: Path) -> list
         out: Folder that receives one PNG per pair.
 
     Raises:
-        TaskTilesError: no pair, or tiles of different sizes.
+        TaskTilesError: no pair, a tile of one date alone, or tiles of different sizes.
         CheckpointError: damaged or of another kind.
     """
     names = _names(before)
+    alone = sorted({*names} ^ {*_names(after)})
+    if alone:
+        raise TaskTilesError(f"{alone[0]} and {len(alone) - 1} more are in {before} or {after} alone: give both dates")
+    stems = [Path(name).stem for name in names]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise TaskTilesError(f"{before}: several tiles are called {twice[0]}: each name gives one PNG, rename them")
     scores = detect_change(checkpoint, _pictures(before, names), _pictures(after, names))
     written = []
     for name, values in zip(names, scores, strict=True):
@@ -146,7 +155,7 @@ def _train_zones(run: TaskRun) -> TrainResult:
     return train_segmenter(
         train,
         validation,
-        segmentation_config(run.size, classes=len(ZONES)),
+        segmentation_config(run.size, classes=len(ZONES), pretrained=run.pretrained),
         out=run.out,
         training=run.training,
         classes=ZONES,
@@ -167,7 +176,7 @@ def _train_scenes(run: TaskRun) -> TrainResult:
     return fine_tune_classifier(
         train,
         validation,
-        segmentation_config(run.size).encoder,
+        segmentation_config(run.size, pretrained=run.pretrained).encoder,
         classes=classes,
         out=run.out,
         training=run.training,
@@ -187,7 +196,7 @@ def _train_change(run: TaskRun) -> TrainResult:
     return train_change(
         train,
         validation,
-        segmentation_config(run.size),
+        segmentation_config(run.size, pretrained=run.pretrained),
         out=run.out,
         training=run.training,
         pretrained=run.pretrained,

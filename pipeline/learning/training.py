@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 
 from models.segmentation.config import SIZES, SegmentationConfig, Size
+from models.segmentation.encoder_start import encoder_config_of
 from models.segmentation.trainer import TrainResult, train_segmenter
 from models.tiles.samples import SampleSet
 from models.training import TrainingConfig
@@ -129,7 +130,7 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     return train_segmenter(
         SampleSet.concat(train),
         SampleSet.concat(validation),
-        segmentation_config(size),
+        segmentation_config(size, pretrained=pretrained),
         out=out,
         training=training_config(size, max_seconds=max_seconds, epochs=epochs),
         seed=seed,
@@ -138,15 +139,28 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     )
 
 
-def segmentation_config(size: str, *, classes: int = 2) -> SegmentationConfig:
+def segmentation_config(size: str, *, classes: int = 2, pretrained: Path | None = None) -> SegmentationConfig:
     """The preset of a size.
+
+    Args:
+        size: Its name.
+        classes: Classes that are told apart.
+        pretrained: Checkpoint to start from. Where its encoder is of that size, its switches are taken (the published
+            encoder differs from ours in some); one of another size is left to the trainer to refuse.
 
     Raises:
         TrainingDataError: no such size.
+        CheckpointError: ``pretrained`` has no encoder.
     """
     if size not in SIZES:
         raise TrainingDataError(f"no model size '{size}'; the sizes are {', '.join(SIZES)}")
-    return SegmentationConfig.of_size(cast(Size, size), classes=classes)
+    preset = SegmentationConfig.of_size(cast(Size, size), classes=classes)
+    if pretrained is None:
+        return preset
+    start, wanted = encoder_config_of(pretrained), preset.encoder
+    if (start.width, start.depth, start.stem) != (wanted.width, wanted.depth, wanted.stem):
+        return preset
+    return SegmentationConfig.of_size(cast(Size, size), classes=classes, encoder=start)
 
 
 def training_config(size: str, *, max_seconds: float | None, epochs: int | None) -> TrainingConfig:

@@ -11,9 +11,13 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from flows.cli import build_app
-from models.checkpoints import load_checkpoint
+from flows.commands.options import OptionError
+from models.checkpoints import CheckpointConfig, ModelCard, load_checkpoint, save_checkpoint
+from models.geolink.config import GeoLinkConfig
+from models.geolink.encoder import GeoLinkEncoder
 from models.tasks.zones import ZONES
-from pipeline.learning.tasks import TaskTilesError
+from pipeline.learning.tasks import TaskTilesError, write_change
+from pipeline.learning.training import segmentation_config
 
 SIDE = 224
 
@@ -85,6 +89,51 @@ def test_tiles_that_do_not_fit_are_named(tmp_path, monkeypatch, args, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TaskTilesError, match=said):
         invoke("train", *args, "--out", tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (("train", "440300", "--task", "scenes", "--tiles", "."), "CITIES"),
+        (("train", "--task", "zones", "--tiles", ".", "--imagery", "a.tif"), "--imagery"),
+        (("train", "--task", "change", "--tiles", ".", "--stride-px", 112), "--stride-px"),
+        (("train", "--task", "scenes", "--tiles", ".", "--frozen", "--epochs", 3), "--epochs"),
+        (("train", "440300", "--frozen"), "--frozen"),
+        (("pretrain", "440300", "--from-official", "a.pth"), "CITIES"),
+        (("pretrain", "--from-official", "a.pth", "--size", "large"), "--size"),
+    ],
+)
+def test_an_option_without_effect_is_refused(tmp_path, args, named):
+    with pytest.raises(OptionError, match=rf"does not use {named}: leave"):
+        invoke(*args, "--out", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_tile_of_one_date_alone_is_named(tmp_path):
+    for name in ("before/1.png", "before/2.png", "after/1.png", "after/3.png"):
+        save(tmp_path / name, tile(0))
+    with pytest.raises(TaskTilesError, match=r"2\.png and 1 more"):
+        write_change(tmp_path / "none", tmp_path / "before", tmp_path / "after", tmp_path / "out")
+    for name in ("before/2.tif", "after/2.png", "after/2.tif", "before/3.png"):
+        save(tmp_path / name, tile(0))
+    with pytest.raises(TaskTilesError, match="called 2"):
+        write_change(tmp_path / "none", tmp_path / "before", tmp_path / "after", tmp_path / "out")
+
+
+def test_a_training_takes_the_switches_of_the_encoder_it_starts_from(tmp_path):
+    switched = GeoLinkConfig.tiny(edge_attributes=False, osm_norm="tile")
+    weights = {f"encoder.{name}": value for name, value in GeoLinkEncoder(switched).state_dict().items()}
+    config = CheckpointConfig(kind="pretraining", model={"encoder": switched.model_dump(mode="json")}, classes=())
+    start = tmp_path / "start"
+    save_checkpoint(start, weights=weights, config=config, card=ModelCard(title="start"))
+    assert segmentation_config("tiny", pretrained=start).encoder == switched
+    assert segmentation_config("small", pretrained=start) == segmentation_config("small")  # left to the trainer
+    for k in range(4):
+        save(tmp_path / "tiles" / ("bright" if k % 2 else "dark") / f"{k}.png", tile(k, bright=bool(k % 2)))
+    args = ("train", "--task", "scenes", "--tiles", tmp_path / "tiles", "--pretrained", start, "--epochs", 1)
+    invoke(*args, "--max-seconds", 60, "--out", tmp_path / "model")
+    read = load_checkpoint(tmp_path / "model" / "checkpoint")
+    assert GeoLinkConfig.model_validate(read.config.model["encoder"]) == switched
 
 
 @pytest.mark.shared

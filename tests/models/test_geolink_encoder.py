@@ -79,11 +79,11 @@ def test_misfits_are_named(encoder, tiles, inputs):
 
 def test_config_round_trip_and_refusals():
     for config in (GeoLinkConfig.tiny(), GeoLinkConfig.large(), GeoLinkConfig.official(as_released=True)):
-        assert GeoLinkConfig.from_json(config.model_dump_json()) == config
+        assert GeoLinkConfig.model_validate_json(config.model_dump_json()) == config
     with pytest.raises(GeoLinkConfigError, match="no multiple of its"):
         GeoLinkConfig.tiny(heads=3)
     with pytest.raises(GeoLinkConfigError, match="wdith"):
-        GeoLinkConfig.from_json('{"wdith": 3}')
+        GeoLinkConfig(wdith=3)
 
 
 def test_a_batch_without_any_node_is_the_image_alone(encoder, inputs):

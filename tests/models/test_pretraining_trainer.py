@@ -155,7 +155,7 @@ def test_two_processes_train_one_model(tmp_path, pairs):
         torch.set_num_threads(1)
         result = pretrain(
             Path({str(pairs)!r}),
-            GeoLinkConfig.from_json({ENCODER.model_dump_json()!r}),
+            GeoLinkConfig.model_validate_json({ENCODER.model_dump_json()!r}),
             out=Path({str(tmp_path / "out")!r}),
             training=TrainingConfig(batch_size=4, epochs=6, learning_rate=4e-3, accelerator="cpu", devices=2),
             progress=False,
