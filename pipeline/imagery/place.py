@@ -6,6 +6,7 @@ A local (engineering) CRS says nothing about the earth, so it counts as none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,8 @@ from pipeline.imagery.errors import MissingCrsError, UnusableCrsError
 GCP_TOLERANCE_PX = 0.5
 """Ground control points that no affine transform meets this closely need a warp that only the user can choose."""
 GCP_MIN = 3
+PIXEL_M = (1e-3, 1e4)
+"""Smallest and largest side of a pixel; others come from wrong units."""
 NEAR_WGS84 = ("China 2000", "World Geodetic System 1984", "International Terrestrial", "European Terrestrial")
 """Datums within about a metre of WGS 84, between which PROJ knows no published shift and needs none."""
 
@@ -56,7 +59,8 @@ def scene_place(dataset: DatasetReader, *, assumed_crs: str | None) -> ScenePlac
     Raises:
         MissingCrsError: no CRS and none assumed, no georeference at all, or one that must be resolved first (RPCs,
             ground control points that no affine transform meets).
-        UnusableCrsError: a local CRS and none assumed, or a code that PROJ does not know.
+        UnusableCrsError: a local CRS and none assumed, a code that PROJ does not know, or coordinates that do not lie
+            on earth in it.
     """
     transform, declared, warnings = dataset.transform, dataset.crs, []
     is_from_gcps = False
@@ -84,6 +88,7 @@ def scene_place(dataset: DatasetReader, *, assumed_crs: str | None) -> ScenePlac
     crs = checked_crs(assumed_crs, "--imagery-crs") if declared is None else crs_string(declared)
     if declared is not None and pyproj.CRS.from_wkt(_wkt(declared)).is_bound:
         warnings.append("its CRS carries a datum shift of its own (TOWGS84), which is used in place of PROJ's")
+    _check_on_earth(dataset, transform, crs)
     return ScenePlace(crs, transform, is_from_gcps, tuple(warnings))
 
 
@@ -153,6 +158,49 @@ def transform_warning(source: str, target: str) -> str | None:
 def _is_near_wgs84(crs: str) -> bool:
     geodetic = pyproj.CRS.from_user_input(crs).geodetic_crs
     return geodetic is not None and geodetic.datum is not None and geodetic.datum.name.startswith(NEAR_WGS84)
+
+
+def _check_on_earth(dataset: DatasetReader, transform: Affine, crs: str) -> None:
+    """Whether the pixels have an area, and the corners lie on earth.
+
+    Raises:
+        MissingCrsError: the transform turns pixels into a line, or has values that are no numbers.
+        UnusableCrsError: the coordinates do not fit the CRS.
+    """
+    numbers = tuple(transform)[:6]
+    if not np.isfinite(numbers).all() or transform.determinant == 0:
+        raise MissingCrsError(
+            f"{dataset.name}: its geotransform or world file ({', '.join(f'{v:g}' for v in numbers)}) gives pixels no"
+            " place: write the right one"
+        )
+    corners = [transform @ (c, r) for c in (0, dataset.width) for r in (0, dataset.height)]
+    x, y = zip(*corners, strict=True)
+    try:
+        lon, lat = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True).transform(x, y)
+    except (ProjError, PyprojCrsError) as error:
+        raise UnusableCrsError(f"{dataset.name}: no way from {crs[:40]} to longitude and latitude: {error}") from error
+    if not np.isfinite([lon, lat]).all() or max(map(abs, lat)) > 90 or max(map(abs, lon)) > 360:
+        raise UnusableCrsError(
+            f"{dataset.name}: its coordinates ({min(x):.8g} to {max(x):.8g}, {min(y):.8g} to {max(y):.8g}) do not lie"
+            f" on earth in {crs[:40]}: its CRS is another one, or x and y are exchanged"
+        )
+    _check_pixel_size(dataset, lon, lat)
+
+
+def _check_pixel_size(dataset: DatasetReader, lon: Sequence[float], lat: Sequence[float]) -> None:
+    """Whether pixels are as large as those of a picture of ground, by corners: upper left, lower left, upper right.
+
+    Raises:
+        MissingCrsError: they are not.
+    """
+    earth = pyproj.Geod(ellps="WGS84")
+    for corner, count in ((1, dataset.height), (2, dataset.width)):
+        side_m = float(earth.inv(lon[0], lat[0], lon[corner], lat[corner])[2]) / count
+        if not PIXEL_M[0] <= side_m <= PIXEL_M[1]:
+            raise MissingCrsError(
+                f"{dataset.name}: its pixels are {side_m:.3g} m large, expected {PIXEL_M[0]:g} to {PIXEL_M[1]:g} m: the"
+                " geotransform or world file, or the CRS, is another one"
+            )
 
 
 def _fitted(points: list[GroundControlPoint], name: str) -> tuple[Affine, str]:
