@@ -29,8 +29,8 @@ from models.geolink.config import GeoLinkConfig
 from models.geolink.encoder import GeoLinkEncoder
 from models.geolink.text import HashedTagEncoder, tag_set_embeddings
 from models.segmentation.decoder import LightUPerNet
+from models.segmentation.loss import DiceCrossEntropy
 from models.segmentation.metrics import FigureKeeper
-from models.segmentation.trainer import DiceCrossEntropy
 from models.tiles.augmentation import AugmentationConfig
 from models.tiles.batches import Batch, BatchMaker, normalised
 from models.training import learning_rate_factor

@@ -28,7 +28,7 @@ from models.segmentation.config import SegmentationConfig
 from models.segmentation.encoder_start import encoder_config_of
 from models.segmentation.trainer import train_segmenter
 from models.tasks.encodings import encode_tiles, pooled
-from models.tasks.scenes import linear_probe, scene_figures
+from models.tasks.probes import linear_probe, scene_figures
 from models.tiles.augmentation import AugmentationConfig
 from models.tiles.samples import SampleSet
 from models.training import TrainingConfig

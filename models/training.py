@@ -5,20 +5,15 @@ drawn by (seed, epoch, step), the state is saved after every epoch, and ``resume
 limit (`TrainingConfig.max_seconds`) makes a result depend on the machine's speed.
 """
 
-import hashlib
-import json
-import logging
 import math
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -29,9 +24,12 @@ from models.errors import ModelsError
 from models.training_batches import BatchData
 from models.training_callbacks import KeepWeights, OneBar, RunKey
 from models.training_config import TrainingConfig
+from models.training_context import deterministic, quiet_lightning
+from models.training_run import Run, key_of_run
 
 __all__ = [
     "BatchData",
+    "Run",
     "TrainingConfig",
     "TrainingError",
     "TrainingModule",
@@ -147,56 +145,27 @@ class TrainingModule(lightning.LightningModule):
         self._seconds_before = float(checkpoint["run_seconds"])
 
 
-def key_of_run(*parts: Any) -> str:
-    """SHA-256 of what decides a run: JSON values, arrays, bytes."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            digest.update(f"{part.dtype}{part.shape}".encode())
-            digest.update(np.ascontiguousarray(part).data)
-        else:
-            digest.update(json.dumps(part, sort_keys=True, ensure_ascii=False, default=str).encode())
-        digest.update(b"\0")
-    return digest.hexdigest()
-
-
-def fit(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training, each with a default
-    module: TrainingModule,
-    data: BatchData,
-    *,
-    out: Path,
-    seed: int,
-    run_key: str,
-    label: str,
-    figure: str | None = None,
-    resume: bool = True,
-    progress: bool = True,
-) -> None:
+def fit(module: TrainingModule, data: BatchData, run: Run, *, figure: str | None = None) -> None:
     """Train ``module``; its weights are the result.
 
     Args:
         module: Model, loss and schedule.
         data: Batches.
-        out: Folder of the log (``log/part-*/metrics.csv``) and of the resumable state.
-        seed: Seed of dropout and initialisations in the run.
-        run_key: `key_of_run` of data and configuration.
-        label: Name of the progress bar.
+        run: Where and on which seed, and whether an interrupted run of the same key goes on.
         figure: Validation figure that is shown and decides on the best weights; higher is better.
-        resume: Continue an interrupted run of the same key; else start from the beginning.
-        progress: Show the bar.
 
     Raises:
         TrainingError: the loss is not finite.
     """
-    config = module.config
+    config, out = module.config, run.out
     out.mkdir(parents=True, exist_ok=True)
     state = out / RESUME_NAME
-    found = _saved_run_key(state) if resume else None
-    if found != run_key:
+    found = _saved_run_key(state) if run.resume else None
+    if found != run.key:
         state.unlink(missing_ok=True)
         shutil.rmtree(out / "log", ignore_errors=True)
     callbacks: list[Callback] = [
-        RunKey(run_key),
+        RunKey(run.key),
         ModelCheckpoint(
             dirpath=out,
             filename=Path(RESUME_NAME).stem,
@@ -209,10 +178,10 @@ def fit(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training,
     if figure is not None and data.make_validation is not None:
         keeper = KeepWeights(figure, patience=config.patience, keep_best=config.keep == "best")
         callbacks.append(keeper)
-    if progress:
-        callbacks.append(OneBar(label, module.total_steps, ("loss", *([figure] if figure else []))))
-    with _quiet_lightning(), _deterministic(config):
-        lightning.seed_everything(seed, verbose=False)
+    if run.progress:
+        callbacks.append(OneBar(run.label, module.total_steps, ("loss", *([figure] if figure else []))))
+    with quiet_lightning(), deterministic(config):
+        lightning.seed_everything(run.seed, verbose=False)
         trainer = lightning.Trainer(
             max_epochs=config.epochs,
             accelerator=config.accelerator,
@@ -231,7 +200,7 @@ def fit(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training,
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
         )
-        resume_from = state if found == run_key else None
+        resume_from = state if found == run.key else None
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
@@ -279,39 +248,3 @@ def _saved_run_key(state: Path) -> str | None:
         return None
     value = saved.get("run_key") if isinstance(saved, dict) else None
     return value if isinstance(value, str) else None
-
-
-class _deterministic:  # noqa: N801 - used as a function
-    """Deterministic algorithms within a block; warns on a GPU where an operation has none."""
-
-    def __init__(self, config: TrainingConfig) -> None:
-        self.on_cpu = config.accelerator == "cpu" or not torch.cuda.is_available()
-
-    def __enter__(self) -> None:
-        self.before = (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-        )
-        torch.use_deterministic_algorithms(True, warn_only=not self.on_cpu)
-
-    def __exit__(self, *error: object) -> None:
-        torch.use_deterministic_algorithms(self.before[0], warn_only=self.before[1])
-
-
-class _quiet_lightning:  # noqa: N801 - used as a function
-    """No notices of Lightning on devices, workers and folders within a block."""
-
-    def __enter__(self) -> None:
-        self.loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning")]
-        self.levels = [log.level for log in self.loggers]
-        for log in self.loggers:
-            log.setLevel(logging.ERROR)
-        self.caught = warnings.catch_warnings()
-        self.caught.__enter__()
-        warnings.filterwarnings("ignore", module=r"lightning\..*")
-        warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
-
-    def __exit__(self, *error: object) -> None:
-        self.caught.__exit__(None, None, None)
-        for log, level in zip(self.loggers, self.levels, strict=True):
-            log.setLevel(level)

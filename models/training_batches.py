@@ -83,6 +83,11 @@ class BatchData(lightning.LightningDataModule):
         """Batches per epoch and rank."""
         return -(-self.size // (self.config.batch_size * self.config.devices))
 
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return -(-self.steps_per_epoch // self.config.accumulate) * self.config.epochs
+
     def train_dataloader(self) -> DataLoader[Any]:
         """The batches of the current epoch."""
         trainer = self.trainer

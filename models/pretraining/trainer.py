@@ -24,6 +24,7 @@ from models.tiles.batches import normalised, packed_or_none
 from models.tiles.semantics import tag_encoder_id
 from models.training import (
     BatchData,
+    Run,
     TrainingConfig,
     TrainingModule,
     checked_loss,
@@ -215,14 +216,14 @@ def pretrain(  # noqa: PLR0913 -- data, sizes, schedule and switches of one trai
         semantics=semantics,
         weights=weights,
         seed=seed,
-        total_steps=-(-data.steps_per_epoch // training.accumulate) * training.epochs,
+        total_steps=data.total_steps,
     )
     before = _evaluated(module, pairs)
     manifest = (pairs.folder / MANIFEST_NAME).read_text(encoding="utf-8")
-    run = key_of_run(
+    key = key_of_run(
         checkpoint.to_json(), training.model_dump(), vars(augmentation), vars(weights), seed, manifest, before
     )
-    fit(module, data, out=out, seed=seed, run_key=run, label="pretraining", resume=resume, progress=progress)
+    fit(module, data, Run(out=out, seed=seed, key=key, label="pretraining", resume=resume, progress=progress))
     after = _evaluated(module, pairs)
     figures = {
         f"{name}_{when}": v for when, found in (("before", before), ("after", after)) for name, v in found.items()

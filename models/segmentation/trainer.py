@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import segmentation_models_pytorch as smp
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from models.checkpoints import (
     CheckpointConfig,
@@ -22,6 +20,7 @@ from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embedd
 from models.segmentation.calibration import fit_temperature
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.encoder_start import load_encoder
+from models.segmentation.loss import DiceCrossEntropy
 from models.segmentation.metrics import FigureKeeper
 from models.segmentation.model import GeoLinkSegmenter
 from models.tiles.augmentation import AugmentationConfig
@@ -31,6 +30,7 @@ from models.tiles.semantics import tag_encoder_id
 from models.tiles.shards import SampleError, graph_arrays
 from models.training import (
     BatchData,
+    Run,
     TrainingConfig,
     TrainingModule,
     checked_loss,
@@ -65,28 +65,6 @@ class TrainResult:
     figures: dict[str, float]
     steps: int
     seconds: float
-
-
-class DiceCrossEntropy(nn.Module):
-    """Dice of segmentation-models-pytorch plus cross-entropy.
-
-    Args:
-        classes: Number of classes; of two, Dice is that of the second.
-        dice_weight: Weight of Dice; cross-entropy has 1.
-    """
-
-    def __init__(self, classes: int, *, dice_weight: float = 1.0) -> None:
-        super().__init__()
-        self.dice = smp.losses.DiceLoss("multiclass", classes=[1] if classes == 2 else None, ignore_index=IGNORE)
-        self.dice_weight = dice_weight
-
-    def forward(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Losses by name, of logits (B, classes, T, T) and labels uint8 (B, T, T)."""
-        target = labels.long()
-        known = (target != IGNORE).sum().clamp(min=1)
-        # a batch without any known pixel has loss 0, where a plain mean gives NaN
-        entropy = functional.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="sum") / known
-        return {"cross_entropy": entropy, "dice": self.dice_weight * self.dice(logits.float(), target)}
 
 
 class SegmentationTraining(TrainingModule):
@@ -207,9 +185,10 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
     start = ""
     if pretrained is not None:
         start = load_encoder(model.encoder, pretrained, tag_encoder=checkpoint.tag_encoder)
-    total = -(-data.steps_per_epoch // training.accumulate) * training.epochs
-    module = SegmentationTraining(model, training, checkpoint=checkpoint, semantics=semantics, total_steps=total)
-    run = key_of_run(
+    module = SegmentationTraining(
+        model, training, checkpoint=checkpoint, semantics=semantics, total_steps=data.total_steps
+    )
+    key = key_of_run(
         checkpoint.to_json(),
         training.model_dump(),
         vars(augmentation),
@@ -223,43 +202,18 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         data=tuple(s for s in (samples.source, f"{len(samples)} training tiles", f"start: {start or 'random'}") if s),
         licence=licence,
     )
-    return fit_and_save(
-        module,
-        data,
-        card=card,
-        out=out,
-        seed=seed,
-        run_key=run,
-        label="training",
-        resume=resume,
-        progress=progress,
-    )
+    run = Run(out=out, seed=seed, key=key, label="training", resume=resume, progress=progress)
+    return fit_and_save(module, data, card, run)
 
 
-def fit_and_save(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training, each with a default
-    module: SegmentationTraining,
-    data: BatchData,
-    *,
-    card: ModelCard,
-    out: Path,
-    seed: int,
-    run_key: str,
-    label: str,
-    resume: bool,
-    progress: bool,
-) -> TrainResult:
+def fit_and_save(module: SegmentationTraining, data: BatchData, card: ModelCard, run: Run) -> TrainResult:
     """Train, measure and calibrate on the validation tiles, and write the checkpoint.
 
     Args:
         module: Model, loss and schedule.
         data: Batches.
         card: Model card without figures.
-        out: Folder of checkpoint and log.
-        seed: Seed of the run.
-        run_key: What the run is about.
-        label: Name of the progress bar.
-        resume: Continue an interrupted run of the same key.
-        progress: Show one progress bar.
+        run: Folder of checkpoint and log, seed, and whether an interrupted run of the same key goes on.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -268,31 +222,21 @@ def fit_and_save(  # noqa: PLR0913 -- data, sizes, schedule and switches of one 
     checkpoint = module.checkpoint
     validated = data.make_validation is not None
     figure = ("iou" if len(checkpoint.classes) == 2 else "miou") if validated else None
-    fit(
-        module,
-        data,
-        out=out,
-        seed=seed,
-        run_key=run_key,
-        label=label,
-        figure=figure,
-        resume=resume,
-        progress=progress,
-    )
+    fit(module, data, run, figure=figure)
     figures: dict[str, float] = {}
     if validated:
         figures, logits, labels = _final_figures(module, data)
         figures["temperature"] = fit_temperature(logits, labels)
         checkpoint = replace(checkpoint, temperature=figures["temperature"])
     written = save_checkpoint(
-        out / CHECKPOINT_NAME,
+        run.out / CHECKPOINT_NAME,
         weights=module.model.state_dict(),
         config=checkpoint,
         card=replace(card, figures=figures),
     )
-    forget_state(out)
+    forget_state(run.out)
     return TrainResult(
-        checkpoint=out / CHECKPOINT_NAME,
+        checkpoint=run.out / CHECKPOINT_NAME,
         digest=written.digest,
         figures=figures,
         steps=module.global_step,

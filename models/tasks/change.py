@@ -20,7 +20,7 @@ from models.segmentation.trainer import SegmentationTraining, TrainResult, fit_a
 from models.tiles.augmentation import AugmentationConfig, jittered, symmetric_array
 from models.tiles.batches import normalised
 from models.tiles.samples import IGNORE
-from models.training import BatchData, TrainingConfig, key_of_run
+from models.training import BatchData, Run, TrainingConfig, key_of_run
 
 KIND = "change"
 
@@ -161,24 +161,16 @@ def train_change(  # noqa: PLR0913 -- data, sizes, schedule and switches of one 
         training,
         checkpoint=checkpoint,
         semantics=torch.zeros(0, config.encoder.semantic_width),
-        total_steps=-(-data.steps_per_epoch // training.accumulate) * training.epochs,
+        total_steps=data.total_steps,
     )
-    run = key_of_run(
+    key = key_of_run(
         checkpoint.to_json(), training.model_dump(), vars(augmentation), seed, start, samples.images, samples.labels
     )
     card = ModelCard(
         title="Change between two dates", data=(samples.source or f"{len(samples)} tiles",), licence=licence
     )
     return fit_and_save(
-        module,
-        data,
-        card=card,
-        out=out,
-        seed=seed,
-        run_key=run,
-        label="change",
-        resume=resume,
-        progress=progress,
+        module, data, card, Run(out=out, seed=seed, key=key, label="change", resume=resume, progress=progress)
     )
 
 

@@ -1,7 +1,4 @@
-"""Scene classification: one class per tile, by nearest neighbours, a linear probe, or fine-tuning.
-
-The first two show what an encoder knows without changing it: they take vectors (`models.tasks.encodings.pooled`).
-"""
+"""Scene classification by fine-tuning: one class per tile. What frozen encodings know: `models.tasks.probes`."""
 
 from __future__ import annotations
 
@@ -13,13 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
 from models.checkpoints import CheckpointConfig, ModelCard, save_checkpoint
 from models.errors import ModelsError
@@ -30,6 +22,7 @@ from models.geolink.packing import PackedGraphs
 from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
 from models.segmentation.encoder_start import load_encoder
 from models.segmentation.trainer import CHECKPOINT_NAME, TrainResult
+from models.tasks.probes import scene_figures
 from models.tiles.augmentation import AugmentationConfig, augment
 from models.tiles.batches import normalised, packed_or_none
 from models.tiles.graphs import split_graphs
@@ -37,6 +30,7 @@ from models.tiles.semantics import tag_encoder_id
 from models.tiles.shards import graph_arrays
 from models.training import (
     BatchData,
+    Run,
     TrainingConfig,
     TrainingModule,
     checked_loss,
@@ -78,45 +72,6 @@ class SceneSet:
 
     def __len__(self) -> int:
         return len(self.images)
-
-
-def scene_figures(guess: NDArray[np.int64], truth: NDArray[np.int64], *, classes: int) -> dict[str, float]:
-    """Overall accuracy and mean F1 over classes, by torchmetrics."""
-    g, t = torch.from_numpy(np.asarray(guess, np.int64)), torch.from_numpy(np.asarray(truth, np.int64))
-    return {
-        "accuracy": float(multiclass_accuracy(g, t, num_classes=classes, average="micro")),
-        "f1": float(multiclass_f1_score(g, t, num_classes=classes, average="macro")),
-    }
-
-
-def nearest_neighbours(
-    train: NDArray[np.float32], labels: NDArray[np.int64], test: NDArray[np.float32], *, neighbours: int = 20
-) -> NDArray[np.int64]:
-    """Class of each test vector by a vote of its nearest neighbours, cosine distance, nearer ones weighing more.
-
-    Args:
-        train: float32 (N, D).
-        labels: int64 (N,).
-        test: float32 (M, D).
-        neighbours: Votes; at most N.
-    """
-    model = KNeighborsClassifier(min(neighbours, len(train)), metric="cosine", weights="distance")
-    return np.asarray(model.fit(train, labels).predict(test), np.int64)
-
-
-def linear_probe(
-    train: NDArray[np.float32], labels: NDArray[np.int64], test: NDArray[np.float32], *, penalty: float = 1.0
-) -> NDArray[np.int64]:
-    """Class of each test vector by logistic regression on scaled vectors.
-
-    Args:
-        train: float32 (N, D).
-        labels: int64 (N,).
-        test: float32 (M, D).
-        penalty: Inverse strength of the L2 penalty.
-    """
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=2000))
-    return np.asarray(model.fit(train, labels).predict(test), np.int64)
 
 
 class SceneClassifier(nn.Module):
@@ -275,21 +230,12 @@ def fine_tune_classifier(  # noqa: PLR0913 -- data, sizes, schedule and switches
         training,
         checkpoint=checkpoint,
         semantics=torch.as_tensor(np.asarray(tag_set_embeddings(scenes.tag_sets, text)), dtype=torch.float32),
-        total_steps=-(-data.steps_per_epoch // training.accumulate) * training.epochs,
+        total_steps=data.total_steps,
     )
     content = [scenes.images, scenes.labels, scenes.tag_sets, *graph_arrays(scenes.graphs).values()]
-    run = key_of_run(checkpoint.to_json(), training.model_dump(), vars(augmentation), seed, start, *content)
-    fit(
-        module,
-        data,
-        out=out,
-        seed=seed,
-        run_key=run,
-        label="classification",
-        figure="accuracy",
-        resume=resume,
-        progress=progress,
-    )
+    key = key_of_run(checkpoint.to_json(), training.model_dump(), vars(augmentation), seed, start, *content)
+    run = Run(out=out, seed=seed, key=key, label="classification", resume=resume, progress=progress)
+    fit(module, data, run, figure="accuracy")
     device = run_device(training)
     module.to(device).eval()
     with torch.inference_mode():

@@ -24,7 +24,8 @@ from models.geolink.graph import TileGraphs
 from models.segmentation.trainer import TrainResult, train_segmenter
 from models.tasks.change import ChangeSet, detect_change, train_change
 from models.tasks.encodings import encode_tiles, pooled
-from models.tasks.scenes import SceneSet, fine_tune_classifier, linear_probe, nearest_neighbours, scene_figures
+from models.tasks.probes import linear_probe, nearest_neighbours, scene_figures
+from models.tasks.scenes import SceneSet, fine_tune_classifier
 from models.tasks.zones import ZONES, zone_labels
 from models.tiles.samples import SampleSet
 from models.training_config import TrainingConfig

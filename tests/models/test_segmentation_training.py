@@ -13,10 +13,11 @@ from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSIT
 from models.segmentation.calibration import fit_temperature
 from models.segmentation.config import SIZES, SegmentationConfig
 from models.segmentation.decoder import LightUPerNet
+from models.segmentation.loss import DiceCrossEntropy
 from models.segmentation.metrics import FigureKeeper
 from models.segmentation.model import GeoLinkSegmenter
 from models.segmentation.predictor import PredictionError, SegmentationPredictor
-from models.segmentation.trainer import CHECKPOINT_NAME, DiceCrossEntropy, train_segmenter
+from models.segmentation.trainer import CHECKPOINT_NAME, train_segmenter
 from models.tiles.samples import IGNORE, SampleSet
 from models.tiles.shards import SampleError
 from models.training import RESUME_NAME, TrainingConfig, TrainingError

@@ -16,13 +16,11 @@ from models.segmentation.predictor import SegmentationPredictor
 from models.segmentation.trainer import train_segmenter
 from models.tasks.change import ChangeDetector, ChangeError, ChangeSet, detect_change, train_change
 from models.tasks.encodings import TileEncoder, encode_tiles, pooled
+from models.tasks.probes import linear_probe, nearest_neighbours, scene_figures
 from models.tasks.scenes import (
     SceneError,
     SceneSet,
     fine_tune_classifier,
-    linear_probe,
-    nearest_neighbours,
-    scene_figures,
 )
 from models.tasks.zones import ZONES, zone_labels
 from models.tiles.augmentation import AugmentationConfig
