@@ -98,7 +98,8 @@ def _import_official(file: Path, out: Path, *, as_json: bool) -> None:
     from models.pretraining.official_start import import_official
 
     digest = import_official(file, out)
-    text = f"checkpoint {out}\ndigest     {digest}\nnext: uvmap encode CITY --checkpoint {out} --out features.tif"
+    following = f"uvmap encode CITY --checkpoint {out} --image-only --out out/features.tif"
+    text = f"checkpoint {out}\ndigest     {digest}\nnext: {following}"
     show({"checkpoint": str(out), "digest": digest}, text=text, as_json=as_json)
 
 

@@ -11,15 +11,21 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterWindow
 
+from models.checkpoints import load_config
 from models.tasks.encodings import TileEncoder
 from pipeline.city.ground import CityGround
 from pipeline.city.opening import OpenCity
+from pipeline.errors import PipelineError
 from pipeline.files import replacing
 from regions.raster.grid import Grid, Tiling, Window
 from regions.raster.profiles import tiled_profile
 from regions.settings import BATCH_SIZE
 
 BLOCK_PX = 64
+
+
+class EncodingError(PipelineError):
+    """A model that cannot encode what it is given."""
 
 
 def encode_city(
@@ -48,10 +54,16 @@ def encode_city(
         JSON-able summary: path, channels, cells, cell size in metres, encoded and blank cells.
 
     Raises:
+        EncodingError: a map for a model that does not know the meaning of tags.
         PipelineError: sources that cannot be used.
         CheckpointError: no encoder there.
     """
     with ground.open() as city:
+        if city.city_map is not None and not image_only and load_config(checkpoint).tag_encoder is None:
+            raise EncodingError(
+                f"{checkpoint} does not say with which tag vectors it was trained (published weights, or a model that "
+                "never saw a map), so it cannot read the map: give --image-only, or train it on maps first"
+            )
         tags = city.city_map.tag_sets if city.city_map is not None else []
         encoder = TileEncoder.load(checkpoint, tags, batch_size=batch_size)
         cells = cell_grid(city.extent.grid, encoder.patch_px)

@@ -1,11 +1,14 @@
 """Encodings of a city against the encoder called tile by tile."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rasterio
 
+from models.checkpoints import ModelCard, load_checkpoint, save_checkpoint
 from models.tasks.encodings import TileEncoder
-from pipeline.learning.encodings import cell_grid, encode_city
+from pipeline.learning.encodings import EncodingError, cell_grid, encode_city
 from regions.raster.grid import Grid, Tiling
 
 pytestmark = pytest.mark.xdist_group("city")  # one demo city for all
@@ -41,6 +44,16 @@ def test_the_map_counts(job, tmp_path):
     encode_city(job.ground, job.checkpoint, tmp_path / "b.tif", image_only=False)
     with rasterio.open(tmp_path / "a.tif") as one, rasterio.open(tmp_path / "b.tif") as two:
         assert np.nanmax(np.abs(one.read(1) - two.read(1))) > 0
+
+
+def test_a_model_without_tag_vectors_reads_no_map(job, tmp_path):
+    read = load_checkpoint(job.checkpoint)
+    unknown = replace(read.config, tag_encoder=None)
+    save_checkpoint(tmp_path / "model", weights=read.weights, config=unknown, card=ModelCard(title="no tags"))
+    with pytest.raises(EncodingError, match="--image-only"):
+        encode_city(job.ground, tmp_path / "model", tmp_path / "f.tif")
+    assert not (tmp_path / "f.tif").exists()
+    assert encode_city(job.ground, tmp_path / "model", tmp_path / "f.tif", image_only=True)["encoded"] > 0
 
 
 def test_cell_grid_covers_the_grid():
