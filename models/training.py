@@ -235,7 +235,9 @@ def checked_loss(losses: Mapping[str, Tensor]) -> Tensor:
     total = torch.stack(list(losses.values())).sum()
     if not torch.isfinite(total.detach()):
         values = ", ".join(f"{name} {float(value.detach()):.3g}" for name, value in losses.items())
-        raise TrainingError(f"the loss is not finite ({values}): use a smaller learning_rate or check the samples")
+        raise TrainingError(
+            f"the loss is not finite ({values}): check the imagery and labels, or give another --seed or --size"
+        )
     return total
 
 

@@ -24,14 +24,19 @@ def encode(
     vectors_id: opt.VectorsId = None,
     resolution_m: opt.ResolutionM = None,
     image_only: Annotated[bool, typer.Option("--image-only", help="Leave the map out.")] = False,
+    text_encoder: opt.TextEncoder = "hashed",
+    text_weights: opt.TextWeights = None,
     json: JsonFlag = False,
 ) -> None:
     """Write what the encoder says of every 16 px patch: for neighbours, clustering and models of your own.
 
     Example: uvmap encode 440300 --checkpoint out/pretrained/checkpoint --out out/440300_features.tif
     """
+    from models.geolink.text_encoders import named_text_encoder
     from pipeline.learning.encodings import encode_city
 
+    # the hashed one takes the width of the checkpoint
+    text = None if text_encoder == "hashed" else named_text_encoder(text_encoder, path=text_weights)
     sources = opt.sources_from(
         city,
         data_root=data_root,
@@ -45,7 +50,9 @@ def encode(
     )
     grid = opt.grid_of(resolution_m=resolution_m)
     ground = opt.ground_from(sources, work=out.parent / ".work", grid=grid)
-    summary = encode_city(ground, checkpoint, out, image_only=image_only, progress=iter if json else progress)
+    summary = encode_city(
+        ground, checkpoint, out, image_only=image_only, text_encoder=text, progress=iter if json else progress
+    )
     show(summary, text="\n".join(f"{key:<12} {value}" for key, value in summary.items()), as_json=json)
 
 

@@ -42,6 +42,10 @@ VectorsEncoding = Annotated[str | None, typer.Option(help="Encoding of vectors w
 VectorsId = Annotated[str | None, typer.Option(help="Column that identifies features that were cut into pieces.")]
 StridePx = Annotated[int, typer.Option(help="Distance between tiles; below 224 they overlap.")]
 BlockPx = Annotated[int, typer.Option(help="Unit of reading and resuming.")]
+TextEncoder = Annotated[
+    str, typer.Option(help="Tag text encoder the weights were trained with: hashed, table or clip.")
+]
+TextWeights = Annotated[Path | None, typer.Option(help="File of the table of tags, or folder of CLIP's weights.")]
 Checkpoint = Annotated[Path, typer.Option(help="Folder of a trained model.")]
 
 

@@ -8,6 +8,9 @@ import typer
 from flows.commands import options as opt
 from flows.console import JsonFlag, progress, show
 
+IMPORT_OPTIONS = {"from_official", "text_encoder", "text_weights", "out", "json"}
+"""What `--from-official` uses."""
+
 
 def pretrain(
     context: typer.Context,
@@ -32,6 +35,10 @@ def pretrain(
     from_official: Annotated[
         Path | None, typer.Option(help="Published GeoLink weights (.pth): make them a checkpoint, train nothing.")
     ] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="With --from-official, to encode maps: table or clip, as `uvmap encode` takes.")
+    ] = None,
+    text_weights: opt.TextWeights = None,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
     json: JsonFlag = False,
 ) -> None:
@@ -44,9 +51,11 @@ def pretrain(
     Example: uvmap pretrain --from-official weights/geolink.pth --out out/official
     """
     if from_official is not None:
-        opt.refuse_unused(context, used={"from_official", "out", "json"}, what="--from-official")
-        _import_official(from_official, out / "checkpoint", as_json=json)
+        opt.refuse_unused(context, used=IMPORT_OPTIONS, what="--from-official")
+        tags = (text_encoder, text_weights) if text_encoder else None
+        _import_official(from_official, out / "checkpoint", tags, as_json=json)
         return
+    opt.refuse_unused(context, used={*context.params} - {"text_encoder", "text_weights"}, what="pretraining")
     from models.pretraining.trainer import PRETRAINING
     from models.pretraining.trainer import pretrain as run_pretraining
     from pipeline.learning.pairs import write_pairs
@@ -94,11 +103,18 @@ def pretrain(
     show(figures, text=f"{text}\nnext: uvmap train CITY --pretrained {result.checkpoint} --out out/model", as_json=json)
 
 
-def _import_official(file: Path, out: Path, *, as_json: bool) -> None:
+def _import_official(file: Path, out: Path, text_encoder: tuple[str, Path | None] | None, *, as_json: bool) -> None:
+    from models.geolink.text_encoders import named_text_encoder
     from models.pretraining.official_start import import_official
+    from models.tiles.semantics import tag_encoder_id
 
-    digest = import_official(file, out)
-    following = f"uvmap encode CITY --checkpoint {out} --image-only --out out/features.tif"
+    tags, options = None, "--image-only"
+    if text_encoder is not None:
+        name, weights = text_encoder
+        tags = tag_encoder_id(named_text_encoder(name, path=weights))
+        options = f"--text-encoder {name} --text-weights {weights}"
+    digest = import_official(file, out, tag_encoder=tags)
+    following = f"uvmap encode CITY --checkpoint {out} {options} --out out/features.tif"
     text = f"checkpoint {out}\ndigest     {digest}\nnext: {following}"
     show({"checkpoint": str(out), "digest": digest}, text=text, as_json=as_json)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from models.geolink.text import HashedTagEncoder, TagTable, TagTextEncoder, TagTextError
 
 
-def text_encoder(name: str, *, path: str | Path | None = None) -> TagTextEncoder:
+def named_text_encoder(name: str, *, path: str | Path | None = None) -> TagTextEncoder:
     """The text encoder a configuration names.
 
     Args:
@@ -25,7 +25,7 @@ def text_encoder(name: str, *, path: str | Path | None = None) -> TagTextEncoder
     if name not in ("table", "clip"):
         raise TagTextError(f"text encoder {name!r} is unknown: give hashed, hashed-WIDTH, table or clip")
     if path is None:
-        raise TagTextError(f"text encoder {name!r} needs a path to local files")
+        raise TagTextError(f"text encoder {name!r} needs a path to local files: give --text-weights")
     if name == "table":
         return TagTable.load(path)
     from models.geolink.clip_text import ClipTagEncoder  # noqa: PLC0415 - torch and transformers only here

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.checkpoints import CheckpointConfig, ModelCard, TagEncoderId, save_checkpoint
-from models.geolink.official import load_official_encoder, read_official
+from models.geolink.official import OfficialCheckpointError, load_official_encoder, read_official
 
 KIND = "pretraining"
 
@@ -26,10 +26,15 @@ def import_official(
         licence: For the model card.
 
     Raises:
-        OfficialCheckpointError: the file cannot be read, or is the image-only one.
+        OfficialCheckpointError: the file cannot be read, is the image-only one, or takes other tag vectors.
         CheckpointError: ``out`` is something else than a checkpoint.
     """
     official = read_official(file)
+    if tag_encoder is not None and tag_encoder.width != official.config.semantic_width:
+        raise OfficialCheckpointError(
+            f"{file} takes tag vectors of width {official.config.semantic_width}, those of '{tag_encoder.name}' have "
+            f"{tag_encoder.width}: give --text-weights of the encoder it was trained with"
+        )
     encoder = load_official_encoder(official)
     config = CheckpointConfig(
         kind=KIND,

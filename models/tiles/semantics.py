@@ -32,7 +32,7 @@ def check_tag_encoder(path: Path, trained_with: TagEncoderId | None, given: TagE
         raise CheckpointError(
             f"{path} was trained with tag text encoder '{trained_with.name}' ({trained_with.digest[:12]}, width "
             f"{trained_with.width}), given is '{given.name}' ({given.digest[:12]}, width {given.width}): "
-            "give the former"
+            "give the former by --text-encoder where the command has it, or choose another checkpoint"
         )
 
 

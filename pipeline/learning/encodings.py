@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window as RasterWindow
 
 from models.checkpoints import load_config
+from models.geolink.text import TagTextEncoder
 from models.tasks.encodings import TileEncoder
 from pipeline.city.ground import CityGround
 from pipeline.city.opening import OpenCity
@@ -35,6 +36,7 @@ def encode_city(
     *,
     batch_size: int = BATCH_SIZE,
     image_only: bool = False,
+    text_encoder: TagTextEncoder | None = None,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Any]:
     """Write the encodings of a city's ground, from image and map or from the image alone.
@@ -48,6 +50,7 @@ def encode_city(
         out: The GeoTIFF: float32, one band per channel, cells of ``patch_px * resolution_m``.
         batch_size: Tiles per batch of the model.
         image_only: Leave the map out.
+        text_encoder: The tag text encoder of the training; None takes the hashed one.
         progress: Wraps the rows of tiles to show progress.
 
     Returns:
@@ -62,10 +65,11 @@ def encode_city(
         if city.city_map is not None and not image_only and load_config(checkpoint).tag_encoder is None:
             raise EncodingError(
                 f"{checkpoint} does not say with which tag vectors it was trained (published weights, or a model that "
-                "never saw a map), so it cannot read the map: give --image-only, or train it on maps first"
+                "never saw a map), so it cannot read the map: give --image-only, or import published weights with "
+                "--text-encoder"
             )
         tags = city.city_map.tag_sets if city.city_map is not None else []
-        encoder = TileEncoder.load(checkpoint, tags, batch_size=batch_size)
+        encoder = TileEncoder.load(checkpoint, tags, batch_size=batch_size, text_encoder=text_encoder)
         cells = cell_grid(city.extent.grid, encoder.patch_px)
         tiling = Tiling(encoder.tile_px, encoder.tile_px)
         profile = tiled_profile(

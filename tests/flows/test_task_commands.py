@@ -15,6 +15,8 @@ from flows.commands.options import OptionError
 from models.checkpoints import CheckpointConfig, ModelCard, load_checkpoint, save_checkpoint
 from models.geolink.config import GeoLinkConfig
 from models.geolink.encoder import GeoLinkEncoder
+from models.geolink.official import OfficialCheckpointError
+from models.geolink.text import HashedTagEncoder, TagTable
 from models.tasks.zones import ZONES
 from pipeline.learning.tasks import TaskTilesError, write_change
 from pipeline.learning.training import segmentation_config
@@ -101,6 +103,7 @@ def test_tiles_that_do_not_fit_are_named(tmp_path, monkeypatch, args, said):
         (("train", "440300", "--frozen"), "--frozen"),
         (("pretrain", "440300", "--from-official", "a.pth"), "CITIES"),
         (("pretrain", "--from-official", "a.pth", "--size", "large"), "--size"),
+        (("pretrain", "440300", "--text-encoder", "clip"), "--text-encoder"),
     ],
 )
 def test_an_option_without_effect_is_refused(tmp_path, args, named):
@@ -154,3 +157,15 @@ def test_official_weights_become_a_checkpoint_and_a_timm_encoder(shared, tmp_pat
         tokens = model.eval().forward_features(torch.stack([(i / 255 - mean) / std for i in images]))
     expected = torch.from_numpy(case["tokens"])
     assert (tokens - expected).abs().max() <= 2e-6 * expected.abs().max()
+
+
+@pytest.mark.shared
+def test_official_weights_keep_the_tag_text_encoder_they_are_given_with(shared, tmp_path):
+    for width in (512, 64):
+        TagTable.build([("building", "yes")], HashedTagEncoder(width=width)).save(tmp_path / f"tags-{width}")
+    args = ("pretrain", "--from-official", shared / "reference/geolink/checkpoint_pyg24.pth", "--text-encoder", "table")
+    invoke(*args, "--text-weights", tmp_path / "tags-512", "--out", tmp_path / "model")
+    kept = load_checkpoint(tmp_path / "model" / "checkpoint").config.tag_encoder
+    assert (kept.digest, kept.width) == (HashedTagEncoder(width=512).digest, 512)
+    with pytest.raises(OfficialCheckpointError, match=r"width 512, .* have 64"):
+        invoke(*args, "--text-weights", tmp_path / "tags-64", "--out", tmp_path / "other")

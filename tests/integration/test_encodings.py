@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+from typer.testing import CliRunner
 
-from models.checkpoints import ModelCard, load_checkpoint, save_checkpoint
+from flows.cli import build_app
+from models.checkpoints import CheckpointError, ModelCard, load_checkpoint, save_checkpoint
+from models.geolink.text import HashedTagEncoder, TagTable, TagTextError
 from models.tasks.encodings import TileEncoder
 from pipeline.learning.encodings import EncodingError, cell_grid, encode_city
 from regions.raster.grid import Grid, Tiling
@@ -54,6 +57,41 @@ def test_a_model_without_tag_vectors_reads_no_map(job, tmp_path):
         encode_city(job.ground, tmp_path / "model", tmp_path / "f.tif")
     assert not (tmp_path / "f.tif").exists()
     assert encode_city(job.ground, tmp_path / "model", tmp_path / "f.tif", image_only=True)["encoded"] > 0
+
+
+def test_the_tag_text_encoder_of_the_training_is_given_by_option(job, tmp_path):
+    width = load_checkpoint(job.checkpoint).config.tag_encoder.width
+    with job.ground.open() as city:
+        tags = [tag for tag_set in city.city_map.tag_sets for tag in tag_set.items()]
+    table = TagTable.build(tags, HashedTagEncoder(width=width))
+    table.save(tmp_path / "tags")
+    replace(table, encoder_digest="00").save(tmp_path / "other")
+    root = job.checkpoint.parent
+
+    def encode(out, *options):
+        args = (
+            "encode",
+            "990001",
+            "--data-root",
+            root,
+            "--checkpoint",
+            job.checkpoint,
+            "--out",
+            out,
+            "--json",
+            *options,
+        )
+        result = CliRunner().invoke(build_app(), [*map(str, args)], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+    encode(tmp_path / "a.tif")
+    encode(tmp_path / "b.tif", "--text-encoder", "table", "--text-weights", tmp_path / "tags")
+    with rasterio.open(tmp_path / "a.tif") as one, rasterio.open(tmp_path / "b.tif") as two:
+        np.testing.assert_array_equal(one.read(), two.read())
+    with pytest.raises(CheckpointError, match="was trained with tag text encoder"):
+        encode(tmp_path / "c.tif", "--text-encoder", "table", "--text-weights", tmp_path / "other")
+    with pytest.raises(TagTextError, match="--text-weights"):
+        encode(tmp_path / "c.tif", "--text-encoder", "clip")
 
 
 def test_cell_grid_covers_the_grid():

@@ -17,7 +17,7 @@ from models.geolink.text import (
     spelled,
     tag_set_embeddings,
 )
-from models.geolink.text_encoders import text_encoder
+from models.geolink.text_encoders import named_text_encoder
 
 WORDS = "highway building building addr street residential footway note very long text"
 
@@ -113,7 +113,7 @@ def test_a_table_gives_its_encoder_and_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         TagTable.build(tags[::-1], encoder).save(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    back = text_encoder("table", path=tmp_path / "a")
+    back = named_text_encoder("table", path=tmp_path / "a")
     assert (back.name, back.width, back.digest) == (encoder.name, 512, encoder.digest)
     assert np.array_equal(back.encode(tags), encoder.encode(tags))
     with pytest.raises(TagTextError, match="lacks 1 tags, first 'lit=no'"):
@@ -133,9 +133,9 @@ def test_unknown_encoders_are_named(tmp_path):
         ("hashed-9", None, "multiple of 8"),
     ):
         with pytest.raises(TagTextError, match=message):
-            text_encoder(name, path=path)
+            named_text_encoder(name, path=path)
     with pytest.raises(TagTextError, match="no CLIP text tower"):
-        text_encoder("clip", path=tmp_path)
+        named_text_encoder("clip", path=tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_clip_gives_the_mean_of_all_tokens_but_the_first(clip_folder):
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    encoder = text_encoder("clip", path=clip_folder)
+    encoder = named_text_encoder("clip", path=clip_folder)
     assert encoder.width == 32
     tags = [("building", "yes"), ("lit", "no"), ("addr:street", "Main"), ("note", "word " * 80), ("lit", "no")]
     got = encoder.encode(tags)
@@ -192,7 +192,7 @@ def test_clip_gives_the_mean_of_all_tokens_but_the_first(clip_folder):
 
 
 def test_clip_tables_match_the_tower(clip_folder, tmp_path):
-    encoder = text_encoder("clip", path=clip_folder)
+    encoder = named_text_encoder("clip", path=clip_folder)
     tags = [("lit", "no"), ("building", "yes")]
     TagTable.build(tags, encoder).save(tmp_path / "table.safetensors")
     table = TagTable.load(tmp_path / "table.safetensors")
