@@ -6,7 +6,7 @@ Tiles are RGB images of one size (PNG, JPEG or TIFF without georeference). Layou
 - scenes: ``CLASS/NAME``, one folder per class;
 - change: ``before/NAME``, ``after/NAME`` and ``label/NAME`` (1 changed, 0 not, 255 unknown).
 
-Every fifth tile by name is kept for validation.
+Every fifth tile by name is kept for validation, of scenes every fifth of each class.
 """
 
 from __future__ import annotations
@@ -103,9 +103,8 @@ def probe_scenes(tiles: Path, checkpoint: Path) -> dict[str, float]:
         TaskTilesError: tiles that do not fit.
         CheckpointError: no encoder there.
     """
-    images, labels, classes = _scenes(tiles)
+    images, labels, classes, held = _scenes(tiles)
     vectors = pooled(encode_tiles(checkpoint, images))
-    held = _held_out(len(images))
     figures: dict[str, float] = {}
     for name, classify in (("neighbours", nearest_neighbours), ("linear", linear_probe)):
         guess = classify(vectors[~held], labels[~held], vectors[held])
@@ -168,8 +167,7 @@ def _train_zones(run: TaskRun) -> TrainResult:
 
 
 def _train_scenes(run: TaskRun) -> TrainResult:
-    images, labels, classes = _scenes(run.tiles)
-    held = _held_out(len(images))
+    images, labels, classes, held = _scenes(run.tiles)
     train, validation = (
         SceneSet(images=images[part], labels=labels[part], graphs=TileGraphs.empty(int(part.sum())))
         for part in (~held, held)
@@ -206,14 +204,19 @@ def _train_change(run: TaskRun) -> TrainResult:
     )
 
 
-def _scenes(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
-    """Images, labels and class names; tiles of all classes by turns, so that every fifth is of every class."""
+def _scenes(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...], NDArray[np.bool_]]:
+    """Images, labels, class names, and which tiles are kept for validation: every fifth of each class."""
     classes = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir())) if folder.is_dir() else ()
     if len(classes) < 2:
         raise TaskTilesError(f"{folder}: holds {len(classes)} folders, one for each of at least two classes is needed")
-    turns = sorted((number, k, name) for k, c in enumerate(classes) for number, name in enumerate(_names(folder / c)))
-    images = np.concatenate([_pictures(folder / classes[k], [name]) for _, k, name in turns])
-    return images, np.array([k for _, k, _ in turns], np.int64), classes
+    names = [_names(folder / name) for name in classes]
+    images = [_pictures(folder / name, of_class) for name, of_class in zip(classes, names, strict=True)]
+    sizes = {i.shape[2] for i in images}
+    if len(sizes) > 1:
+        raise TaskTilesError(f"{folder}: tiles of {sorted(sizes)} px: tiles of one size are needed")
+    labels = np.repeat(np.arange(len(classes)), [len(of_class) for of_class in names])
+    held = [_held_out(len(of_class), what=str(folder / name)) for name, of_class in zip(classes, names, strict=True)]
+    return np.concatenate(images), labels.astype(np.int64), classes, np.concatenate(held)
 
 
 def _split(samples: SampleSet, count: int) -> tuple[SampleSet, SampleSet]:
@@ -221,9 +224,11 @@ def _split(samples: SampleSet, count: int) -> tuple[SampleSet, SampleSet]:
     return samples.select(np.flatnonzero(~held)), samples.select(np.flatnonzero(held))
 
 
-def _held_out(count: int) -> NDArray[np.bool_]:
+def _held_out(count: int, *, what: str = "") -> NDArray[np.bool_]:
     if count < 2:
-        raise TaskTilesError(f"{count} tiles: at least one to learn from and one to validate on are needed")
+        raise TaskTilesError(
+            f"{what or 'the folder'} holds {count} tiles: at least one to learn from and one to validate on are needed"
+        )
     held: NDArray[np.bool_] = np.arange(count) % HELD_OUT_EVERY == min(HELD_OUT_EVERY, count) - 1
     return held
 

@@ -18,7 +18,7 @@ from models.geolink.encoder import GeoLinkEncoder
 from models.geolink.official import OfficialCheckpointError
 from models.geolink.text import HashedTagEncoder, TagTable
 from models.tasks.zones import ZONES
-from pipeline.learning.tasks import TaskTilesError, write_change
+from pipeline.learning.tasks import TaskTilesError, _scenes, write_change
 from pipeline.learning.training import segmentation_config
 
 SIDE = 224
@@ -57,6 +57,19 @@ def test_scenes_are_told_apart_and_a_frozen_encoder_is_judged(tmp_path):
     judged = invoke(*args, "--frozen", "--pretrained", found["checkpoint"], "--out", tmp_path / "unused")
     assert judged["linear_accuracy"] == judged["neighbours_accuracy"] == 1.0  # brightness alone tells them apart
     assert not (tmp_path / "unused").exists()
+
+
+def test_every_class_of_scenes_is_learnt_and_validated(tmp_path):
+    for k in range(5):  # as many classes as the step of the tiles that are kept
+        for n in range(6):
+            save(tmp_path / f"class-{k}" / f"{n}.png", tile(6 * k + n))
+    _, labels, classes, held = _scenes(tmp_path)
+    assert classes == tuple(f"class-{k}" for k in range(5))
+    assert np.bincount(labels[held]).tolist() == [1] * 5
+    assert np.bincount(labels[~held]).tolist() == [5] * 5
+    save(tmp_path / "single" / "0.png", tile(0))
+    with pytest.raises(TaskTilesError, match="single holds 1 tiles"):
+        _scenes(tmp_path)
 
 
 @pytest.mark.slow
