@@ -4,12 +4,11 @@ import os
 from collections import Counter
 from pathlib import Path
 
-WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-THREADS = max(1, (os.cpu_count() or 1) // WORKERS)
-# before torch and NumPy are imported: two workers with two threads each would wait for each other on two cores;
-# the processes that tests start inherit it
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(variable, str(THREADS))
+# before torch and NumPy are imported: two workers with two threads each would wait for each other on two cores; the
+# processes that tests start inherit it. Only in a worker: what the controlling process sets, all workers inherit
+if (workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT")) is not None:
+    threads = max(1, (os.cpu_count() or 1) // int(workers))
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
 
 import pytest  # noqa: E402 - after the number of threads
 from hypothesis import settings  # noqa: E402 - likewise
