@@ -10,8 +10,8 @@ if (workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT")) is not None:
     threads = max(1, (os.cpu_count() or 1) // int(workers))
     os.environ |= {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
 
-import pytest  # noqa: E402 - after the number of threads
-from hypothesis import settings  # noqa: E402 - likewise
+import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
