@@ -1,5 +1,7 @@
 """The labelling page in a real browser, opened from disk without network."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -8,9 +10,13 @@ import time
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 import shapely
+from PIL import Image
+from rasterio.enums import ColorInterp
 
 from accuracy.errors import LabelError
+from accuracy.survey.chips import cut_chips
 from accuracy.survey.labelling_page import write_labelling_pages
 from accuracy.survey.labels import merge_labels, read_labels
 from tests.support.rasters import grid_at, write_raster
@@ -47,6 +53,30 @@ def test_the_maps_answer_is_refused_and_imagery_must_cover(tmp_path):
         write_labelling_pages(points().assign(map=1), tmp_path, imagery=path)
     with pytest.raises(LabelError, match="covers none"):
         write_labelling_pages(points(x=600_000), tmp_path, imagery=path)
+
+
+def test_chips_show_colours_as_declared(tmp_path):
+    grid = grid_at(500_000, 2_500_000, (300, 300), resolution_m=2.0)
+    red = np.zeros((3, 300, 300), np.uint8)
+    red[2] = 200  # the third band is declared red
+    path = write_raster(tmp_path / "bgr.tif", grid, red)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = (ColorInterp.blue, ColorInterp.green, ColorInterp.red)
+    (chip, *_) = cut_chips(points(), path, half_side_m=50.0)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(chip.data_uri.split(",")[1]))))
+    assert shown[190, 190, 0] > 150
+    assert shown[190, 190, 2] < 60
+
+
+@pytest.mark.shared
+def test_imagery_that_cannot_be_shown_is_named(tmp_path, shared):
+    cases = shared / "cases"
+    for name, said in (("14-bands/palette.tif", "-expand rgb"), ("13-engineering-crs/local.tif", "local CRS")):
+        with pytest.raises(LabelError, match=said):
+            cut_chips(points(), cases / name, half_side_m=50.0)
+    (tmp_path / "text.tif").write_text("no raster")
+    with pytest.raises(LabelError, match="cannot be read as imagery"):
+        cut_chips(points(), tmp_path / "text.tif", half_side_m=50.0)
 
 
 @pytest.fixture
