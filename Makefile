@@ -23,7 +23,7 @@ setup: .venv/.ready  ## make .venv from the lock (idempotent)
 	@touch .venv/.ready
 	@echo "environment ready: $(BIN)/uvmap --help"
 
-demo: setup  ## build, train on, map and assess the demo city (about 3 minutes on two quiet cores)
+demo: setup  ## build, train on, map and assess the demo city (about 4 minutes on two quiet cores)
 	@$(BIN)/uvmap demo
 
 # a worker that dies ends the run and is named: with a replacement pytest-xdist waits for ever for its last tests
