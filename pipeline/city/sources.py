@@ -13,8 +13,8 @@ from pipeline.files import source_files
 from pipeline.formats import AREA_SUFFIXES, HEIGHT_SUFFIXES, RASTER_SUFFIXES, is_vector_source
 
 NOTES_NAME = "sources.yaml"
-PARCELS_NAME = "blocks.gpkg"
-"""Land-cover parcels among the labels of a demo city: documented, and read by nobody here."""
+DEMO_NAMES = ("labels/blocks.gpkg", "demo.json")
+"""What a demo city brings along beside its sources: land-cover parcels, and how it was made; not read here."""
 _FOLDERS = ("imagery", "vectors", "labels", "heights")
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _SIDECARS = (
@@ -167,7 +167,7 @@ def _one(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path | None:
 
 def _passed_over(folder: Path, sources: CitySources) -> tuple[Path, ...]:
     """Files and folders of a city's folder that are neither a source nor a part of one."""
-    used = {folder / NOTES_NAME, folder / "labels" / PARCELS_NAME}
+    used = {folder / NOTES_NAME, *(folder / name for name in DEMO_NAMES)}
     for path in sources.files:
         used |= {path, *source_files(path)}
     places = [folder, *(folder / name for name in _FOLDERS)]
