@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pipeline.graph import CityGraph, graph_key
 from pipeline.imagery import ImageSource, open_imagery, prepare_imagery
 
 GRAPH_VERSION = 2
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,13 @@ class OpenCity:
 
     @cached_property
     def city_map(self) -> CityGraph | None:
-        """Its graph, or None where there is no map."""
+        """Its graph, or None where there is no map; what is doubtful of the map is logged."""
         if not self.ground.sources.vectors:
             return None
-        return CityGraph.load(ground_graph(self.ground, self.extent).folder / "graph")
+        made = ground_graph(self.ground, self.extent)
+        for text in made.summary["warnings"]:
+            _LOG.warning("%s", text)
+        return CityGraph.load(made.folder / "graph")
 
     @property
     def name(self) -> str:

@@ -12,11 +12,13 @@ from rasterio.enums import ColorInterp
 
 from flows.commands import options as opt
 from pipeline.city.check import InputError, check_city
+from pipeline.city.ground import CityGround
 from pipeline.city.place import WrongPlaceError
-from pipeline.city.sources import MissingSourcesError, find_sources
+from pipeline.city.sources import CitySources, MissingSourcesError, find_sources
 from pipeline.errors import PipelineError
 from pipeline.imagery.errors import BandCountError, MissingCrsError, UnusableCrsError
 from pipeline.reference.errors import AreaError
+from regions.registry import UNREGISTERED
 from regions.settings import GridConfig
 
 CRS = "EPSG:32649"
@@ -288,3 +290,15 @@ def test_case_names_under_the_data_root(shared, tmp_path):
 def test_case_heights(shared, tmp_path, name):
     sources = find_sources(shared / "cases/19-southup-heights" / name / "990001", "990001")
     assert check_city(ground(sources, tmp_path)).warnings == ()
+
+
+@pytest.mark.shared
+def test_what_is_doubtful_of_a_map_is_said_to_those_who_train_on_it(shared, tmp_path, caplog):
+    cases = shared / "cases"
+    sources = CitySources(
+        adcode=UNREGISTERED, imagery=(cases / "00-base/houses.tif",), vectors=(cases / "07-encodings/gbk_noldid.shp",),
+        aoi=None, reference=(), districts=None, heights=(),
+    )  # fmt: skip
+    with CityGround(sources=sources, crs="EPSG:32649", work=tmp_path).open() as city:
+        assert city.city_map is not None
+    assert "gbk" in caplog.text.lower()
