@@ -49,7 +49,7 @@ contracts: setup
 	$(BIN)/lint-imports
 
 lock: setup  ## resolve the dependencies anew
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --group dev --group weights --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header --upgrade -q -o locks/requirements.txt
 
 clean:  ## remove what the commands made, but the environment
