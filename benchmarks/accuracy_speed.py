@@ -34,6 +34,7 @@ from accuracy.estimation.variance import VARIANCE_KINDS
 from accuracy.measures import confusion_indicators
 from accuracy.survey.design import SamplingDesign
 from accuracy.survey.sample import ReferenceSample
+from regions.raster.scores import MASK_DESCRIPTION, SCORE_ENCODING, SCORE_TAG
 
 REGIONS = {"North": (42, 6), "East": (60, 8), "South": (55, 7), "Central": (31, 5), "West": (2, 2)}
 DOMAINS = (None, "region", "city", "size")
@@ -115,6 +116,8 @@ def make_raster(path: Path, side_px: int, *, value: int) -> None:
         "blockysize": 512, "compress": "deflate",
     }  # fmt: skip
     with rasterio.open(path, "w", **profile) as dst:
+        dst.update_tags(**{SCORE_TAG: SCORE_ENCODING})
+        dst.set_band_description(1, MASK_DESCRIPTION)
         strip = np.zeros((512, side_px), np.uint8)
         for row in range(0, side_px, 512):
             strip[:] = 0

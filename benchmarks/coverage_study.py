@@ -34,6 +34,7 @@ from accuracy.survey.map_strata import STRATA, MapRasters, MapStrata
 from accuracy.survey.point_draw import draw_points
 from accuracy.survey.sample import ReferenceSample
 from regions.demo import demo_truth_and_map
+from regions.raster.scores import MASK_DESCRIPTION, SCORE_ENCODING, SCORE_TAG
 
 REGIONS = ("Central", "East", "North", "Northeast", "Northwest", "South", "Southwest")
 MEASURES = ("UA", "PA", "F1", "IoU", "area")
@@ -97,6 +98,8 @@ def build_city(job: tuple[str, str, int, str, tuple[int, ...], float]) -> City:
     for file, values in ((rasters.scores, score), (rasters.mask, (score == 200).astype(np.uint8))):
         with rasterio.open(file, "w", **profile) as dst:
             dst.write(values, 1)
+            dst.update_tags(**{SCORE_TAG: SCORE_ENCODING})
+            dst.set_band_description(1, MASK_DESCRIPTION)
     with STRATA_RULE.open(rasters) as reader:
         code = reader.read(0, reader.mask.height)
     counts = np.array([[int(((code == k) & (truth == t)).sum()) for t in (False, True)] for k in range(3)])

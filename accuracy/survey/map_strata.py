@@ -22,7 +22,15 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from accuracy.errors import DrawError
-from regions.raster.scores import NOT_PREDICTED, SCORE_SCALE, is_predicted, score_of
+from regions.raster.scores import (
+    MASK_DESCRIPTION,
+    NOT_PREDICTED,
+    SCORE_ENCODING,
+    SCORE_SCALE,
+    SCORE_TAG,
+    is_predicted,
+    score_of,
+)
 
 STRATA = ("mapped", "candidate", "rest")
 NO_STRATUM = 3
@@ -66,7 +74,8 @@ class MapStrata:
         """Open mask and scores for reading their strata.
 
         Raises:
-            DrawError: One has no metric CRS or is not uint8, or the two lie on different grids.
+            DrawError: One has no metric CRS, is not uint8 or does not carry the mark of its kind, or the two lie on
+                different grids.
         """
         with (
             rasterio.Env(GDAL_CACHEMAX=CACHE_MIB),
@@ -78,6 +87,7 @@ class MapStrata:
                     raise DrawError(f"{path} has the CRS {dataset.crs}: points are drawn on a projected grid in metres")
                 if dataset.dtypes[0] != "uint8":
                     raise DrawError(f"{path} holds {dataset.dtypes[0]}: give the product's uint8 mask and scores")
+            _check_marks(rasters, mask, scores)
             ours, theirs = ((d.crs, d.transform, d.shape) for d in (mask, scores))
             if ours != theirs:
                 raise DrawError(
@@ -155,3 +165,19 @@ class StrataReader:
                 f"{self.mask.name} and {self.scores.name} differ on what was predicted ({differ} pixels of one strip):"
                 " they are of different versions; build the product again"
             )
+
+
+def _check_marks(rasters: MapRasters, mask: Any, scores: Any) -> None:
+    """Refuse rasters without the marks that a product writes: any uint8 raster would give points with weights."""
+    found = scores.tags().get(SCORE_TAG)
+    if found != SCORE_ENCODING:
+        raise DrawError(
+            f"{rasters.scores} is no score raster of a product (its tag {SCORE_TAG!r} is {found!r}, not"
+            f" {SCORE_ENCODING!r}): give {{adcode}}_scores.tif of `uvmap map`"
+        )
+    described = mask.descriptions[0]
+    if described != MASK_DESCRIPTION:
+        raise DrawError(
+            f"{rasters.mask} is no mask of published polygons (its band is called {described!r}, not"
+            f" {MASK_DESCRIPTION!r}): give {{adcode}}_uv_mask.tif of `uvmap map`"
+        )

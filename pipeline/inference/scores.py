@@ -21,6 +21,7 @@ from pipeline.inference.protocols import GraphSource, Imagery, TileModel, count_
 from pipeline.inference.reading import STAGE_VERSION
 from pipeline.ledger import Ledger
 from regions.raster.grid import Grid, Tiling
+from regions.raster.scores import SCORE_ENCODING, SCORE_TAG
 
 DEFAULT_BLOCK_PX = 2048
 GDAL_CACHE_MB = 256
@@ -122,7 +123,7 @@ def predict_scores(  # noqa: PLR0913 -- what is scored, how it is cut, where it 
         assembled = entry is None
         if entry is None:
             files = {block: ledger.path(e) for block, e in done.entries.items()}
-            tags = tags_of({"model": model.digest, "score": "0..250 = probability 0..1, 255 = not predicted"})
+            tags = tags_of({"model": model.digest, SCORE_TAG: SCORE_ENCODING})
             counts = assemble(plan, files, out, work=work, outputs=count_outputs(model), tags=tags)
             entry = ledger.register(name, out, key=key, note=counts)
         seconds = done.seconds | {"assemble": time.perf_counter() - assembling}

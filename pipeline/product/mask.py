@@ -17,7 +17,7 @@ from pipeline.polygons.scores import grid_of_scores
 from pipeline.product.files import ProductError
 from regions.raster.burn import burn
 from regions.raster.profiles import BLOCK_PX, cog_options, tiled_profile
-from regions.raster.scores import NOT_PREDICTED
+from regions.raster.scores import MASK_DESCRIPTION, NOT_PREDICTED
 
 WINDOW_PX = 8 * BLOCK_PX
 """Side of the windows that are burnt at once; whole blocks, so that every block is written once."""
@@ -65,7 +65,7 @@ def write_polygon_mask(scores: Path, polygons: gpd.GeoDataFrame, out: Path, *, w
                     mask = burn(near, part).astype(np.uint8)
                     mask[source.read(1, window=place) == NOT_PREDICTED] = NOT_PREDICTED
                     sink.write(mask, 1, window=place)
-                sink.set_band_description(1, "urban village: 1 yes, 0 no, 255 not predicted")
+                sink.set_band_description(1, MASK_DESCRIPTION)
             rasterio.shutil.copy(flat, target, **cog_options())
     finally:
         flat.unlink(missing_ok=True)

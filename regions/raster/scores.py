@@ -13,6 +13,13 @@ SCORE_SCALE = 250
 NOT_PREDICTED = 255
 """The score, and the value of a mask, where nothing was predicted; never the same as 0."""
 
+SCORE_TAG = "score"
+SCORE_ENCODING = "0..250 = probability 0..1, 255 = not predicted"
+"""Tag of a score raster and its value, by which a score raster is told from any other uint8 raster."""
+
+MASK_DESCRIPTION = "urban village: 1 yes, 0 no, 255 not predicted"
+"""Description of the band of a mask of published polygons, by which it is told from other rasters."""
+
 
 def score_of(probability: float) -> int:
     """The smallest score of at least ``probability``: 0.6 gives 150, although 0.6 * 250 is a hair more in floats."""

@@ -18,7 +18,7 @@ from accuracy.survey.drawing import draw_cities, draw_growing, make_generator
 from accuracy.survey.map_strata import MapRasters, MapStrata
 from accuracy.survey.point_draw import BLIND_COLUMNS, blind, draw_points
 from accuracy.tables import read_table, write_table
-from tests.support.rasters import grid_at, raster_writer, write_raster
+from tests.support.rasters import grid_at, mark_product, raster_writer, write_raster
 
 ALLOCATION = {"mapped": 20, "candidate": 15, "rest": 30}
 
@@ -43,6 +43,7 @@ def write_rasters(path, scores, mask, *, side_m=10):
     for file, values in ((rasters.scores, scores), (rasters.mask, mask)):
         grid = grid_at(500_000, 2_500_000, values.shape, resolution_m=side_m)
         write_raster(file, grid, values, nodata=255)
+    mark_product(rasters.scores, rasters.mask)
     return rasters
 
 
@@ -209,12 +210,27 @@ def test_mask_and_scores_of_different_products_are_refused(tmp_path):
     draw = {"city": "c", "region": "r", "allocation": ALLOCATION, "seed": 1}
     with pytest.raises(DrawError, match="is not on the grid of"):
         draw_points(MapRasters(mask=rasters.mask, scores=other.scores), **draw)
-    with pytest.raises(DrawError, match="is it the score raster"):
+    with pytest.raises(DrawError, match="is no mask of published polygons"):
         draw_points(MapRasters(mask=rasters.scores, scores=rasters.scores), **draw)
     scores = np.zeros((130, 170), np.uint8)
     later = write_rasters(tmp_path / "c.tif", scores, scores)
     with pytest.raises(DrawError, match="differ on what was predicted"):
         draw_points(MapRasters(mask=rasters.mask, scores=later.scores), **draw)
+
+
+def test_rasters_that_no_product_wrote_give_no_points(tmp_path):
+    """Any uint8 raster on the grid looks like scores: an orthophoto's first band, a land cover map, a mask."""
+    rasters = make_scores(tmp_path / "a.tif")
+    draw = {"city": "c", "region": "r", "allocation": ALLOCATION, "seed": 1}
+    with pytest.raises(DrawError, match=r"a_mask\.tif is no score raster of a product"):
+        draw_points(MapRasters(mask=rasters.mask, scores=rasters.mask), **draw)
+    with rasterio.open(rasters.scores) as scores:
+        plain = write_raster(tmp_path / "plain.tif", grid_at(500_000, 2_500_000, scores.shape, resolution_m=10),
+                             scores.read(1), nodata=255)  # fmt: skip
+    with pytest.raises(DrawError, match=r"plain\.tif is no score raster of a product \(its tag 'score' is None"):
+        draw_points(MapRasters(mask=rasters.mask, scores=plain), **draw)
+    with pytest.raises(DrawError, match=r"plain\.tif is no mask of published polygons"):
+        draw_blocks(MapRasters(mask=plain, scores=rasters.scores), city="c", region="r", allocation={}, seed=1)
 
 
 def write_tall(folder, height, width=8_000):
@@ -231,6 +247,7 @@ def write_tall(folder, height, width=8_000):
             window = rasterio.windows.Window(0, row, width, len(strip))
             mask.write(strip, 1, window=window)
             scores.write(strip * 200, 1, window=window)
+    mark_product(rasters.scores, rasters.mask)
     return rasters
 
 

@@ -15,6 +15,7 @@ from affine import Affine
 from rasterio.io import DatasetWriter
 
 from regions.raster.grid import Grid
+from regions.raster.scores import MASK_DESCRIPTION, SCORE_ENCODING, SCORE_TAG
 
 PERIOD = 251
 """A prime below 255: coordinates repeat only after 251 px, which is no multiple of any block or tile."""
@@ -79,3 +80,12 @@ def raster_writer(
     }  # fmt: skip
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile | how) as sink:
         yield sink
+
+
+def mark_product(scores: Path, mask: Path | None = None) -> None:
+    """Give rasters the marks by which a product's scores and mask are known."""
+    with rasterio.open(scores, "r+") as sink:
+        sink.update_tags(**{SCORE_TAG: SCORE_ENCODING})
+    if mask is not None:
+        with rasterio.open(mask, "r+") as sink:
+            sink.set_band_description(1, MASK_DESCRIPTION)

@@ -1,0 +1,115 @@
+"""`uvmap sample` as a user meets it: plans, cities, points and blocks."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from accuracy.errors import AccuracyError
+from flows.commands import sample as sample_command
+from tests.support.accuracy_commands import estimates, make_product, run
+
+
+def test_size_answers_the_planning_question():
+    got = json.loads(
+        run("sample", "size", "--measure", "PA", "--target-se", "0.05", "--json", command=sample_command).stdout
+    )
+    assert got["points_if_independent"] == 2028
+    assert got["planned_se"] == pytest.approx(0.05, rel=0.01)
+    assert [r["stratum"] for r in got["strata"]] == ["mapped", "candidate", "rest"]
+    cheap, dear = (
+        json.loads(
+            run(
+                "sample", "size", f"--stratum=uv:0.1:1:0.8:{cost}", "--stratum=rest:0.9:0:0.02:1",
+                "--method", "cost", "--city-cost", "50",
+                "--json", command=sample_command,
+            ).stdout
+        )
+        for cost in (1, 16)
+    )  # fmt: skip
+    assert cheap["strata"][0]["points"] > 1.5 * dear["strata"][0]["points"]
+    assert cheap["two_stage"]["points_per_city"] == round((50 * 0.98 / 0.02) ** 0.5)
+    with pytest.raises(AccuracyError, match="must be above 0"):
+        run("sample", "size", "--stratum", "uv:0.1:1:0.8:0", command=sample_command)
+    with pytest.raises(AccuracyError, match="write name:share"):
+        run("sample", "size", "--stratum", "uv", command=sample_command)
+
+
+def test_cities_of_the_national_frame_are_28_in_seven_regions(tmp_path):
+    out = tmp_path / "cities.csv"
+    got = json.loads(run("sample", "cities", "--seed", "7", "--out", out, "--json", command=sample_command).stdout)
+    drawn = pd.read_csv(out, dtype=str)
+    assert got["frame"] == 342 and len(drawn) == 28
+    assert drawn.groupby("region").size().to_dict() == dict.fromkeys(sorted(drawn["region"].unique()), 4)
+    assert drawn["region"].nunique() == 7
+    assert drawn.groupby("region")["N_city"].first().astype(int).sum() == 342
+
+
+def test_points_and_blocks_of_drawn_cities(tmp_path):
+    cities = pd.DataFrame(
+        {"adcode": ["990001", "990002"], "region": ["North"] * 2, "N_city": [5] * 2, "n_city": [2] * 2}
+    )
+    cities.to_csv(tmp_path / "cities.csv", index=False)
+    for k, code in enumerate(cities["adcode"]):
+        make_product(tmp_path / "out" / code, seed=k)
+    common = [
+        "--cities",
+        tmp_path / "cities.csv",
+        "--products",
+        tmp_path / "out",
+        "--seed",
+        "3",
+        "--out",
+        tmp_path / "s",
+    ]
+    got = json.loads(run("sample", "points", *common, "--json", command=sample_command).stdout)
+    assert got["points"] == 2 * (30 + 60 + 120)
+    import geopandas as gpd
+
+    design = gpd.read_parquet(tmp_path / "s" / "points_design.parquet")
+    given = gpd.read_file(tmp_path / "s" / "points_to_label.gpkg")
+    assert not {"map", "map_stratum", "M_pix", "draw_order"} & set(given.columns)
+    sizes = design["N_city"] / design["n_city"] * design["M_pix"] / design["m_pts"]
+    assert (1 / design["pi"]).to_numpy() == pytest.approx(sizes.to_numpy())
+    labelled = design.assign(ref=design["map"])
+    labelled.to_parquet(tmp_path / "labelled.parquet")
+    assert estimates(tmp_path / "labelled.parquet")["two_stage"]["North"]["UA"]["estimate"] == 1
+    run("sample", "blocks", *common, "--block-px", "32", command=sample_command)
+    assert len(gpd.read_file(tmp_path / "s" / "blocks_to_digitise.gpkg")) >= 8
+    (tmp_path / "out" / "990002" / "990002_uv_mask.tif").unlink()
+    with pytest.raises(AccuracyError, match="1 of 2 drawn cities have no whole product"):
+        run("sample", "points", *common, command=sample_command)
+
+
+@pytest.mark.parametrize("seed", [1, 6])
+def test_a_sample_says_what_the_published_polygons_say_at_its_points(tmp_path, seed):
+    import geopandas as gpd
+    import rasterio
+    import shapely
+
+    folder = make_product(tmp_path / "990001", seed=seed)
+    scores, mask = folder / "990001_scores.tif", folder / "990001_uv_mask.tif"
+    allocation = ["--mapped", "200", "--candidate", "200", "--rest", "100"]
+    run(
+        "sample", "points", "--score", scores, "--mask", mask, "--city", "990001", "--seed", "3", *allocation,
+        "--out", tmp_path / "s", command=sample_command,
+    )  # fmt: skip
+    design = gpd.read_parquet(tmp_path / "s" / "points_design.parquet").to_crs("EPSG:32649")
+    published = shapely.union_all(gpd.read_parquet(folder / "990001_uv.parquet").geometry.to_numpy())
+    inside = shapely.contains_xy(published, design.geometry.x, design.geometry.y)
+    assert design["map"].astype(bool).tolist() == inside.tolist()
+    assert (design["map_stratum"] == "mapped").tolist() == inside.tolist()
+    with rasterio.open(scores) as raster:
+        at = np.array([v[0] for v in raster.sample(zip(design.geometry.x, design.geometry.y, strict=True))])
+    high = at >= 125
+    assert (high & ~inside).any() and (inside & ~high).any()  # the scores cut at 0.5 would say otherwise
+
+
+def test_scores_without_the_mask_of_the_published_polygons_are_refused(tmp_path):
+    folder = make_product(tmp_path / "990001")
+    with pytest.raises(AccuracyError, match="--score without --mask"):
+        run(
+            "sample", "points", "--score", folder / "990001_scores.tif", "--seed", "3", "--out", tmp_path / "s",
+            command=sample_command,
+        )  # fmt: skip
