@@ -48,8 +48,8 @@ class Arm(nn.Module):
 
     def forward(self, batch: Batch, semantics: Tensor) -> Tensor:
         """Logits (B, 2, T, T)."""
-        images = normalised(batch[0], IMAGENET_MEAN, IMAGENET_STD)
-        out: Tensor = self.head(self.encoder(images, batch[2], semantics), images)
+        images = normalised(batch.images, IMAGENET_MEAN, IMAGENET_STD)
+        out: Tensor = self.head(self.encoder(images, batch.graphs, semantics), images)
         return out
 
 
@@ -72,7 +72,7 @@ def train(
         optimiser.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits = arm(batch, semantics)
-        total = sum(loss(logits.float(), batch[1]).values(), torch.zeros(()))
+        total = sum(loss(logits.float(), batch.labels).values(), torch.zeros(()))
         total.backward()
         nn.utils.clip_grad_norm_(arm.parameters(), 1.0)
         optimiser.step()
@@ -88,7 +88,7 @@ def iou(arm: Arm, maker: BatchMaker, semantics: Tensor) -> float:
     rng = np.random.default_rng(0)
     for start in range(0, len(maker.samples), BATCH):
         batch = maker(np.arange(start, min(start + BATCH, len(maker.samples))), rng)
-        keeper.update(arm(batch, semantics), batch[1])
+        keeper.update(arm(batch, semantics), batch.labels)
     return keeper.result()["iou"]
 
 

@@ -25,7 +25,7 @@ from models.segmentation.metrics import FigureKeeper
 from models.segmentation.model import GeoLinkSegmenter
 from models.tiles.augmentation import AugmentationConfig
 from models.tiles.batches import Batch, BatchMaker, normalised
-from models.tiles.samples import IGNORE, SampleSet, share_tag_sets
+from models.tiles.samples import IGNORE, SampleSet, share_places, share_tag_sets
 from models.tiles.semantics import tag_encoder_id
 from models.tiles.shards import SampleError, graph_arrays
 from models.training import (
@@ -89,23 +89,22 @@ class SegmentationTraining(TrainingModule):
 
     def logits(self, batch: Batch) -> Tensor:
         """Logits (B, classes, T, T) of a batch."""
-        images, _, graphs = batch
-        x = normalised(images, self.checkpoint.mean, self.checkpoint.std)
-        out: Tensor = self.model(x, graphs, self.semantics)
+        x = normalised(batch.images, self.checkpoint.mean, self.checkpoint.std)
+        out: Tensor = self.model(x, batch.graphs, self.semantics)
         return out
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
         del batch_idx
-        losses = self.loss(self.logits(batch), batch[1])
+        losses = self.loss(self.logits(batch), batch.labels)
         total = checked_loss(losses)
-        self.log_dict({"loss": total, **losses}, batch_size=len(batch[0]))
+        self.log_dict({"loss": total, **losses}, batch_size=len(batch))
         return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect predictions."""
         del batch_idx
-        self.keeper.update(self.logits(batch), batch[1])
+        self.keeper.update(self.logits(batch), batch.labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures."""
@@ -169,7 +168,8 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         classes=tuple(classes),
         tag_encoder=tag_encoder_id(encoder),
     )
-    samples, *others = share_tag_sets([samples, *([validation] if validation is not None else [])])
+    both = [samples, *([validation] if validation is not None else [])]
+    samples, *others = share_places(share_tag_sets(both))
     validation = others[0] if others else None
     semantics = torch.as_tensor(np.asarray(tag_set_embeddings(samples.tag_sets, encoder)), dtype=torch.float32)
     data = BatchData(
@@ -255,16 +255,17 @@ def _final_figures(module: SegmentationTraining, data: BatchData) -> tuple[dict[
         for batch in data.val_dataloader():
             here = module.transfer_batch_to_device(batch, device, 0)
             out = module.logits(here).float()
-            module.keeper.update(out, here[1])
+            module.keeper.update(out, here.labels)
             logits.append(out[:, :, start::stride, start::stride].permute(0, 2, 3, 1).flatten(0, 2).cpu())
-            labels.append(here[1][:, start::stride, start::stride].flatten().cpu())
+            labels.append(here.labels[:, start::stride, start::stride].flatten().cpu())
     return module.keeper.result(), torch.cat(logits), torch.cat(labels)
 
 
 def sample_content(samples: SampleSet) -> tuple[object, ...]:
     """All that decides a training, for its key."""
     arrays = graph_arrays(samples.graphs)
-    return (samples.images, samples.labels, samples.tag_sets, *(arrays[name] for name in sorted(arrays)))
+    own = (samples.images, samples.labels, samples.place, samples.places, samples.tag_sets)
+    return (*own, *(arrays[name] for name in sorted(arrays)))
 
 
 def check_samples(samples: SampleSet, config: SegmentationConfig, classes: tuple[str, ...], what: str) -> None:

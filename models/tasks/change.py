@@ -18,14 +18,11 @@ from models.segmentation.encoder_start import load_encoder
 from models.segmentation.model import GeoLinkSegmenter
 from models.segmentation.trainer import SegmentationTraining, TrainResult, fit_and_save
 from models.tiles.augmentation import AugmentationConfig, jittered, symmetric_array
-from models.tiles.batches import normalised
+from models.tiles.batches import Batch, normalised
 from models.tiles.samples import IGNORE
 from models.training import BatchData, Run, TrainingConfig, key_of_run
 
 KIND = "change"
-
-ChangeBatch = tuple[Tensor, Tensor, None]
-"""Images uint8 (B, 2, 3, T, T), labels uint8 (B, T, T), no graphs: the map has one date, change has two."""
 
 
 class ChangeError(ModelsError):
@@ -73,8 +70,8 @@ class ChangeDetector(GeoLinkSegmenter):
 
 
 class _ChangeTraining(SegmentationTraining):
-    def logits(self, batch: ChangeBatch) -> Tensor:  # type: ignore[override]
-        before, after = (normalised(batch[0][:, k], self.checkpoint.mean, self.checkpoint.std) for k in range(2))
+    def logits(self, batch: Batch) -> Tensor:
+        before, after = (normalised(batch.images[:, k], self.checkpoint.mean, self.checkpoint.std) for k in range(2))
         model: ChangeDetector = self.model  # type: ignore[assignment]
         return model.compare(before, after)
 
@@ -84,7 +81,7 @@ class _ChangeBatches:
     samples: ChangeSet
     augmentation: AugmentationConfig | None
 
-    def __call__(self, index: NDArray[np.int64], rng: np.random.Generator) -> ChangeBatch:
+    def __call__(self, index: NDArray[np.int64], rng: np.random.Generator) -> Batch:
         images, labels = [], []
         for k in index:
             pair, label = self.samples.images[k], self.samples.labels[k]
@@ -96,7 +93,12 @@ class _ChangeBatches:
                 pair = np.stack([jittered(date, self.augmentation, rng) for date in pair])
             images.append(pair)
             labels.append(label)
-        return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)), None
+        return Batch(
+            images=torch.from_numpy(np.stack(images)),
+            labels=torch.from_numpy(np.stack(labels)),
+            graphs=None,  # the map has one date, change has two
+            place=torch.zeros(len(index), dtype=torch.int64),
+        )
 
 
 def train_change(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training, each with a default

@@ -24,7 +24,7 @@ from models.segmentation.encoder_start import load_encoder
 from models.segmentation.trainer import CHECKPOINT_NAME, TrainResult
 from models.tasks.probes import scene_figures
 from models.tiles.augmentation import AugmentationConfig, augment
-from models.tiles.batches import normalised, packed_or_none
+from models.tiles.batches import Batch, normalised, packed_or_none
 from models.tiles.graphs import split_graphs
 from models.tiles.semantics import tag_encoder_id
 from models.tiles.shards import graph_arrays
@@ -105,18 +105,17 @@ class _SceneBatches:
         self._graphs = split_graphs(self.scenes.graphs)
         self._blank = np.zeros(self.scenes.images.shape[2:], np.uint8)
 
-    def __call__(
-        self, index: NDArray[np.int64], rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, PackedGraphs | None]:
+    def __call__(self, index: NDArray[np.int64], rng: np.random.Generator) -> Batch:
         images = [self.scenes.images[k] for k in index]
         graphs = [self._graphs[k] for k in index]
         if self.augmentation is not None:
             for k, (image, graph) in enumerate(zip(images, graphs, strict=True)):
                 images[k], _, graphs[k] = augment(image, self._blank, graph, config=self.augmentation, rng=rng)
-        return (
-            torch.from_numpy(np.stack(images)),
-            torch.from_numpy(self.scenes.labels[index]),
-            packed_or_none(TileGraphs.concat(graphs), self.encoder),
+        return Batch(
+            images=torch.from_numpy(np.stack(images)),
+            labels=torch.from_numpy(self.scenes.labels[index]),
+            graphs=packed_or_none(TileGraphs.concat(graphs), self.encoder),
+            place=torch.zeros(len(index), dtype=torch.int64),
         )
 
 
@@ -137,20 +136,20 @@ class _SceneTraining(TrainingModule):
         self.register_buffer("semantics", semantics, persistent=False)
         self._seen: list[tuple[Tensor, Tensor]] = []
 
-    def logits(self, batch: tuple[Tensor, Tensor, PackedGraphs | None]) -> Tensor:
-        x = normalised(batch[0], self.checkpoint.mean, self.checkpoint.std)
-        out: Tensor = self.model(x, batch[2], self.semantics)
+    def logits(self, batch: Batch) -> Tensor:
+        x = normalised(batch.images, self.checkpoint.mean, self.checkpoint.std)
+        out: Tensor = self.model(x, batch.graphs, self.semantics)
         return out
 
-    def training_step(self, batch: tuple[Tensor, Tensor, PackedGraphs | None], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         del batch_idx
-        loss = checked_loss({"cross_entropy": functional.cross_entropy(self.logits(batch).float(), batch[1])})
-        self.log("loss", loss, batch_size=len(batch[0]))
+        loss = checked_loss({"cross_entropy": functional.cross_entropy(self.logits(batch).float(), batch.labels)})
+        self.log("loss", loss, batch_size=len(batch))
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor, PackedGraphs | None], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         del batch_idx
-        self._seen.append((self.logits(batch).argmax(1).cpu(), batch[1].cpu()))
+        self._seen.append((self.logits(batch).argmax(1).cpu(), batch.labels.cpu()))
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.figures())

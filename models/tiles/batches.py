@@ -16,8 +16,43 @@ from models.tiles.augmentation import AugmentationConfig, augment
 from models.tiles.graphs import split_graphs
 from models.tiles.samples import SampleSet
 
-Batch = tuple[Tensor, Tensor, PackedGraphs | None]
-"""Images uint8 (B, 3, T, T), labels uint8 (B, T, T), graphs or None where no tile of the batch has a node."""
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Labelled tiles as a model takes them.
+
+    Attributes:
+        images: uint8 (B, 3, T, T); of two dates (B, 2, 3, T, T).
+        labels: uint8 (B, T, T) of pixels, or int64 (B,) of whole tiles.
+        graphs: What the map shows; None where no tile of the batch has a node.
+        place: int64 (B,): place of each tile, a row of `SampleSet.places`.
+    """
+
+    images: Tensor
+    labels: Tensor
+    graphs: PackedGraphs | None
+    place: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+        return Batch(
+            images=self.images.to(device, non_blocking=non_blocking),
+            labels=self.labels.to(device, non_blocking=non_blocking),
+            graphs=None if self.graphs is None else self.graphs.to(device, non_blocking=non_blocking),
+            place=self.place.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, for copies that overlap with work."""
+        return Batch(
+            images=self.images.pin_memory(),
+            labels=self.labels.pin_memory(),
+            graphs=None if self.graphs is None else self.graphs.pin_memory(),
+            place=self.place.pin_memory(),
+        )
 
 
 @dataclass
@@ -49,10 +84,11 @@ class BatchMaker:
                 for sample in zip(images, labels, graphs, strict=True)
             ]
             images, labels, graphs = (list(part) for part in zip(*varied, strict=True))
-        return (
-            torch.from_numpy(np.stack(images)),
-            torch.from_numpy(np.stack(labels)),
-            packed_or_none(TileGraphs.concat(graphs), self.encoder),
+        return Batch(
+            images=torch.from_numpy(np.stack(images)),
+            labels=torch.from_numpy(np.stack(labels)),
+            graphs=packed_or_none(TileGraphs.concat(graphs), self.encoder),
+            place=torch.from_numpy(self.samples.place[index].astype(np.int64)),
         )
 
 

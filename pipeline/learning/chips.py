@@ -53,7 +53,8 @@ def read_via_chips(
         for image, label in _tiles(pixels, mask, tile_px):
             images.append(image)
             labels.append(label)
-    return SampleSet.image_only(np.stack(images), np.stack(labels), source=f"{folder.name}: {len(entries)} chips")
+    source = f"{folder.name}: {len(entries)} chips"
+    return SampleSet.image_only(np.stack(images), np.stack(labels), source=source, place=folder.name)
 
 
 def _entries(path: Path) -> dict[str, list[NDArray[np.float64]]]:

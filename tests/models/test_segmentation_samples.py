@@ -1,8 +1,13 @@
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.geolink.config import GeoLinkConfig
 from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSITION_POINTS, RELATIONS, TileGraphs
 from models.tiles.augmentation import (
     AugmentationConfig,
@@ -12,8 +17,9 @@ from models.tiles.augmentation import (
     symmetric_graphs,
     without_corner,
 )
+from models.tiles.batches import BatchMaker
 from models.tiles.graphs import split_graphs
-from models.tiles.samples import IGNORE, SampleSet, share_tag_sets
+from models.tiles.samples import IGNORE, SampleSet, share_places, share_tag_sets
 from models.tiles.shards import SampleError, graph_arrays
 
 
@@ -50,6 +56,8 @@ def _samples(seed: int, n: int = 5, side: int = 8) -> SampleSet:
         tag_sets=[{"building": "yes"}, {"highway": "path"}, {}, {"name": "村", "landuse": "residential"}],
         resolution_m=1.0,
         source=f"seed {seed}",
+        place=rng.integers(0, 2, n).astype(np.int32),
+        places=("common ground", f"ground {seed}"),
     )
 
 
@@ -73,6 +81,8 @@ def test_saving_and_loading_change_nothing(tmp_path_factory, seed, shard, n):
     np.testing.assert_array_equal(read.labels, samples.labels)
     _equal_graphs(read.graphs, samples.graphs)
     assert (read.tag_sets, read.resolution_m, read.source) == (samples.tag_sets, 1.0, samples.source)
+    np.testing.assert_array_equal(read.place, samples.place)
+    assert read.places == samples.places and read.place.dtype == np.int32
     samples.save(folder, shard_tiles=shard)
     assert files == {p.name: p.read_bytes() for p in folder.iterdir()}
 
@@ -100,8 +110,58 @@ def test_concat_merges_tables_of_tag_sets():
     assert share_tag_sets([a, b])[1].tag_sets == both.tag_sets
 
 
+def _named(samples: SampleSet) -> list[str]:
+    return [samples.places[k] for k in samples.place]
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=15, deadline=None)
+def test_each_tile_keeps_its_place(seed):
+    a, b = _samples(seed), _samples(seed + 1)
+    both = SampleSet.concat([a, b])
+    assert _named(both) == _named(a) + _named(b)
+    assert both.places == ("common ground", f"ground {seed}", f"ground {seed + 1}")
+    order = np.random.default_rng(seed).integers(0, len(both), 7)
+    assert _named(both.select(order)) == [_named(both)[k] for k in order]
+    assert [p.places for p in share_places([a, b])] == [both.places] * 2
+    assert set(_named(both.at("common ground"))) <= {"common ground"}
+    assert len(both.at("common ground")) == _named(both).count("common ground")
+
+
+def test_a_set_without_places_is_one_place(tmp_path):
+    s = _samples(3)
+    plain = SampleSet(images=s.images, labels=s.labels, graphs=s.graphs, tag_sets=s.tag_sets, source="old")
+    assert _named(plain) == ["old"] * 5
+    s.save(tmp_path, shard_tiles=2)
+    for shard in tmp_path.glob("*.npz"):  # as older versions wrote it
+        arrays = dict(np.load(shard))
+        del arrays["place"]
+        np.savez(shard, **arrays)
+    manifest = json.loads((tmp_path / "samples.json").read_text())
+    del manifest["places"]
+    (tmp_path / "samples.json").write_text(json.dumps(manifest))
+    assert _named(SampleSet.load(tmp_path)) == ["seed 3"] * 5
+
+
+def test_batches_carry_the_place():
+    make = BatchMaker(_samples(4), GeoLinkConfig.tiny())
+    batch = make(np.array([3, 0, 3]), np.random.default_rng(0))
+    want = _samples(4).place[[3, 0, 3]]
+    assert batch.place.dtype == torch.int64 and batch.place.tolist() == want.tolist() and len(batch) == 3
+    moved = batch.to("meta")
+    assert {t.device.type for t in (moved.images, moved.labels, moved.place, moved.graphs.points)} == {"meta"}
+
+
 def test_parts_that_do_not_fit_are_named(tmp_path):
     s = _samples(0)
+    with pytest.raises(SampleError, match=r"place is int32 \(4,\), the images need int32 \(5,\)"):
+        replace(s, place=s.place[:4])
+    with pytest.raises(SampleError, match="a tile has place 2, there are 2 places"):
+        replace(s, place=np.full(5, 2, np.int32))
+    with pytest.raises(SampleError, match="name each place once"):
+        replace(s, places=("a", "a"))
+    with pytest.raises(SampleError, match="no place 'b' among the samples; there are common ground, ground 0"):
+        s.at("b")
     with pytest.raises(SampleError, match=r"labels are uint8 \(4, 8, 8\), the images need uint8 \(5, 8, 8\)"):
         SampleSet(images=s.images, labels=s.labels[:4], graphs=s.graphs, tag_sets=s.tag_sets)
     with pytest.raises(SampleError, match="graphs hold 2 tiles, there are 5 images"):
