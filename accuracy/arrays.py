@@ -25,7 +25,7 @@ class SampleArrays:
     """Design of n points in C cells of P primary units of H strata, without any outcome.
 
     Attributes:
-        weight: float64 (n,), 1 / inclusion probability.
+        weight: float64 (n,), 1 / inclusion probability, times the area of the unit where that is known.
         psu: int64 (n,), primary unit of each point, 0..P-1.
         cell: int64 (n,), cell of each point, 0..C-1.
         stratum_of_psu: int64 (P,).
@@ -36,6 +36,7 @@ class SampleArrays:
         psu_names: P names.
         cell_names: C names.
         single_stage: Every point is its own primary unit.
+        in_m2: Weights are areas in m² that a point stands for; else numbers of units.
         between_psu: Why a variance between primary units has no meaning for this design, or None.
     """
 
@@ -50,6 +51,7 @@ class SampleArrays:
     psu_names: tuple[str, ...]
     cell_names: tuple[str, ...]
     single_stage: bool = False
+    in_m2: bool = False
     between_psu: str | None = None
 
     @cached_property

@@ -17,6 +17,10 @@ By = Annotated[list[str] | None, typer.Option(help="Further domain column; repea
 MapTotals = Annotated[
     Path | None, typer.Option(help="Table of known sizes (stratum, map class, size) to calibrate to.")
 ]
+Calibrated = Annotated[
+    str, typer.Option("--calibrate", help="With --map-totals, what follows them: areas (F1, IoU … do worse), or all.")
+]
+UnitArea = Annotated[str, typer.Option(help="Column: area of a unit (pixel) in m²; cities count by their ground.")]
 LonelyPsu = Annotated[str, typer.Option(help="A single unit in a stratum: fail, certainty, adjust or average.")]
 Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.")]
 
@@ -29,7 +33,8 @@ def read_totals(path: Path | None, sample: "ReferenceSample") -> dict[tuple[str,
     if path is None:
         return None
     stratum = sample.design.stratum
-    return read_map_totals(read_table(path), [*([stratum] if stratum else []), sample.map_column])
+    keys = [*([stratum] if stratum else []), sample.map_column]
+    return read_map_totals(read_table(path), keys, in_m2=sample.arrays.in_m2, source=str(path))
 
 
 def block_design(psu_selection: str) -> "SamplingDesign":

@@ -17,13 +17,12 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
-from rasterio.warp import transform as transform_coordinates
 from rasterio.windows import Window
 
 from accuracy.comparison.confusion import Confusion
 from accuracy.errors import ComparisonError
+from accuracy.pixels import pixel_area_m2
 from regions.raster.burn import burn_into
-from regions.raster.equal_area import CHINA_ALBERS
 from regions.raster.scores import SCORE_SCALE, at_least, is_predicted
 
 
@@ -147,20 +146,6 @@ def compare_wall_to_wall(
         pixel_area = pixel_area_m2(dataset)
     rows = [_row(n, c, pixel_area) for n, c in zip([*names, "total"], counts, strict=True)]
     return WallToWallComparison(areas=tuple(rows[:-1]), total=rows[-1], threshold=threshold)
-
-
-def pixel_area_m2(dataset: Any) -> float:
-    """Area on the ground of a pixel in the middle of an open raster, from the Albers projection of China.
-
-    A pixel of web mercator is 1.7 times too large at 40 degrees; one of a UTM zone is right to 0.1 %.
-    """
-    row, col, half = dataset.height / 2, dataset.width / 2, 50.0
-    a, b, left, d, e, top = tuple(dataset.transform)[:6]
-    corners = [(col - half, row - half), (col + half, row - half), (col + half, row + half), (col - half, row + half)]
-    xs = [left + a * c + b * r for c, r in corners]
-    ys = [top + d * c + e * r for c, r in corners]
-    x, y = transform_coordinates(dataset.crs, CHINA_ALBERS.to_wkt(), xs, ys)
-    return float(shapely.Polygon(zip(x, y, strict=True)).area / (2 * half) ** 2)
 
 
 def _row(name: str, c: NDArray[np.int64], area_m2: float) -> AreaComparison:

@@ -60,6 +60,7 @@ class EstimateTable:
                 "one_sided": bool(row["one_sided"]),
                 "n_points": int(row["n_points"]),
                 "flags": list(row["flags"]),
+                **({"weights": row["weights"]} if "weights" in row else {}),
                 **({"reason": row["reason"]} if row["reason"] else {}),
             }
         return out
@@ -106,12 +107,23 @@ def calibrate_sample(
         sample: The labelled sample.
         totals: Sizes keyed by the values of ``columns``.
         columns: Default: the design's strata and the map column.
+
+    Raises:
+        DesignError: The cities were chosen on purpose, or the sizes do not fit the sample.
     """
     if totals is None:
         return None
+    if sample.design.psu_selection == "purposive" and sample.design.psu is not None:
+        raise DesignError(
+            "known totals of the map with cities chosen on purpose: the figures speak for these cities only, whose"
+            " areas are known already, and totals of more cities would make them look like a nation's. Leave the totals"
+            " (--map-totals) out, or join these cities with randomly drawn ones"
+        )
     stratum = [] if sample.design.stratum is None else [sample.design.stratum]
     names = list(columns or [*stratum, sample.map_column])
-    return calibrate(pd.DataFrame({c: sample.codes(c).to_numpy() for c in names}), totals)
+    found = calibrate(pd.DataFrame({c: sample.codes(c).to_numpy() for c in names}), totals)
+    found.require_sane(sample.arrays.weight)
+    return found
 
 
 def estimate_arrays(

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from accuracy.errors import DesignError, SampleTableError
+from accuracy.estimation.calibration import CalibratedMeasures, is_calibrated
 from accuracy.estimation.estimation import WHOLE, EstimateTable, calibrate_sample, estimate
 from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.replication import draw_rao_wu_multipliers, make_jackknife_multipliers, replicate
 from accuracy.estimation.variance import VARIANCE_KINDS, VarianceKind
 from accuracy.measures import confusion_indicators
-from accuracy.survey.design import PsuSelection
+from accuracy.survey.design import PsuSelection, SamplingDesign, as_text
 from accuracy.survey.design_checks import find_problems
 from accuracy.survey.sample import ReferenceSample
 
@@ -47,17 +48,30 @@ class TableEstimates:
         return self.tables.nested()
 
 
+ON_PURPOSE = (
+    "the cities were chosen on purpose: all figures speak for the assessed cities only, and no interval reaches beyond"
+    " them"
+)
+
+
+def name_whole(design: SamplingDesign) -> str:
+    """What people read for the whole: the cities chosen, where no figure reaches beyond them."""
+    return "the cities chosen" if design.psu_selection == "purposive" and design.psu else "the whole"
+
+
 def estimate_table(
     sample: ReferenceSample,
     options: EstimateOptions | None = None,
     *,
     by: Sequence[str] = (),
     calibrate_to: Mapping[tuple[str, ...], float] | None = None,
+    calibrated: CalibratedMeasures = "areas",
 ) -> TableEstimates:
     """Estimate under every variance, for the whole, each stratum and each value of the columns ``by``.
 
-    Domains of ``by`` are named ``column=value``. A variance that the design does not allow keeps the estimates and
-    has no standard error, with the reason in the notes.
+    Domains of ``by`` are named ``column=value``. Where totals of the map are given, the column ``weights`` says which
+    rows are calibrated to them: areas by default, since calibration usually makes F1, IoU, precision and recall worse.
+    A variance that the design does not allow keeps the estimates and has no standard error; the notes say why.
 
     Raises:
         AccuracyError: The table is wrong, or the variance that the design calls for cannot be estimated.
@@ -72,7 +86,7 @@ def estimate_table(
     for kind in VARIANCE_KINDS:
         try:
             _refuse(kind, sample)
-            parts = _estimate_domains(sample, domains, replace(options, variance=kind), calibrate_to)
+            parts = _estimate_domains(sample, domains, replace(options, variance=kind), calibrate_to, calibrated)
         except DesignError as error:
             if kind == primary:
                 raise
@@ -80,7 +94,8 @@ def estimate_table(
             # point estimates do not depend on the variance, so any rule for single units will do
             anyhow = replace(options, variance="cities_fixed", lonely_psu="certainty")
             parts = [
-                _without_variance(f, kind, str(error)) for f in _estimate_domains(sample, domains, anyhow, calibrate_to)
+                _without_variance(f, kind, str(error))
+                for f in _estimate_domains(sample, domains, anyhow, calibrate_to, calibrated)
             ]
         frames += parts
     frame = pd.concat(frames, ignore_index=True)
@@ -93,8 +108,19 @@ def _estimate_domains(
     domains: Sequence[str | None],
     options: EstimateOptions,
     calibrate_to: Mapping[tuple[str, ...], float] | None,
+    calibrated: CalibratedMeasures,
 ) -> list[pd.DataFrame]:
-    return [estimate(sample, options, domain=d, calibrate_to=calibrate_to).frame for d in domains]
+    plain = [estimate(sample, options, domain=d).frame.assign(weights="design") for d in domains]
+    if calibrate_to is None:
+        return plain
+    known = [estimate(sample, options, domain=d, calibrate_to=calibrate_to).frame for d in domains]
+    return [mix_weights(p, k.assign(weights="calibrated"), calibrated) for p, k in zip(plain, known, strict=True)]
+
+
+def mix_weights(plain: pd.DataFrame, calibrated: pd.DataFrame, which: CalibratedMeasures) -> pd.DataFrame:
+    """Rows of two tables of the same domains and measures: calibrated where that is wanted, else by design weights."""
+    take = np.array([is_calibrated(m, which) for m in plain["measure"]])
+    return pd.concat([calibrated[take], plain[~take]]).sort_index()
 
 
 def estimate_replicated(
@@ -105,8 +131,11 @@ def estimate_replicated(
     replicates: int = 1000,
     seed: int = 0,
     calibrate_to: Mapping[tuple[str, ...], float] | None = None,
+    calibrated: CalibratedMeasures = "areas",
 ) -> pd.DataFrame:
     """Rao-Wu bootstrap and jackknife of the same domains, with replacement: a check on the linearisation.
+
+    Measures are calibrated as in `estimate_table`.
 
     Returns:
         Columns ``variance`` (``bootstrap``, ``jackknife``), ``domain``, ``value``, ``measure``, ``estimate``, ``se``,
@@ -124,24 +153,29 @@ def estimate_replicated(
     calibration = calibrate_sample(sample, calibrate_to)
     dropped, factor = make_jackknife_multipliers(arrays)
     drawn = draw_rao_wu_multipliers(arrays, replicates=replicates, seed=seed)
-    rows = []
+    own = tuple(m for m in options.measures if calibration is None or not is_calibrated(m, calibrated))
+    known = tuple(m for m in options.measures if m not in own)
+    rows: dict[tuple[str, int, str], dict[str, Any]] = {}
     for kind, multipliers, weights in (("bootstrap", drawn, None), ("jackknife", dropped, factor)):
-        got = replicate(
-            arrays,
-            onehot,
-            np.stack(masks),
-            multipliers,
-            measures=options.measures,
-            kind="bootstrap" if kind == "bootstrap" else "jackknife",
-            factor=weights,
-            calibration=calibration,
-        )
-        se, absent = got.se(), got.not_estimable
-        low, high = got.percentile_interval(options.level) if kind == "bootstrap" else (np.full_like(se, np.nan),) * 2
-        for g, (domain, value) in enumerate(labels):
-            for k, measure in enumerate(options.measures):
-                rows.append(
-                    {
+        for measures, totals in ((own, None), (known, calibration)):
+            if not measures:
+                continue
+            got = replicate(
+                arrays,
+                onehot,
+                np.stack(masks),
+                multipliers,
+                measures=measures,
+                kind="bootstrap" if kind == "bootstrap" else "jackknife",
+                factor=weights,
+                calibration=totals,
+            )
+            se, absent = got.se(), got.not_estimable
+            none = (np.full_like(se, np.nan),) * 2
+            low, high = got.percentile_interval(options.level) if kind == "bootstrap" else none
+            for g, (domain, value) in enumerate(labels):
+                for k, measure in enumerate(measures):
+                    rows[kind, g, measure] = {
                         "variance": kind,
                         "domain": domain,
                         "value": value,
@@ -152,42 +186,80 @@ def estimate_replicated(
                         "ci_high": high[g, k],
                         "not_estimable": absent[g, k],
                     }
-                )
-    return pd.DataFrame(rows)
+    kinds = ("bootstrap", "jackknife")
+    return pd.DataFrame([rows[kind, g, m] for kind in kinds for g in range(len(labels)) for m in options.measures])
+
+
+UNITS_M2 = {"area_m2": 1.0, "area_km2": 1e6}
 
 
 def read_map_totals(
-    table: pd.DataFrame, columns: Sequence[str], size_column: str | None = None
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    size_column: str | None = None,
+    *,
+    in_m2: bool = False,
+    source: str = "--map-totals",
 ) -> dict[tuple[str, ...], float]:
     """Known sizes of cells from a table with the key columns and one column of sizes.
 
+    Args:
+        table: One row per cell.
+        columns: Its key columns.
+        size_column: Its column of sizes; None: ``area_m2`` or ``area_km2``, else the only other column.
+        in_m2: The sample's weights are areas, so the sizes must be areas too, and come out in m².
+        source: Name of the table, for messages.
+
     Raises:
-        SampleTableError: A column is missing or ambiguous, or a size is no number.
+        SampleTableError: A column is missing or ambiguous, a cell repeats, a size is no number or negative, or the
+            sizes are in another unit than the sample's.
     """
     missing = [c for c in columns if c not in table.columns]
     if missing:
-        raise SampleTableError(f"--map-totals has no column {missing[0]!r} (they have {', '.join(table.columns)})")
+        raise SampleTableError(f"{source} has no column {missing[0]!r} (they have {', '.join(table.columns)})")
     rest = [c for c in table.columns if c not in columns]
-    if size_column is None and len(rest) != 1:
-        raise SampleTableError(f"--map-totals needs one column of sizes beside {', '.join(columns)}, found {rest}")
-    sizes = pd.to_numeric(table[size_column or rest[0]], errors="coerce")
-    if sizes.isna().any():
-        raise SampleTableError(f"--map-totals: {size_column or rest[0]!r} holds a value that is no number")
-    keys = zip(*(table[c].astype(str) for c in columns), strict=True)
-    return dict(zip(keys, sizes.astype(float), strict=True))
+    named = [c for c in rest if c in UNITS_M2]
+    if size_column is None and len(named or rest) != 1:
+        raise SampleTableError(f"{source} needs one column of sizes beside {', '.join(columns)}, found {rest}")
+    name = size_column or (named or rest)[0]
+    if in_m2 and name not in UNITS_M2:
+        raise SampleTableError(
+            f"{source}: column {name!r} does not say its unit, and the sample's weights are areas: give sizes in a"
+            " column area_m2 or area_km2 (`uvmap sample totals` writes one)"
+        )
+    if name in UNITS_M2 and not in_m2:
+        raise SampleTableError(
+            f"{source}: column {name!r} holds areas, but the sample's weights are numbers of pixels: give a column of"
+            " pixels, or a sample with a column of a pixel's area (`uvmap sample points` writes pixel_m2)"
+        )
+    sizes = pd.to_numeric(table[name], errors="coerce").astype(float)
+    if not (np.isfinite(sizes) & (sizes >= 0)).all():
+        row = int(np.flatnonzero(~(np.isfinite(sizes) & (sizes >= 0)))[0])
+        raise SampleTableError(
+            f"{source}: {name!r} holds {table[name].iloc[row]} in row {row + 1}, a value that is no number of 0 or more"
+        )
+    keys = list(zip(*(as_text(table[c]) for c in columns), strict=True))
+    repeated = pd.Series(keys)[pd.Series(keys).duplicated()]
+    if len(repeated):
+        both = [sizes.iloc[k] for k, key in enumerate(keys) if key == repeated.iloc[0]]
+        raise SampleTableError(
+            f"{source} has {' x '.join(map(str, repeated.iloc[0]))} {len(both)} times"
+            f" ({', '.join(f'{v:g}' for v in both)}): keep one row per {' x '.join(columns)}"
+        )
+    unit = UNITS_M2.get(name, 1.0) if in_m2 else 1.0
+    return dict(zip(keys, (float(v) * unit for v in sizes), strict=True))
 
 
 def _notes(sample: ReferenceSample) -> list[str]:
-    notes = []
+    design = sample.design
+    # what limits every figure stands on top
+    notes = [ON_PURPOSE] if design.psu_selection == "purposive" and design.psu else []
     silent = int((~sample.responded).sum())
     if silent:
         notes.append(
             f"{silent} of {len(sample.table)} units ({sample.non_response_rate:.1%}) have no answer; their weight is"
             " spread over the answered ones of their city and stratum"
         )
-    design = sample.design
-    if design.psu_selection == "purposive" and design.psu:
-        notes.append("the cities were chosen on purpose: all figures speak for the assessed cities only")
     shown = {"lonely_psu", "probability_mismatch"}
     notes += [p.message for p in find_problems(design, sample.table) if not p.fatal and p.code in shown]
     if design.psu and design.stratum:

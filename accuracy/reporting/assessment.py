@@ -11,18 +11,30 @@ import pandas as pd
 from accuracy.comparison.block_objects import BlockSurvey, estimate_from_blocks
 from accuracy.errors import AccuracyError
 from accuracy.estimation.autocorrelation import AutocorrelationReport
+from accuracy.estimation.calibration import CalibratedMeasures
 from accuracy.estimation.describe import FLAG_TEXT
 from accuracy.estimation.error_matrix import estimate_matrix_se, tabulate_errors
 from accuracy.estimation.estimation import WHOLE, EstimateTable, estimate
 from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.sensitivity import estimate_sensitivity
-from accuracy.estimation.table_estimates import PRIMARY, estimate_replicated, estimate_table
+from accuracy.estimation.table_estimates import (
+    ON_PURPOSE,
+    PRIMARY,
+    estimate_replicated,
+    estimate_table,
+    mix_weights,
+    name_whole,
+)
 from accuracy.estimation.variance import VarianceKind
 from accuracy.survey.agreement import Agreement
 from accuracy.survey.leakage import LeakageReport
 from accuracy.survey.sample import ReferenceSample
 
 SCHEMA_VERSION = "1.0.0"
+CALIBRATION_NOTES: dict[CalibratedMeasures, str] = {
+    "areas": "design weights; areas by weights calibrated to the map's known totals",
+    "all": "weights calibrated to the map's known totals",
+}
 CITY_FIGURES = ("UA", "PA", "F1", "IoU", "OA", "area")
 
 
@@ -39,6 +51,7 @@ class Context:
         agreements: Interpreters' agreement.
         leakage: The check against the training manifest, None if it was not made.
         autocorrelation: How alike errors are within cities, None if it was not asked.
+        calibrated: Which measures of the headline follow known totals: ``areas`` or ``all``.
     """
 
     product: str = ""
@@ -49,6 +62,7 @@ class Context:
     agreements: tuple[Agreement, ...] = ()
     leakage: LeakageReport | None = None
     autocorrelation: AutocorrelationReport | None = None
+    calibrated: CalibratedMeasures = "areas"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +89,8 @@ class Assessment:
         calibration_note: Which weights were used.
         total_units: Size of the whole area in units of the sizes.
         total_known: Whether that is known (map totals) or itself estimated.
+        calibrated_measures: Which rows of the headline are calibrated where totals are known.
+        whole: What people read for all units together.
     """
 
     design: dict[str, str]
@@ -96,11 +112,15 @@ class Assessment:
     calibration_note: str
     total_units: float
     total_known: bool
+    calibrated_measures: CalibratedMeasures = "areas"
+    whole: str = "the whole"
 
     @property
     def headline(self) -> pd.DataFrame:
-        """Rows of the primary variance, calibrated where totals are known."""
-        frame = self.estimates if self.calibrated is None else self.calibrated
+        """Rows of the primary variance; where totals are known, the areas (or all, if asked) are calibrated to them."""
+        frame = self.estimates
+        if self.calibrated is not None:
+            frame = mix_weights(self.estimates, self.calibrated, self.calibrated_measures)
         return frame[frame["variance"] == self.primary]
 
 
@@ -134,16 +154,26 @@ def assess(
     design = sample.design
     primary = PRIMARY[design.psu_selection]
     options = replace(options or EstimateOptions(), variance=primary)
+    if sample.arrays.in_m2:
+        context = _in_square_metres(sample, context)
     notes: list[str] = []
     if context.leakage is not None:
         sample, by = _with_seen(sample, context.leakage), [*by, "seen"]
     plain = estimate_table(sample, options, by=tuple(by))
-    known = None if calibrate_to is None else estimate_table(sample, options, by=tuple(by), calibrate_to=calibrate_to)
+    known = None
+    if calibrate_to is not None:
+        known = estimate_table(sample, options, by=tuple(by), calibrate_to=calibrate_to, calibrated="all")
     checks = None
     if replicates and design.psu_selection != "purposive":
         try:
             checks = estimate_replicated(
-                sample, options, by=tuple(by), replicates=replicates, seed=seed, calibrate_to=calibrate_to
+                sample,
+                options,
+                by=tuple(by),
+                replicates=replicates,
+                seed=seed,
+                calibrate_to=calibrate_to,
+                calibrated=context.calibrated,
             )
         except AccuracyError as error:
             notes.append(f"no bootstrap or jackknife: {error}")
@@ -163,13 +193,28 @@ def assess(
         blocks=None if blocks is None else estimate_from_blocks(blocks, options),
         context=context,
         notes=(*plain.notes, *notes),
-        warnings=tuple(_warnings(plain.tables, primary, context)),
+        warnings=tuple(_warnings(plain.tables, sample, context)),
         limits=tuple(_limits(sample, context, has_blocks=blocks is not None)),
         level=options.level,
-        calibration_note="weights calibrated to the map's known totals" if known else "design weights",
+        calibration_note=CALIBRATION_NOTES[context.calibrated] if known else "design weights",
+        calibrated_measures=context.calibrated,
+        whole=name_whole(design),
         total_units=float(sum(calibrate_to.values())) if calibrate_to else float(sample.arrays.weight.sum()),
         total_known=calibrate_to is not None,
     )
+
+
+def _in_square_metres(sample: ReferenceSample, context: Context) -> Context:
+    """The sample states the areas of its units, so that weights are areas; another statement must agree."""
+    column = sample.design.unit_area
+    areas = pd.to_numeric(sample.table[column]).to_numpy(dtype=float)
+    given = context.unit_area_m2
+    if given is not None and (np.abs(areas / given - 1) > 0.01).any():
+        raise AccuracyError(
+            f"--pixel-m {given**0.5:g} says units of {given:g} m², but column {column!r} holds {areas.min():g} to"
+            f" {areas.max():g} m²: leave --pixel-m out, the sample knows the areas"
+        )
+    return replace(context, unit_area_m2=1.0)
 
 
 def _estimate_cities(sample: ReferenceSample, options: EstimateOptions) -> pd.DataFrame:
@@ -227,19 +272,21 @@ def _design_box(sample: ReferenceSample, context: Context) -> dict[str, str]:
     return {k: v for k, v in box.items() if v}
 
 
-def _warnings(table: EstimateTable, primary: VarianceKind, context: Context) -> list[str]:
-    frame = table.frame[table.frame["variance"] == primary]
+def _warnings(table: EstimateTable, sample: ReferenceSample, context: Context) -> list[str]:
+    frame = table.frame[table.frame["variance"] == PRIMARY[sample.design.psu_selection]]
     found = []
     for flag in ("few_omissions", "zero_count", "few_psu", "few_points", "cv_do_not_quote", "not_estimable"):
         rows = frame[[flag in f for f in frame["flags"]]]
         whole = rows[rows["value"] == WHOLE]["measure"].tolist()
         parts = sorted(set(rows[rows["value"] != WHOLE]["value"]))
         if whole:
-            found.append(f"{', '.join(whole)} for the whole: {FLAG_TEXT[flag]}.")
+            found.append(f"{', '.join(whole)} for {name_whole(sample.design)}: {FLAG_TEXT[flag]}.")
         if parts:
             found.append(f"{', '.join(parts)}: some measures are marked {flag} ({FLAG_TEXT[flag]}).")
     if context.leakage is not None and not context.leakage.is_clean:
         found.insert(0, context.leakage.statement())
+    if sample.design.psu_selection == "purposive" and sample.design.psu:
+        found.insert(0, ON_PURPOSE[:1].upper() + ON_PURPOSE[1:] + ".")
     return found
 
 

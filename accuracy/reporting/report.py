@@ -74,9 +74,9 @@ def _render(a: Assessment, title: str) -> str:
         level=f"{a.level:.0%}",
         calibration_note=a.calibration_note,
         primary=a.primary,
-        estimates=_estimates(head),
+        estimates=_estimates(head, a.whole),
         areas_text=_describe_areas(a, head),
-        uncalibrated=None if a.calibrated is None else _estimates(plain),
+        uncalibrated=None if a.calibrated is None else _estimates(plain, a.whole),
         standard_errors=_standard_errors(a),
         cities=_estimates(a.cities) if has_cities else None,
         charts=[_forest(a, "UA"), _forest(a, "F1")] if has_cities else [],
@@ -89,7 +89,7 @@ def _render(a: Assessment, title: str) -> str:
     )
 
 
-def _estimates(frame: pd.DataFrame) -> Table:
+def _estimates(frame: pd.DataFrame, whole: str = "the whole") -> Table:
     measures = [m for m in DEFAULT_MEASURES if m in set(frame["measure"])]
     rows = []
     for value, group in frame.groupby("value", sort=False):
@@ -98,7 +98,7 @@ def _estimates(frame: pd.DataFrame) -> Table:
         first = next(iter(cells.values()))
         rows.append(
             [
-                "the whole" if value == WHOLE else str(value),
+                whole if value == WHOLE else str(value),
                 f"{int(first['n_points'])} / {int(first['n_psu'])}",
                 *[write_estimate(make_plain_cell(cells[m])) for m in measures],
                 ", ".join(flags),
@@ -153,7 +153,7 @@ def _forest(a: Assessment, measure: str) -> Any:
             cell = make_plain_cell(r)
             rows.append(
                 ForestRow(
-                    label="the whole" if r["value"] == WHOLE else str(r["value"]),
+                    label=a.whole if r["value"] == WHOLE else str(r["value"]),
                     value=cell["estimate"],
                     low=cell["ci_low"],
                     high=cell["ci_high"],
@@ -161,7 +161,7 @@ def _forest(a: Assessment, measure: str) -> Any:
                     text=write_estimate(cell),
                 )
             )
-    return draw_forest(rows, title=f"{MEASURES[measure].label}: the whole, regions, cities")
+    return draw_forest(rows, title=f"{MEASURES[measure].label}: {a.whole}, regions, cities")
 
 
 def _sensitivity(frame: pd.DataFrame) -> Table:

@@ -37,6 +37,8 @@ class SamplingDesign:
         ssu_population: Column of units in city x second-stage stratum (M).
         ssu_sampled: Column of points drawn there; counted where the table lacks it.
         weight: Column of weights (1 / inclusion probability); needed for ``pps``, else from the sizes.
+        unit_area: Column of a unit's area in m² (a pixel's); where the table has it, weights are areas, so that cities
+            mapped at different resolutions count by their ground. Without it all units must be of one size.
     """
 
     psu_selection: PsuSelection
@@ -49,6 +51,7 @@ class SamplingDesign:
     ssu_population: str | None = "M_pix"
     ssu_sampled: str | None = "m_pts"
     weight: str | None = None
+    unit_area: str | None = "pixel_m2"
 
     def __post_init__(self) -> None:
         if self.psu_selection not in PSU_SELECTIONS:
@@ -74,6 +77,10 @@ class SamplingDesign:
         if self.psu_selection != "pps":
             wanted.append(self.ssu_population or "M_pix")
         return [c for c in wanted if c is not None]
+
+    def has_unit_area(self, table: pd.DataFrame) -> bool:
+        """Whether the table states the units' areas."""
+        return self.unit_area is not None and self.unit_area in table.columns
 
     def keys(self, table: pd.DataFrame) -> pd.DataFrame:
         """Text keys of every row: ``stratum``, ``psu``, ``second``, ``ssu``; the table's index is kept."""

@@ -50,11 +50,13 @@ def _build(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame, spre
     m = np.bincount(cell)
     known = design.ssu_population is not None and design.ssu_population in table.columns
     M = _first(table[design.ssu_population], cell) if known else np.full(len(m), np.inf)
-    given = None if design.weight is None else _floats(table[design.weight]) * spread
+    in_m2 = design.has_unit_area(table)
+    area = _floats(table[design.unit_area]) if in_m2 else np.ones(len(table))
+    given = None if design.weight is None else _floats(table[design.weight]) * spread * area
     if design.psu is None:
         each = np.arange(len(table))
         return SampleArrays(
-            weight=(M / m)[cell] if given is None else given,
+            weight=(M / m)[cell] * area if given is None else given,
             psu=each,
             cell=each,
             stratum_of_psu=cell,
@@ -65,6 +67,7 @@ def _build(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame, spre
             psu_names=tuple(keys["ssu"]),
             cell_names=tuple(keys["ssu"]),
             single_stage=True,
+            in_m2=in_m2,
         )
     psu, psu_names = codes(keys, PSU)
     stratum, stratum_names = codes(keys, ["stratum"])
@@ -75,7 +78,7 @@ def _build(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame, spre
     else:
         N = np.full(len(n), np.inf) if design.psu_selection == "pps" else n
     return SampleArrays(
-        weight=(N / n)[stratum] * (M / m)[cell] if given is None else given,
+        weight=(N / n)[stratum] * (M / m)[cell] * area if given is None else given,
         psu=psu,
         cell=cell,
         stratum_of_psu=stratum_of_psu,
@@ -85,6 +88,7 @@ def _build(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame, spre
         stratum_names=stratum_names,
         psu_names=psu_names,
         cell_names=cell_names,
+        in_m2=in_m2,
         between_psu=PURPOSIVE if design.psu_selection == "purposive" else None,
     )
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyproj
 
 from accuracy.errors import DesignError
 from accuracy.survey.design import CELL, PSU, SamplingDesign, codes
@@ -53,7 +55,7 @@ def find_problems(
         return early
     keys = design.keys(table)
     found = [*_duplicates(design, keys), *_selection(design, table, keys)]
-    found += _cells(design, table, keys)
+    found += [*_cells(design, table, keys), *_areas(design, table, keys)]
     if not found:
         found += [*_weights(design, table, keys), *_probabilities(design, table)]
     found += _lonely(design, table, keys)
@@ -114,7 +116,7 @@ def _values(design: SamplingDesign, table: pd.DataFrame) -> Iterator[DesignProbl
                 f"column {column!r} is empty in {int(blank.sum())} rows (first: row {row + 1}): every unit needs it"
             )
             yield DesignProblem(code="missing_value", where=column, message=message)
-    for column in sizes:
+    for column in [*sizes, design.unit_area]:
         if column is None or column not in table.columns:
             continue
         numbers = pd.to_numeric(table[column], errors="coerce")
@@ -122,12 +124,18 @@ def _values(design: SamplingDesign, table: pd.DataFrame) -> Iterator[DesignProbl
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             message = (
-                f"column {column!r} holds {table[column].iloc[row]!r} in row {row + 1} ({int(bad.sum())} such rows):"
-                " sizes and weights must be numbers above 0; a unit with inclusion probability 0 cannot be weighted"
+                f"column {column!r} holds {_shown(table[column].iloc[row])} in row {row + 1} ({int(bad.sum())} such"
+                " rows): sizes and weights must be numbers above 0; a unit with inclusion probability 0 cannot be"
+                " weighted"
             )
             yield DesignProblem(code="bad_size", where=column, message=message)
-        elif column != design.weight:
+        elif column not in {design.weight, design.unit_area}:
             yield from _whole_numbers(table[column], numbers, column)
+
+
+def _shown(value: object) -> str:
+    """A value as a table shows it: texts in quotes, numbers without their type."""
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def _whole_numbers(texts: pd.Series, numbers: pd.Series, column: str) -> Iterator[DesignProblem]:
@@ -218,6 +226,52 @@ def _cells(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) -> I
                 code = "oversampled"
                 message = f"cell {names[c]!r}: {drawn[c]} points of {low[c]:g} units in {column!r}: correct the size"
             yield DesignProblem(code=code, where=names[c], message=message)
+
+
+def _areas(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) -> Iterator[DesignProblem]:
+    """The units of a cell are pixels of one raster, so of one area."""
+    if not design.has_unit_area(table):
+        yield from _mixed_resolutions(design, table, keys)
+        return
+    cell, names = codes(keys, CELL)
+    grouped = pd.to_numeric(table[design.unit_area]).groupby(cell)
+    low, high = grouped.min().to_numpy(dtype=float), grouped.max().to_numpy(dtype=float)
+    for c in np.flatnonzero(high > low * (1 + WEIGHT_TOLERANCE)):
+        message = (
+            f"cell {names[c]!r} has units of {low[c]:g} and of {high[c]:g} m² in {design.unit_area!r}: its points come"
+            " from rasters of different resolution. Draw the city in one product"
+        )
+        yield DesignProblem(code="unit_area_conflict", where=names[c], message=message)
+
+
+def _mixed_resolutions(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) -> Iterator[DesignProblem]:
+    """Without areas, sizes in pixels of different rasters cannot be added; places and pixel numbers show the side."""
+    if design.psu is None or not isinstance(table, gpd.GeoDataFrame) or table.crs is None:
+        return
+    if not {"row_px", "col_px"} <= set(table.columns) or table.geometry.isna().any():
+        return
+    psu, names = codes(keys, PSU)
+    places = table.geometry.to_crs("EPSG:4326").representative_point()
+    lon, lat = places.x.to_numpy(), places.y.to_numpy()
+    row, col = (pd.to_numeric(table[c]).to_numpy(dtype=float) for c in ("row_px", "col_px"))
+    first = np.unique(psu, return_index=True)[1][psu]
+    pixels = np.hypot(row - row[first], col - col[first])
+    far = pd.Series(pixels).groupby(psu).idxmax().to_numpy()
+    far = far[pixels[far] >= 20]  # nearer pairs say too little of the side of a pixel
+    if len(far) < 2:
+        return
+    near = first[far]
+    metres = pyproj.Geod(ellps="WGS84").inv(lon[near], lat[near], lon[far], lat[far])[2]
+    side = np.asarray(metres) / pixels[far]
+    if side.max() > 1.1 * side.min():
+        low, high = int(np.argmin(side)), int(np.argmax(side))
+        message = (
+            f"{names[psu[far[low]]]!r} was drawn in pixels of {side[low]:.3g} m and {names[psu[far[high]]]!r} in pixels"
+            f" of {side[high]:.3g} m, but the table has no column {design.unit_area or 'pixel_m2'!r} with a pixel's"
+            " area in m², so their pixels would count alike: draw the points again (the same seed gives the same"
+            " places), or add that column"
+        )
+        yield DesignProblem(code="mixed_resolutions", where=design.unit_area or "pixel_m2", message=message)
 
 
 def _weights(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) -> Iterator[DesignProblem]:

@@ -18,6 +18,7 @@ import shapely
 
 from accuracy.arrays import Bools, Ints
 from accuracy.errors import DrawError
+from accuracy.pixels import pixel_area_m2
 from accuracy.survey.drawing import draw_growing, make_generator
 from accuracy.survey.map_strata import NO_STRATUM, STRATA, MapRasters, MapStrata, StrataReader
 
@@ -30,9 +31,9 @@ class DrawnPoints:
 
     Attributes:
         design: GeoDataFrame in the raster's CRS: ``point_id``, ``city``, ``region``, ``map_stratum``, ``map`` (1 where
-            the published polygons lie, else 0), ``M_pix``, ``m_pts``, ``draw_order``, ``pi_point`` (inclusion
-            probability within the city), ``row_px``, ``col_px``, ``edge`` (the map's outline passes through its 3 x 3
-            pixels), ``geometry``.
+            the published polygons lie, else 0), ``M_pix``, ``pixel_m2`` (a pixel's area on the ground), ``m_pts``,
+            ``draw_order``, ``pi_point`` (inclusion probability within the city), ``row_px``, ``col_px``, ``edge`` (the
+            map's outline passes through its 3 x 3 pixels), ``geometry``.
         stratum_px: Pixels of each stratum.
         not_predicted_px: Pixels without a score: no part of the population.
     """
@@ -84,6 +85,7 @@ def draw_points(
             picks[k] = draw_growing(int(sizes[k]), n, make_generator(seed, "points", city, name))
         rows, cols, edges = _locate(reader, per_row, picks)
         transform, crs = reader.mask.transform, reader.mask.crs
+        area_m2 = pixel_area_m2(reader.mask)
     if not picks:
         raise DrawError(f"{rasters.mask} has no predicted pixel: nothing can be drawn")
     parts = []
@@ -97,6 +99,7 @@ def draw_points(
                     "map_stratum": STRATA[k],
                     "map": int(STRATA[k] == "mapped"),
                     "M_pix": int(sizes[k]),
+                    "pixel_m2": area_m2,
                     "m_pts": len(pick),
                     "draw_order": np.arange(1, len(pick) + 1),
                     "pi_point": len(pick) / float(sizes[k]),

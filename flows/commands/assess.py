@@ -9,6 +9,7 @@ from flows.commands import options as opt
 from flows.console import JsonFlag, say, show, table
 from flows.sample_options import (
     By,
+    Calibrated,
     LonelyPsu,
     MapColumn,
     MapTotals,
@@ -49,6 +50,7 @@ def assess_sample(
     weight: Weight = None,
     by: By = None,
     map_totals: MapTotals = None,
+    calibrate: Calibrated = "areas",
     training: Annotated[
         Path | None, typer.Option(help="Everything that shaped the model (places, ids, cities, label sources).")
     ] = None,
@@ -74,6 +76,7 @@ def assess_sample(
     """
     from accuracy.choices import choose
     from accuracy.estimation.autocorrelation import measure_autocorrelation
+    from accuracy.estimation.calibration import CALIBRATED_MEASURES
     from accuracy.estimation.options import EstimateOptions
     from accuracy.estimation.variance import LONELY_RULES
     from accuracy.reporting.assessment import Context
@@ -102,6 +105,7 @@ def assess_sample(
         product=product,
         map_date=map_date,
         unit_area_m2=None if pixel_m is None else pixel_m**2,
+        calibrated=choose(calibrate, CALIBRATED_MEASURES, "--calibrate"),
         agreements=_agreements(labels),
         leakage=_leakage(units, training, min_distance_m, ssu),
         autocorrelation=measure_autocorrelation(sample, options, seed=seed) if psu else None,

@@ -8,12 +8,14 @@ import typer
 from flows.console import JsonFlag, say, show, table
 from flows.sample_options import (
     By,
+    Calibrated,
     LonelyPsu,
     MapColumn,
     MapTotals,
     RefColumn,
     SecondStage,
     Seed,
+    UnitArea,
     Weight,
     read_totals,
 )
@@ -50,6 +52,8 @@ def estimate(
     ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Every class of the map against the rest.")] = False,
     map_totals: MapTotals = None,
+    calibrate: Calibrated = "areas",
+    unit_area: UnitArea = "pixel_m2",
     frame: Annotated[
         Path | None, typer.Option(help="Table of all cells of the drawn cities; one without a point is an error.")
     ] = None,
@@ -73,6 +77,7 @@ def estimate(
     --second-stage-stratum map_stratum --psu-selection probability --json
     """
     from accuracy.choices import choose
+    from accuracy.estimation.calibration import CALIBRATED_MEASURES
     from accuracy.estimation.options import EstimateOptions
     from accuracy.estimation.variance import LONELY_RULES
     from accuracy.intervals import INTERVAL_KINDS
@@ -92,6 +97,7 @@ def estimate(
         ssu_population=ssu_population,
         ssu_sampled=ssu_sampled,
         weight=weight,
+        unit_area=unit_area,
     )
     sample = ReferenceSample(
         table=read_table(points),
@@ -115,9 +121,8 @@ def estimate(
         _show_difference(sample, options, compare_with, as_json=as_json)
         return
     totals = read_totals(map_totals, sample)
-    _show_estimates(
-        sample, options, by=tuple(by or ()), totals=totals, replicates=replicates, seed=seed, as_json=as_json
-    )
+    known = {"calibrate_to": totals, "calibrated": choose(calibrate, CALIBRATED_MEASURES, "--calibrate")}
+    _show_estimates(sample, options, by=tuple(by or ()), known=known, replicates=replicates, seed=seed, as_json=as_json)
 
 
 def _show_estimates(
@@ -125,23 +130,23 @@ def _show_estimates(
     options: Any,
     *,
     by: tuple[str, ...],
-    totals: dict[tuple[str, ...], float] | None,
+    known: dict[str, Any],
     replicates: int,
     seed: int,
     as_json: bool,
 ) -> None:
-    from accuracy.estimation.table_estimates import estimate_replicated, estimate_table
+    from accuracy.estimation.table_estimates import estimate_replicated, estimate_table, name_whole
 
-    result = estimate_table(sample, options, by=by, calibrate_to=totals)
+    result = estimate_table(sample, options, by=by, **known)
     data: dict[str, Any] = result.nested()
     if replicates:
-        again = estimate_replicated(sample, options, by=by, replicates=replicates, seed=seed, calibrate_to=totals)
+        again = estimate_replicated(sample, options, by=by, replicates=replicates, seed=seed, **known)
         for row in again.to_dict("records"):
             cell = data.setdefault(row["variance"], {}).setdefault(row["value"], {})
             cell[row["measure"]] = {k: _plain(row[k]) for k in ("estimate", "se", "ci_low", "ci_high")}
     for note in result.notes:
         say(f"note: {note}")
-    show(data, text=_text(data, options.level), as_json=as_json)
+    show(data, text=_text(data, options.level, name_whole(sample.design)), as_json=as_json)
 
 
 def _show_difference(sample: Any, options: Any, other: str, *, as_json: bool) -> None:
@@ -179,15 +184,17 @@ def _plain(value: Any) -> Any:
     return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
 
-def _text(data: dict[str, Any], level: float) -> str:
+def _text(data: dict[str, Any], level: float, whole: str) -> str:
     from accuracy.estimation.describe import FLAG_TEXT
+    from accuracy.estimation.estimation import WHOLE
     from accuracy.reporting.wording import write_estimate
 
     blocks, seen = [], set()
     for variance, domains in data.items():
         rows = []
         for domain, measures in domains.items():
-            rows.append({"domain": domain, **{name: write_estimate(cell) for name, cell in measures.items()}})
+            shown = whole if domain == WHOLE else domain
+            rows.append({"domain": shown, **{name: write_estimate(cell) for name, cell in measures.items()}})
             seen |= {flag for cell in measures.values() for flag in cell.get("flags", ())}
         columns = {"domain": variance} | {name: name for name in next(iter(domains.values()))}
         blocks.append(table(rows, columns))

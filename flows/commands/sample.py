@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows import sample_frame
 from flows.console import JsonFlag, progress, say, show, table
 from flows.sample_places import find_places, single_place
 
@@ -287,4 +288,5 @@ def _done(files: list[Path], counts: dict[str, Any], number: int, what: str, *, 
 
 def register(main: typer.Typer) -> None:
     """Add the commands."""
+    sample_frame.add_commands(app)
     main.add_typer(app, name="sample")

@@ -13,8 +13,9 @@ from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
 from accuracy.comparison.confusion import Confusion
-from accuracy.comparison.wall_to_wall import compare_wall_to_wall, pixel_area_m2
+from accuracy.comparison.wall_to_wall import compare_wall_to_wall
 from accuracy.errors import ComparisonError
+from accuracy.pixels import pixel_area_m2
 from tests.support.rasters import grid_at, write_raster
 
 TRANSFORM = from_origin(500_000, 2_500_000, 10, 10)

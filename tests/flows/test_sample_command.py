@@ -113,3 +113,32 @@ def test_scores_without_the_mask_of_the_published_polygons_are_refused(tmp_path)
             "sample", "points", "--score", folder / "990001_scores.tif", "--seed", "3", "--out", tmp_path / "s",
             command=sample_command,
         )  # fmt: skip
+
+
+def test_totals_written_from_products_calibrate_areas_of_cities_of_any_resolution(tmp_path):
+    import geopandas as gpd
+
+    frame = pd.DataFrame({"adcode": [f"99000{k}" for k in range(1, 6)], "region": "North"})
+    frame.to_csv(tmp_path / "frame.csv", index=False)
+    for k, code in enumerate(frame["adcode"]):
+        make_product(tmp_path / "out" / code, seed=k)
+    frame.iloc[:2].assign(N_city=5, n_city=2).to_csv(tmp_path / "cities.csv", index=False)
+    common = ["--products", tmp_path / "out", "--out", tmp_path / "s"]
+    totals = ["sample", "totals", "--frame", tmp_path / "frame.csv", *common]
+    got = json.loads(run(*totals, "--json", command=sample_command).stdout)
+    assert got["cities"] == 5
+    run("sample", "points", "--cities", tmp_path / "cities.csv", "--seed", "3", *common, command=sample_command)
+    design = gpd.read_parquet(tmp_path / "s" / "points_design.parquet")
+    design.assign(ref=design["map"]).to_parquet(tmp_path / "l.parquet")
+    known = pd.read_csv(tmp_path / "s" / "map_totals.csv").set_index("map")["area_m2"]
+    cities = pd.read_csv(tmp_path / "s" / "city_totals.csv")
+    assert known[1] == pytest.approx(cities["mapped_m2"].sum())
+    cell = estimates(tmp_path / "l.parquet", "--map-totals", tmp_path / "s" / "map_totals.csv")["two_stage"]["all"]
+    assert cell["area_map"]["estimate"] == pytest.approx(known[1] / known.sum(), rel=1e-6)
+    assert (cell["area"]["weights"], cell["F1"]["weights"]) == ("calibrated", "design")
+    (tmp_path / "out" / "990004" / "990004_uv_mask.tif").unlink()
+    with pytest.raises(AccuracyError, match=r"1 of 5 cities of the frame have no mask \(first: .*990004"):
+        run(*totals, command=sample_command)
+    pd.concat([frame, frame.iloc[[0]]]).to_csv(tmp_path / "frame.csv", index=False)
+    with pytest.raises(AccuracyError, match=r"frame\.csv has city '990001' twice"):
+        run(*totals, command=sample_command)
