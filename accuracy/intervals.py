@@ -23,6 +23,7 @@ from accuracy.errors import AccuracyError
 
 IntervalKind = Literal["logit_t", "wald_t", "wilson", "clopper_pearson", "korn_graubard", "likelihood", "asin"]
 INTERVAL_KINDS: tuple[IntervalKind, ...] = get_args(IntervalKind)
+ROUNDING = 1e-12
 
 
 def t_quantile(df: ArrayLike, level: float) -> Floats:
@@ -36,9 +37,13 @@ def t_quantile(df: ArrayLike, level: float) -> Floats:
 
 
 def wald_t(p: ArrayLike, se: ArrayLike, df: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Wald's p +- t SE; the whole line where df < 1 (inf times an SE of 0 is 0)."""
+    """Wald's p +- t SE; the whole line where df < 1 (inf times an SE of 0 is 0).
+
+    An SE below 1e-12 of p (or of 1) is the rounding of sums, hence 0.
+    """
     p, se = np.asarray(p, dtype=np.float64), np.asarray(se, dtype=np.float64)
-    half = np.where(se == 0, 0.0, t_quantile(df, level) * np.where(se == 0, 1.0, se))
+    known = se <= ROUNDING * np.maximum(1.0, np.abs(p))
+    half = np.where(known, 0.0, t_quantile(df, level) * np.where(known, 1.0, se))
     return p - half, p + half
 
 

@@ -22,7 +22,7 @@ Calibrated = Annotated[
 ]
 UnitArea = Annotated[str, typer.Option(help="Column: area of a unit (pixel) in m²; cities count by their ground.")]
 LonelyPsu = Annotated[str, typer.Option(help="A single unit in a stratum: fail, certainty, adjust or average.")]
-Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")]
 
 
 def read_totals(path: Path | None, sample: "ReferenceSample") -> dict[tuple[str, ...], float] | None:

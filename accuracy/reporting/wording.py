@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,11 +22,16 @@ def write_estimate(cell: Mapping[str, Any], digits: int = 3) -> str:
         return f"{value:.{digits}f} (no interval)"
     if 0 < value < 0.1 or value < 0:
         digits += 1
-    if low == high:
+    if _same(low, high):
         return f"{value:.{digits}f} (known)"
     if "zero_count" in cell.get("flags", ()):
-        if high == value:
+        if _same(high, value):
             return f">= {low:.{digits}f}"
-        if low == value:
+        if _same(low, value):
             return f"<= {high:.{digits}f}"
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _same(a: float, b: float) -> bool:
+    """Whether two figures differ by rounding alone: what is known exactly still comes out of sums of floats."""
+    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)

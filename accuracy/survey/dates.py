@@ -50,6 +50,19 @@ def read_date(text: str, *, option: str) -> pd.Timestamp:
     return _read_date(text.strip(), option, None)
 
 
+def read_span(text: str, *, option: str) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """First and last day of a date, or of a period written as ``2024-05-01/2024-06-30``.
+
+    Raises:
+        LabelError: It is neither, or ends before it begins.
+    """
+    parts = str(text).split("/") if str(text).count("-") == 4 else [str(text)]
+    first, last = read_date(parts[0], option=option), read_date(parts[-1], option=option)
+    if last < first:
+        raise LabelError(f"{option} {text!r} ends before it begins: write start/end")
+    return first, last
+
+
 def _read_date(text: str, where: str, date_format: str | None) -> pd.Timestamp:
     how = HOW if not where.startswith("--") else "give an ISO date, such as 2024-07-05"
     if date_format is not None:

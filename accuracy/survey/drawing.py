@@ -13,7 +13,13 @@ from accuracy.errors import DrawError
 
 
 def make_generator(seed: int, *names: str) -> np.random.Generator:
-    """A generator that depends on the seed and the names (region, city, stratum) only."""
+    """A generator that depends on the seed and the names (region, city, stratum) only.
+
+    Raises:
+        DrawError: The seed is negative.
+    """
+    if seed < 0:
+        raise DrawError(f"--seed {seed} is negative: give a whole number from 0 on, and keep it")
     digest = hashlib.sha256("\x1f".join(names).encode()).digest()
     words = [int.from_bytes(digest[k : k + 4], "little") for k in range(0, 16, 4)]
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))

@@ -1,4 +1,4 @@
-"""Labels in: tables of interpreters, checked against the sample, merged into one answer per point.
+"""Labels in: tables of interpreters, read into one answer per point and interpreter.
 
 An answer is 1 (urban village), 0 (not), or none: "cannot say" is non-response, kept and counted, never dropped and
 never a zero. Tables of the labelling page, of Collect Earth and Collect Earth Online, and plain tables are read.
@@ -9,27 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from accuracy.errors import LabelError
-from accuracy.survey.dates import read_date, read_dates
+from accuracy.survey.dates import read_dates
 from accuracy.survey.design import as_text
 from accuracy.survey.sample import NO, UNANSWERED, YES
 from accuracy.tables import read_table
-
-Disagreement = Literal["unanswered", "first", "fail"]
-DatePolicy = Literal["fail", "unanswered", "keep"]
-DISAGREEMENTS: tuple[Disagreement, ...] = get_args(Disagreement)
-DATE_POLICIES: tuple[DatePolicy, ...] = get_args(DatePolicy)
 
 ID_COLUMNS = ("point_id", "plot_id", "plotid", "pl_plotid", "plot", "id")
 LABEL_COLUMNS = ("label", "ref", "reference", "urban_village", "urban village", "urban village?", "class")
 WHO_COLUMNS = ("interpreter", "operator", "email", "user", "user_id", "analyst")
 DATE_COLUMNS = ("date_ref", "imagery_date", "image_date", "imagery date", "imagerydate", "date")
 FLAG_COLUMNS = ("flagged",)
+SAMPLE_COLUMNS = ("sampleid", "sample_id", "pl_sampleid", "pl_sample_id")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +54,8 @@ def read_labels(
 ) -> LabelTable:
     """Read a table of labels.
 
-    Several rows of one interpreter for one plot (samples of a Collect Earth plot) become the majority's answer; a tie
-    is no answer. Rows flagged in Collect Earth are no answer.
+    Samples of a Collect Earth plot (a column of sample ids) become the majority's answer of the plot; a tie is no
+    answer. Rows flagged in Collect Earth are no answer. Elsewhere an interpreter has one answer per point.
 
     Args:
         path: CSV, GeoPackage, GeoJSON or Parquet.
@@ -73,10 +68,13 @@ def read_labels(
         with_dates: Whether dates are read; without them all are missing.
 
     Raises:
-        LabelError: A column cannot be found, an answer is unknown, or a date is none.
+        LabelError: The table is empty, a column cannot be found, an answer is unknown, an interpreter contradicts
+            themself, or a date is none.
         SampleTableError: The file cannot be read.
     """
     table = read_table(path)
+    if table.empty:
+        raise LabelError(f"{path} holds no rows: save the answers of the labelling page again, or leave the table out")
     by_name = {str(c).strip().lower(): c for c in table.columns}
     ids = _column(by_name, ID_COLUMNS, id_column, path, "point ids")
     labels = _column(by_name, LABEL_COLUMNS, label_column, path, "labels")
@@ -100,113 +98,12 @@ def read_labels(
         raise LabelError(
             f"{path}: column {ids!r} is empty in {int(frame['point_id'].isna().sum())} rows: fill in the ids"
         )
+    if not any(c in by_name for c in SAMPLE_COLUMNS):
+        _refuse_contradictions(frame, path)
     frame = frame.groupby(["point_id", "interpreter"], as_index=False, sort=True).agg(
         label=("label", _majority), date_ref=("date_ref", "max")
     )
     return LabelTable(frame=frame, source=str(path))
-
-
-def merge_labels(
-    design: pd.DataFrame,
-    tables: Sequence[LabelTable],
-    *,
-    disagreement: Disagreement = "unanswered",
-    adjudicated: LabelTable | None = None,
-    map_date: str | None = None,
-    dates: DatePolicy = "fail",
-    id_column: str = "point_id",
-) -> pd.DataFrame:
-    """Put one answer per point into the sample's design table.
-
-    Args:
-        design: The drawn units with their design columns.
-        tables: Answers of the interpreters.
-        disagreement: What a point with different answers gets, unless it was adjudicated: no answer, the first
-            interpreter's (in alphabetical order), or an error.
-        adjudicated: Answers that settle disagreements.
-        map_date: ISO date of the map's imagery; None where it is not known.
-        dates: What happens to answers from imagery that is younger than the map's: villages are demolished, so
-            such an answer is about another state of the ground.
-        id_column: Column of ids in ``design``.
-
-    Returns:
-        ``design`` with ``ref`` (1, 0 or missing), ``n_answers``, ``disagreed``, ``date_ref``, ``interpreter``.
-
-    Raises:
-        LabelError: Unknown points, an interpreter with two answers for a point, late dates, disagreement.
-    """
-    if not tables:
-        raise LabelError("no table of labels was given: label the points first")
-    ids = as_text(design[id_column])
-    repeated = ids[ids.duplicated()]
-    if len(repeated):
-        raise LabelError(f"point {repeated.iloc[0]!r} is in the design twice: ids must be unique to take labels")
-    answers = pd.concat([t.frame.assign(source=t.source) for t in tables], ignore_index=True)
-    settled = None if adjudicated is None else adjudicated.frame
-    for table in [*tables, *([adjudicated] if adjudicated else [])]:
-        strange = sorted(set(table.frame["point_id"]) - set(ids))
-        if strange:
-            raise LabelError(
-                f"{table.source} labels point {strange[0]!r} and {len(strange) - 1} others that are not in the sample:"
-                " a label outside the sample has no weight. Check that design and labels belong together"
-            )
-    twice = answers[answers.duplicated(["point_id", "interpreter"])]
-    if len(twice):
-        row = twice.iloc[0]
-        raise LabelError(
-            f"{row['interpreter']!r} labelled point {row['point_id']!r} in two tables"
-            f" ({row['source']} is one): keep one"
-        )
-    answers = _late(answers, map_date, dates)
-    merged = (
-        answers.sort_values(["point_id", "interpreter"])
-        .groupby("point_id")
-        .agg(
-            ref=("label", "first"),
-            low=("label", "min"),
-            high=("label", "max"),
-            n_answers=("label", "count"),
-            date_ref=("date_ref", "max"),
-            interpreter=("interpreter", "; ".join),
-        )
-    )
-    merged["disagreed"] = merged["low"].ne(merged["high"]) & merged["n_answers"].gt(1)
-    open_points = merged["disagreed"].copy()
-    if settled is not None:
-        final = settled.set_index("point_id")["label"]
-        merged.loc[merged.index.isin(final.index), "ref"] = final.reindex(merged.index)
-        open_points &= ~merged.index.isin(final.index)
-    if open_points.any():
-        if disagreement == "fail":
-            raise LabelError(
-                f"{int(open_points.sum())} points have different answers (first: {open_points.idxmax()!r}):"
-                " settle them with --adjudicated"
-            )
-        if disagreement == "unanswered":
-            merged.loc[open_points, "ref"] = np.nan
-    out = design.assign(
-        **{c: ids.map(merged[c]).to_numpy() for c in ("ref", "n_answers", "disagreed", "date_ref", "interpreter")}
-    )
-    out["n_answers"] = out["n_answers"].fillna(0).astype(int)
-    out["disagreed"] = out["disagreed"].eq(True)
-    out["ref"] = out["ref"].astype("Int64")
-    return out
-
-
-def _late(answers: pd.DataFrame, map_date: str | None, dates: DatePolicy) -> pd.DataFrame:
-    if map_date is None or dates == "keep":
-        return answers
-    limit = read_date(map_date, option="--map-date")
-    late = answers["date_ref"].gt(limit).to_numpy()
-    if not late.any():
-        return answers
-    if dates == "fail":
-        row = answers[late].iloc[0]
-        raise LabelError(
-            f"{int(late.sum())} labels are of imagery after the map's date {limit.date()} (point {row['point_id']!r}:"
-            f" {row['date_ref'].date()}): label on imagery of the map's date, or choose --dates unanswered"
-        )
-    return answers.assign(label=answers["label"].mask(late))
 
 
 def _column(by_name: dict[str, str], usual: Sequence[str], given: str | None, path: Path | str, what: str) -> str:
@@ -235,6 +132,28 @@ def _answers(column: pd.Series, path: Path | str, positive: Sequence[str], negat
             " urban village (--positive) and which not (--negative)"
         )
     return np.where(silent, np.nan, np.where(yes, 1.0, 0.0))
+
+
+def _refuse_contradictions(frame: pd.DataFrame, path: Path | str) -> None:
+    """Raise where one interpreter has different answers for one point; the same answer twice counts once."""
+    told = frame.assign(label=frame["label"].fillna(-1))
+    kinds = told.groupby(["point_id", "interpreter"])["label"].nunique()
+    apart = kinds[kinds > 1]
+    if apart.empty:
+        return
+    point, who = apart.index[0]
+    answers = told[(told["point_id"] == point) & (told["interpreter"] == who)]["label"]
+    shown = " and ".join(write_answer(v) for v in dict.fromkeys(answers))
+    names = ", ".join(str(p) for p, _ in apart.index[:5]) + (" …" if len(apart) > 5 else "")
+    raise LabelError(
+        f"{path}: {who!r} answers {shown} for point {point!r}; {len(apart)} points have contradictory rows ({names}):"
+        " keep the row that is meant"
+    )
+
+
+def write_answer(label: float) -> str:
+    """An answer as interpreters type it: 1, 0 or ?."""
+    return str(int(label)) if label in {0, 1} else "?"
 
 
 def _majority(answers: pd.Series) -> float:

@@ -9,7 +9,7 @@ from flows import sample_frame
 from flows.console import JsonFlag, progress, say, show, table
 from flows.sample_places import find_places, single_place
 
-Seed = Annotated[int, typer.Option(help="Seed of the survey: keep it, and a pilot can grow.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the survey: keep it, and a pilot can grow.")]
 Out = Annotated[Path, typer.Option(help="Folder that receives the files.")]
 Cities = Annotated[
     Path | None, typer.Option(help="Drawn cities: table of `uvmap sample cities` (adcode, region, N_city, n_city).")

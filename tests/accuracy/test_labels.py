@@ -6,7 +6,9 @@ import pytest
 
 from accuracy.errors import LabelError
 from accuracy.survey.agreement import measure_agreements
-from accuracy.survey.labels import merge_labels, read_labels
+from accuracy.survey.labels import read_labels
+from accuracy.survey.merging import MergeRules, merge_labels, read_readings
+from accuracy.survey.rereading import find_single_omissions, order_rereading
 from accuracy.tables import write_table
 
 
@@ -26,15 +28,15 @@ def test_two_interpreters_adjudication_and_cannot_say(tmp_path):
     b = read_labels(
         csv(tmp_path / "b.csv", "point_id,label,interpreter\np0,yes,Bo\np1,no,Bo\np2,0,Bo\np3,cannot say,Bo\n")
     )
-    merged = merge_labels(design(), [b, a]).set_index("point_id")
+    merged = merge_labels(design(), [b, a], MergeRules(disagreement="unanswered")).set_index("point_id")
     assert merged["ref"].fillna(-1).tolist() == [1, -1, 0, 0, 0, -1]
     assert merged["disagreed"].tolist() == [False, True, False, False, False, False]
     assert merged["n_answers"].tolist() == [2, 2, 1, 1, 1, 0]
     final = read_labels(csv(tmp_path / "c.csv", "point_id,label\np1,0\n"))
     assert merge_labels(design(), [a, b], adjudicated=final).set_index("point_id")["ref"]["p1"] == 0
-    assert merge_labels(design(), [b, a], disagreement="first").set_index("point_id")["ref"]["p1"] == 1
-    with pytest.raises(LabelError, match=r"1 points have different answers \(first: 'p1'\)"):
-        merge_labels(design(), [a, b], disagreement="fail")
+    assert merge_labels(design(), [b, a], MergeRules(disagreement="first")).set_index("point_id")["ref"]["p1"] == 1
+    with pytest.raises(LabelError, match=r"1 points have different answers \(first: 'p1': Ann=1; Bo=0\)"):
+        merge_labels(design(), [a, b], MergeRules(disagreement="fail"))
     (pair,) = measure_agreements([a, b])
     assert (pair.both_uv, pair.only_first, pair.only_second, pair.neither, pair.unanswered) == (1, 1, 0, 0, 2)
     assert (pair.overall, pair.on_uv, pair.on_rest) == (0.5, 2 / 3, 0.0)
@@ -101,10 +103,10 @@ def test_labels_after_the_maps_date(tmp_path):
         csv(tmp_path / "a.csv", "point_id,label,interpreter,date_ref\np0,1,A,2024-05-01\np1,0,A,2025-02-01\n")
     )
     with pytest.raises(LabelError, match=r"1 labels are of imagery after the map's date 2024-06-30 \(point 'p1'"):
-        merge_labels(design(), [table], map_date="2024-06-30")
-    kept = merge_labels(design(), [table], map_date="2024-06-30", dates="unanswered").set_index("point_id")
+        merge_labels(design(), [table], MergeRules(map_date="2024-06-30"))
+    kept = merge_labels(design(), [table], MergeRules(map_date="2024-06-30", dates="unanswered")).set_index("point_id")
     assert kept["ref"].isna()["p1"] and kept["ref"]["p0"] == 1
-    assert merge_labels(design(), [table], map_date="2024-06-30", dates="keep")["ref"].notna().sum() == 2
+    assert merge_labels(design(), [table], MergeRules(map_date="2024-06-30", dates="keep"))["ref"].notna().sum() == 2
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,106 @@ def test_one_interpreter_twice_and_no_labels(tmp_path):
         merge_labels(design(), [])
 
 
+def test_labels_long_before_the_maps_date_are_refused_as_later_ones_are(tmp_path):
+    text = "point_id,label,interpreter,date_ref\np0,1,A,2024-05-01\np1,0,A,2019-02-01\np2,0,A,2023-06-29\np3,0,A,\n"
+    table = read_labels(csv(tmp_path / "a.csv", text))
+    said = r"2 labels are of imagery more than 365 days before the map's date 2024-06-30 \(point 'p1': 2019-02-01"
+    with pytest.raises(LabelError, match=said):
+        merge_labels(design(), [table], MergeRules(map_date="2024-06-30"))
+    silent = merge_labels(design(), [table], MergeRules(map_date="2024-06-30", dates="unanswered")).set_index(
+        "point_id"
+    )
+    assert silent["ref"].isna().loc[["p0", "p1", "p2", "p3"]].tolist() == [False, True, True, False]
+    kept = merge_labels(design(), [table], MergeRules(map_date="2024-06-30", dates="keep")).set_index("point_id")
+    assert kept["ref"].notna().sum() == 4
+    assert kept["date_flag"].loc[["p0", "p1", "p2", "p3"]].tolist() == ["", "long before", "long before", ""]
+    days = [(pd.Timestamp(d) - pd.Timestamp("2024-06-30")).days for d in ("2024-05-01", "2019-02-01", "2023-06-29")]
+    assert kept["date_gap_days"].loc[["p0", "p1", "p2"]].tolist() == days and np.isnan(kept["date_gap_days"]["p3"])
+    wide = MergeRules(map_date="2024-06-30", max_age_days=5 * 366)
+    with pytest.raises(LabelError, match="1 labels are of imagery more than 1830 days before"):
+        merge_labels(design(), [table], wide)
+
+
+def test_every_city_has_the_date_of_its_own_map(tmp_path):
+    drawn = design().assign(map_date=["2024-06-30"] * 2 + ["2021-01-01/2021-12-31"] * 3 + [None])
+    text = (
+        "point_id,label,date_ref\np0,1,2024-06-01\np2,0,2021-07-01\np3,0,2022-01-02\np4,1,2020-12-31\np5,0,2030-01-01\n"
+    )
+    table = read_labels(csv(tmp_path / "a.csv", text))
+    with pytest.raises(LabelError, match=r"1 labels are of imagery after the map's date 2021-12-31 \(point 'p3'"):
+        merge_labels(drawn, [table])
+    kept = merge_labels(drawn, [table], MergeRules(dates="keep")).set_index("point_id")["date_gap_days"]
+    assert kept[["p0", "p2", "p3", "p4"]].tolist() == [-29, 0, 2, -1] and np.isnan(kept["p5"])
+
+
+def test_an_interpreter_who_contradicts_themself_is_named(tmp_path):
+    rows = "point_id,label,interpreter\np0,1,Ann\np0,0,Ann\np1,1,Ann\np1,1,Ann\np2,?,Ann\np2,1,Ann\np0,0,Bo\n"
+    with pytest.raises(LabelError, match=r"'Ann' answers 1 and 0 for point 'p0'; 2 points have.*\(p0, p2\)"):
+        read_labels(csv(tmp_path / "a.csv", rows))
+    same = read_labels(csv(tmp_path / "b.csv", "point_id,label,interpreter\np1,1,Ann\np1,1,Ann\np0,0,Bo\n"))
+    assert same.frame["label"].tolist() == [0, 1]
+    again = read_labels(csv(tmp_path / "c.csv", "point_id,label,interpreter\np1,1,Ann\np2,0,Ann\n"))
+    merged = merge_labels(design(), [same, again]).set_index("point_id")  # a page saved twice counts once
+    assert merged["n_answers"].loc[["p0", "p1", "p2"]].tolist() == [1, 1, 1]
+    other = read_labels(csv(tmp_path / "d.csv", "point_id,label,interpreter\np1,0,Ann\n"))
+    with pytest.raises(LabelError, match=r"in two tables: 1 in .*b\.csv and 0 in .*d\.csv; 1 such points \(p1\)"):
+        merge_labels(design(), [same, other])
+
+
+def test_an_empty_table_of_labels_is_named(tmp_path):
+    with pytest.raises(LabelError, match=r"a\.csv holds no rows"):
+        read_labels(csv(tmp_path / "a.csv", "point_id,label,interpreter,date_ref,comment\n"))
+
+
+def test_the_majority_counts_and_readings_stay(tmp_path):
+    tables = [
+        read_labels(csv(tmp_path / f"{who}.csv", f"point_id,label,interpreter\np0,{a},{who}\np1,{b},{who}\n"))
+        for who, a, b in (("Ann", 1, 1), ("Bo; x=y", 0, 0), ("Cy", 1, "?"), ("Di", "?", 0))
+    ]
+    merged = merge_labels(design(), tables).set_index("point_id")
+    assert merged["ref"].loc[["p0", "p1"]].tolist() == [1, 0]
+    assert merged["disagreed"].loc[["p0", "p1"]].all()
+    assert merged["readings"]["p0"] == "Ann=1; Bo  x y=0; Cy=1; Di=?"
+    read = read_readings(merged["readings"]["p0"])
+    assert list(read) == ["Ann", "Bo  x y", "Cy", "Di"] and [read[k] for k in list(read)[:3]] == [1, 0, 1]
+    assert np.isnan(read["Di"]) and read_readings(None) == {} and read_readings(np.nan) == {}
+
+
+def test_what_is_read_again_and_that_the_list_tells_nothing(tmp_path):
+    import geopandas as gpd
+    import shapely
+
+    n = 60
+    strata = ["mapped"] * 10 + ["candidate"] * 20 + ["rest"] * 30
+    drawn = gpd.GeoDataFrame(
+        {"point_id": [f"p{k:02d}" for k in range(n)], "city": "c", "map_stratum": strata,
+         "map": [int(s == "mapped") for s in strata]},
+        geometry=shapely.points(np.arange(n) / 100, 23), crs=4326,
+    )  # fmt: skip
+    first = drawn.assign(label=[1] * 10 + [k % 2 for k in range(20)] + [int(k < 3) for k in range(30)])
+    ann = read_labels(csv(tmp_path / "ann.csv", first[["point_id", "label"]].to_csv(index=False)))
+    order = order_rereading(drawn, [ann], seed=1)
+    got = order.groupby("reason")["point_id"].agg(set)
+    assert got["omission read once"] == {"p30", "p31", "p32"}
+    assert len(got["mixed in"]) == 3 and all(p > "p32" for p in got["mixed in"])
+    assert order.equals(order_rereading(drawn, [ann], seed=1))
+    # the second reader confirms one, contradicts one and cannot say: the second is read a third time, and only it
+    text = "point_id,label\np30,1\np31,0\np32,?\n" + "".join(f"{p},0\n" for p in got["mixed in"])
+    bo = read_labels(csv(tmp_path / "bo.csv", text))
+    again = order_rereading(drawn, [ann, bo], seed=1, mixed_in=0)
+    assert dict(zip(again["point_id"], again["reason"], strict=True)) == {
+        "p31": "answers differ", "p32": "omission read once",
+    }  # fmt: skip
+    merged = merge_labels(drawn, [ann, bo], MergeRules(disagreement="unanswered"))
+    assert merged["point_id"][find_single_omissions(merged)].tolist() == ["p32"]
+    settled = merge_labels(
+        drawn, [ann, bo], adjudicated=read_labels(csv(tmp_path / "c.csv", "point_id,label\np31,0\np32,1\n"))
+    )
+    assert not find_single_omissions(settled).any() and settled.set_index("point_id")["ref"]["p32"] == 1
+    cy = read_labels(csv(tmp_path / "cy.csv", "point_id,label\np31,0\np32,1\n"))
+    assert order_rereading(drawn, [ann, bo, cy], seed=1).empty
+
+
 @pytest.mark.parametrize(
     "written", ["2024-07-05", "2024/7/5", "2024.07.05", "2024年7月5日", "2024-07-05T10:30:00+08:00", "2024-07-05 02:30"]
 )
@@ -146,7 +248,11 @@ def test_an_order_of_day_and_month_is_never_guessed(tmp_path, written):
     with pytest.raises(LabelError, match=r"whose order of day and month is not known.*--date-format"):
         read_labels(path)
     with pytest.raises(LabelError, match=r"--map-date '05/07/2024'.*order of day and month"):
-        merge_labels(design(), [read_labels(csv(tmp_path / "m.csv", "point_id,label\np0,1\n"))], map_date="05/07/2024")
+        merge_labels(
+            design(),
+            [read_labels(csv(tmp_path / "m.csv", "point_id,label\np0,1\n"))],
+            MergeRules(map_date="05/07/2024"),
+        )
 
 
 def test_a_named_format_holds_for_the_whole_column(tmp_path):
@@ -172,6 +278,6 @@ def test_case_labels_with_dates_day_first(shared):
             read_labels(folder / name)
         named = read_labels(folder / name, date_format="%d/%m/%Y")
         with pytest.raises(LabelError, match="after the map's date 2024-06-30"):
-            merge_labels(drawn, [named], map_date="2024-06-30")
+            merge_labels(drawn, [named], MergeRules(map_date="2024-06-30"))
     with pytest.raises(LabelError, match="210 labels are of imagery after"):
-        merge_labels(drawn, [read_labels(folder / "lab_iso_late.csv")], map_date="2024-06-30")
+        merge_labels(drawn, [read_labels(folder / "lab_iso_late.csv")], MergeRules(map_date="2024-06-30"))

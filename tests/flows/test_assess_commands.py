@@ -44,13 +44,29 @@ def test_the_chain_draw_label_assess(tmp_path):
         pd.DataFrame({"point_id": given["point_id"], "label": answers, "interpreter": name}).to_csv(
             tmp_path / f"{name}.csv", index=False
         )
-    merged = run(
-        "label", "merge", tmp_path / "s" / "points_design.parquet", tmp_path / "ann.csv", tmp_path / "bo.csv",
-        "--out", tmp_path / "labelled.parquet", "--json", command=label_command,
-    )  # fmt: skip
+    tables = [tmp_path / "s" / "points_design.parquet", tmp_path / "ann.csv", tmp_path / "bo.csv"]
+    with pytest.raises(AccuracyError, match=r"points have different answers.*uvmap label reread"):
+        run("label", "merge", *tables, "--out", tmp_path / "labelled.parquet", command=label_command)
+    ordered = run(
+        "label", "reread", *tables, "--seed", "5", "--out", tmp_path / "again", "--json", command=label_command
+    )
+    wanted = json.loads(ordered.stdout)
+    open_points = wanted["reasons"]["answers differ"]
+    assert open_points == sum(a != b for a, b in zip(*(pd.read_csv(t)["label"] for t in tables[1:]), strict=True)) > 0
+    to_read = gpd.read_file(tmp_path / "again" / "points_to_reread.gpkg")
+    assert len(to_read) == wanted["points"] >= 2 * open_points - 1
+    assert set(to_read.columns) == set(given.columns) and to_read["label"].isna().all()
+    told = dict(zip(given["point_id"], truth, strict=True))
+    pd.DataFrame(
+        {"point_id": to_read["point_id"], "label": [told[p] for p in to_read["point_id"]], "interpreter": "cy"}
+    ).to_csv(tmp_path / "cy.csv", index=False)
+    tables.append(tmp_path / "cy.csv")
+    nothing = run("label", "reread", *tables, "--seed", "5", "--out", tmp_path / "no", command=label_command)
+    assert "nothing needs another reading" in nothing.stdout and not (tmp_path / "no").exists()
+    merged = run("label", "merge", *tables, "--out", tmp_path / "labelled.parquet", "--json", command=label_command)
     got = json.loads(merged.stdout)
-    assert got["points"] == 630 and got["disagreed"] == got["unanswered"] > 0
-    assert got["agreement"][0]["overall"] > 0.9
+    assert got["points"] == 630 and got["disagreed"] == open_points and got["unanswered"] == 0
+    assert got["agreement"][0]["overall"] > 0.9 and got["undated"] == 630 and got["omissions_read_once"] == 0
     result = run(
         "assess", "sample", tmp_path / "labelled.parquet", "--psu-selection", "probability",
         "--out", tmp_path / "report",
@@ -190,27 +206,66 @@ def test_assess_with_blocks_and_training(tmp_path):
     assert data["leakage"]["clean"] and data["leakage"]["counts"]["city_seen"] == 210
 
 
-def test_label_page_command(tmp_path):
+def places(folder, x, cities):
     import geopandas as gpd
     import shapely
 
     points = gpd.GeoDataFrame(
-        {"point_id": ["a", "b"], "city": "1"},
-        geometry=shapely.points([500_050, 500_060], [2_499_950] * 2),
+        {"point_id": [f"p{k}" for k in range(len(x))], "city": cities},
+        geometry=shapely.points(x, [2_499_950] * len(x)),
         crs="EPSG:32649",
     )
-    points.to_file(tmp_path / "p.gpkg")
-    grid = grid_at(500_000, 2_500_000, (50, 50), resolution_m=2.0)
-    write_raster(tmp_path / "i.tif", grid, np.full((3, 50, 50), 99, np.uint8))
-    arguments = [
-        "label",
-        "page",
-        tmp_path / "p.gpkg",
-        "--imagery",
-        tmp_path / "i.tif",
-        "--out",
-        tmp_path / "o",
-        "--json",
-    ]
-    got = json.loads(run(*arguments, command=label_command).stdout)
-    assert got["points"] == 2 and len(got["pages"]) == 1
+    points.to_file(folder / "p.gpkg")
+    return folder / "p.gpkg"
+
+
+def scene(path, left_m, *, day=None):
+    grid = grid_at(left_m, 2_500_000, (50, 50), resolution_m=2.0)
+    write_raster(path, grid, np.full((3, 50, 50), 99, np.uint8))
+    if day:
+        import rasterio
+
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(TIFFTAG_DATETIME=f"{day} 03:10:00")
+    return path
+
+
+def test_label_page_takes_several_rasters_with_their_dates_and_names_points_without_picture(tmp_path):
+    points = places(tmp_path, [500_050, 500_060, 600_050, 700_000], ["1", "1", "2", "2"])
+    west, east = scene(tmp_path / "w.tif", 500_000, day="2024:05:01"), scene(tmp_path / "e.tif", 600_000)
+    common = ["label", "page", points, "--imagery", west, "--imagery", east, "--out", tmp_path / "o"]
+    result = run(*common, "--json", command=label_command)
+    got = json.loads(result.stdout)
+    assert got["points"] == 3 and len(got["pages"]) == 1 and got["without_picture"] == ["p3"] and got["undated"] == 1
+    assert pd.read_csv(got["without_picture_file"])["point_id"].tolist() == ["p3"]
+    assert "1 of 4 points are shown by no raster" in result.stderr
+    page = (tmp_path / "o" / "labels_001.html").read_text(encoding="utf-8")
+    assert page.count('"date": "2024-05-01"') == 2  # the file's own tag
+    dates = ["--image-date", "2024-05-01", "--image-date", "2022-01-31"]
+    assert json.loads(run(*common, *dates, "--json", command=label_command).stdout)["undated"] == 0
+    with pytest.raises(AccuracyError, match="2 --image-date for 3 --imagery"):
+        run(*common, "--imagery", west, *dates, command=label_command)
+    with pytest.raises(AccuracyError, match=r"no points of --city 3 \(it has 1, 2\)"):
+        run(*common, "--city", "3", command=label_command)
+    with pytest.raises(AccuracyError, match="must be above 0 and fit into the chip"):
+        run(*common, "--pixel-m", "300", command=label_command)
+
+
+def test_seeds_below_zero_and_empty_tables_are_users_mistakes(tmp_path):
+    for arguments in (
+        ["cities", "--seed", "-1", "--out", tmp_path / "c.csv"],
+        ["points", "--seed", "-1", "--out", "s"],
+    ):
+        assert run("sample", *arguments, command=sample_command).exit_code == 2
+    (tmp_path / "l.csv").write_text("point_id,label,interpreter,date_ref,comment\n", encoding="utf-8")
+    pd.DataFrame({"point_id": ["p0"], "map": [1]}).to_parquet(tmp_path / "d.parquet")
+    with pytest.raises(AccuracyError, match=r"l\.csv holds no rows"):
+        run(
+            "label", "merge", tmp_path / "d.parquet", tmp_path / "l.csv", "--out", tmp_path / "o.csv",
+            command=label_command,
+        )  # fmt: skip
+    negative = run(
+        "label", "reread", tmp_path / "d.parquet", tmp_path / "l.csv", "--seed", "-2", "--out", tmp_path / "o",
+        command=label_command,
+    )  # fmt: skip
+    assert negative.exit_code == 2

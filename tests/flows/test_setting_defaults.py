@@ -27,7 +27,7 @@ OF_ANOTHER_KIND = {
     ("uvmap pretrain", "stride_px"): default_of(write_pairs, "stride_px"),  # between pairs
     ("uvmap sample blocks", "block_px"): default_of(draw_blocks, "block_px"),  # squares that people digitise
 }
-NOT_SETTINGS = {("seed", "<int>")}
+NOT_SETTINGS = {("seed", "<int>"), ("seed", "<int range>")}
 """Of the same name, but the seed of all that is random."""
 
 OF_STATISTICS = {"assess"}

@@ -1,0 +1,236 @@
+"""Answers of interpreters merged into one answer per point, with what each of them said and how old their imagery is.
+
+The majority's answer counts. Answers that differ evenly are not settled by leaving the point out: those points are the
+hard ones, so leaving them out flatters the map. They are read again by another interpreter (see
+`accuracy.survey.rereading`), adjudicated, or dealt with as the user says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from accuracy.errors import LabelError
+from accuracy.survey.dates import read_span
+from accuracy.survey.design import as_text
+from accuracy.survey.labels import LabelTable, write_answer
+
+Disagreement = Literal["fail", "unanswered", "first"]
+DatePolicy = Literal["fail", "unanswered", "keep"]
+DISAGREEMENTS: tuple[Disagreement, ...] = get_args(Disagreement)
+DATE_POLICIES: tuple[DatePolicy, ...] = get_args(DatePolicy)
+LATER, LONG_BEFORE = "later", "long before"
+MAX_AGE_DAYS = 365
+COLUMNS = (
+    "ref", "n_answers", "disagreed", "adjudicated", "readings", "interpreter", "date_ref", "date_gap_days", "date_flag",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeRules:
+    """What happens to answers that differ, and to answers of another time than the map's.
+
+    Attributes:
+        disagreement: What a point gets whose answers differ evenly and were not adjudicated: an error, no answer, or
+            the first interpreter's answer (in alphabetical order).
+        dates: What happens to answers from imagery that is younger than the map's, or older by more than
+            ``max_age_days``: an error, no answer, or they are kept. They are flagged in any case.
+        max_age_days: Days before the map's imagery from which an answer is about another state of the ground.
+        map_date: ISO date of the map's imagery, or period (start/end); None for the design's column ``map_date``.
+        id_column: Column of ids in the design.
+    """
+
+    disagreement: Disagreement = "fail"
+    dates: DatePolicy = "fail"
+    max_age_days: int = MAX_AGE_DAYS
+    map_date: str | None = None
+    id_column: str = "point_id"
+
+    def __post_init__(self) -> None:
+        if self.max_age_days < 0:
+            raise LabelError(f"--max-age-days {self.max_age_days} is negative: give days before the map's date")
+
+
+def merge_labels(
+    design: pd.DataFrame,
+    tables: Sequence[LabelTable],
+    rules: MergeRules | None = None,
+    *,
+    adjudicated: LabelTable | None = None,
+) -> pd.DataFrame:
+    """Put one answer per point into the sample's design table.
+
+    Args:
+        design: The drawn units with their design columns.
+        tables: Answers of the interpreters.
+        rules: How answers become one.
+        adjudicated: Answers that settle points, whatever the interpreters said.
+
+    Returns:
+        ``design`` with ``ref`` (1, 0 or missing), ``n_answers``, ``disagreed``, ``adjudicated``, ``readings``
+        (``Ann=1; Bo=?``), ``interpreter``, ``date_ref`` (the youngest imagery looked at), ``date_gap_days`` (of the
+        answer furthest from the map's date; negative: before it), ``date_flag`` (``later``, ``long before`` or empty).
+
+    Raises:
+        LabelError: Unknown points, an interpreter who contradicts themself, dates or disagreement that the rules
+            refuse.
+    """
+    rules = rules or MergeRules()
+    if not tables:
+        raise LabelError("no table of labels was given: label the points first")
+    ids = as_text(design[rules.id_column])
+    repeated = ids[ids.duplicated()]
+    if len(repeated):
+        raise LabelError(f"point {repeated.iloc[0]!r} is in the design twice: ids must be unique to take labels")
+    for table in [*tables, *([adjudicated] if adjudicated else [])]:
+        strange = sorted(set(table.frame["point_id"]) - set(ids))
+        if strange:
+            raise LabelError(
+                f"{table.source} labels point {strange[0]!r} and {len(strange) - 1} others that are not in the sample:"
+                " a label outside the sample has no weight. Check that design and labels belong together"
+            )
+    answers = _one_per_interpreter(tables)
+    answers = _dated(answers, _map_dates(design, ids, rules), rules)
+    merged = _majority(answers)
+    open_points = merged["ref"].isna() & (merged["n_answers"] > 0)
+    merged["adjudicated"] = False
+    if adjudicated is not None:
+        final = adjudicated.frame.set_index("point_id")["label"]
+        settled = merged.index.intersection(final.index)
+        merged.loc[settled, "ref"] = final.reindex(settled)
+        merged.loc[settled, "adjudicated"] = True
+        open_points &= ~merged.index.isin(settled)
+    if open_points.any():
+        _settle(merged, open_points, answers, rules)
+    out = design.assign(**{c: ids.map(merged[c]).to_numpy() for c in COLUMNS})
+    out["n_answers"] = out["n_answers"].fillna(0).astype(int)
+    for column in ("disagreed", "adjudicated"):
+        out[column] = out[column].eq(True)
+    out["date_flag"] = out["date_flag"].fillna("")
+    out["ref"] = out["ref"].astype("Int64")
+    return out
+
+
+def read_readings(text: object) -> dict[str, float]:
+    """Interpreter to answer (1.0, 0.0, NaN) of a cell of the column ``readings``; empty where it is."""
+    if not isinstance(text, str) or not text.strip():
+        return {}
+    pairs = (part.rsplit("=", 1) for part in text.split("; "))
+    return {name: {"1": 1.0, "0": 0.0}.get(answer, float("nan")) for name, answer in pairs}
+
+
+def _one_per_interpreter(tables: Sequence[LabelTable]) -> pd.DataFrame:
+    """All answers; a table saved twice counts once, and an interpreter who contradicts themself is named."""
+    answers = pd.concat([t.frame.assign(source=t.source) for t in tables], ignore_index=True)
+    answers["interpreter"] = answers["interpreter"].str.replace(r"[;=]", " ", regex=True).str.strip()
+    answers = answers.sort_values("date_ref", kind="stable", na_position="first")
+    answers = answers.drop_duplicates(["point_id", "interpreter", "label"], keep="last").sort_index()
+    twice = answers[answers.duplicated(["point_id", "interpreter"], keep=False)]
+    if len(twice):
+        first = twice.iloc[0]
+        pair = twice[(twice["point_id"] == first["point_id"]) & (twice["interpreter"] == first["interpreter"])]
+        points = list(dict.fromkeys(twice["point_id"]))
+        said = " and ".join(
+            f"{write_answer(label)} in {source}" for label, source in zip(pair["label"], pair["source"], strict=True)
+        )
+        raise LabelError(
+            f"{first['interpreter']!r} labelled point {first['point_id']!r} in two tables: {said}; {len(points)} such"
+            f" points ({', '.join(points[:5])}{' …' if len(points) > 5 else ''}): keep one answer of each; a second"
+            " reading is another interpreter's"
+        )
+    return answers.sort_values(["point_id", "interpreter"], ignore_index=True)
+
+
+def _map_dates(design: pd.DataFrame, ids: pd.Series, rules: MergeRules) -> pd.DataFrame | None:
+    """First and last day of the map's imagery by point, or None where nothing says it."""
+    if rules.map_date is not None:
+        spans = pd.Series([rules.map_date] * len(ids), index=ids)
+        where = "--map-date"
+    elif "map_date" in design.columns and design["map_date"].notna().any():
+        spans = pd.Series(design["map_date"].astype(object).to_numpy(), index=ids)
+        where = "the design's map_date"
+    else:
+        return None
+    known = {text: read_span(text, option=where) for text in spans.dropna().unique() if str(text).strip()}
+    blank = (pd.NaT, pd.NaT)
+    pairs = [known.get(text, blank) for text in spans]
+    return pd.DataFrame({"first": [p[0] for p in pairs], "last": [p[1] for p in pairs]}, index=ids)
+
+
+def _dated(answers: pd.DataFrame, spans: pd.DataFrame | None, rules: MergeRules) -> pd.DataFrame:
+    """Answers with ``gap`` (days after the map's imagery, negative before it) and ``flag``; late ones as ruled."""
+    if spans is None:
+        return answers.assign(gap=np.nan, flag="")
+    here = spans.reindex(answers["point_id"]).reset_index(drop=True)
+    after = (answers["date_ref"] - here["last"]).dt.days
+    before = (answers["date_ref"] - here["first"]).dt.days
+    gap = after.where(after > 0, before.where(before < 0, 0.0)).where(after.notna())
+    flag = np.where(gap > 0, LATER, np.where(gap < -rules.max_age_days, LONG_BEFORE, ""))
+    answers = answers.assign(gap=gap, flag=flag)
+    bad = answers[answers["flag"] != ""]
+    if bad.empty or rules.dates == "keep":
+        return answers
+    if rules.dates == "unanswered":
+        return answers.assign(label=answers["label"].mask(answers["flag"] != ""))
+    later, old = bad[bad["flag"] == LATER], bad[bad["flag"] == LONG_BEFORE]
+    found = []
+    if len(later):
+        row = later.iloc[0]
+        limit = here.loc[later.index[0], "last"].date()
+        found.append(
+            f"{len(later)} labels are of imagery after the map's date {limit} (point {row['point_id']!r}:"
+            f" {row['date_ref'].date()})"
+        )
+    if len(old):
+        row = old.loc[old["gap"].idxmin()]
+        found.append(
+            f"{len(old)} labels are of imagery more than {rules.max_age_days} days before the map's date"
+            f" {here.loc[row.name, 'first'].date()} (point {row['point_id']!r}: {row['date_ref'].date()})"
+        )
+    raise LabelError(
+        " and ".join(found) + ": label on imagery of the map's date, or choose --dates unanswered or keep (another"
+        " limit: --max-age-days)"
+    )
+
+
+def _majority(answers: pd.DataFrame) -> pd.DataFrame:
+    """One row per point: the majority's answer (missing where even), and what is known of its readings."""
+    told = answers.assign(
+        reading=answers["interpreter"] + "=" + answers["label"].map(write_answer), far=answers["gap"].abs()
+    )
+    grouped = told.groupby("point_id")
+    merged = pd.DataFrame(
+        {
+            "share": grouped["label"].mean(),
+            "n_answers": grouped["label"].count(),
+            "readings": grouped["reading"].agg("; ".join),
+            "interpreter": grouped["interpreter"].agg("; ".join),
+            "date_ref": grouped["date_ref"].max(),
+        }
+    )
+    furthest = told.sort_values("far", kind="stable", na_position="first").groupby("point_id").tail(1)
+    furthest = furthest.set_index("point_id")
+    merged["date_gap_days"] = furthest["gap"].reindex(merged.index)
+    merged["date_flag"] = furthest["flag"].reindex(merged.index)
+    share = merged.pop("share")
+    merged["disagreed"] = (share > 0) & (share < 1)
+    merged["ref"] = (share > 0.5).astype(float).mask(share.isna() | (share == 0.5))
+    return merged
+
+
+def _settle(merged: pd.DataFrame, open_points: pd.Series, answers: pd.DataFrame, rules: MergeRules) -> None:
+    """Deal with points whose answers differ evenly, in place."""
+    if rules.disagreement == "fail":
+        raise LabelError(
+            f"{int(open_points.sum())} points have different answers (first: {open_points.idxmax()!r}: "
+            f"{merged.loc[open_points.idxmax(), 'readings']}). Leaving them out flatters the map, since they are the"
+            " hard ones: have them read by a third interpreter (`uvmap label reread` orders it), settle them with"
+            " --adjudicated, or choose --disagreement unanswered or first"
+        )
+    if rules.disagreement == "first":
+        told = answers.dropna(subset=["label"]).drop_duplicates("point_id").set_index("point_id")["label"]
+        merged.loc[open_points, "ref"] = told.reindex(merged.index[open_points])
