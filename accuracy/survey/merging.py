@@ -166,9 +166,9 @@ def _dated(answers: pd.DataFrame, spans: pd.DataFrame | None, rules: MergeRules)
     if spans is None:
         return answers.assign(gap=np.nan, flag="")
     here = spans.reindex(answers["point_id"]).reset_index(drop=True)
-    after = (answers["date_ref"] - here["last"]).dt.days
-    before = (answers["date_ref"] - here["first"]).dt.days
-    gap = after.where(after > 0, before.where(before < 0, 0.0)).where(after.notna())
+    after = (answers["date_ref"] - here["last"]).dt.days.to_numpy(dtype=float)
+    before = (answers["date_ref"] - here["first"]).dt.days.to_numpy(dtype=float)
+    gap = np.maximum(after, 0) + np.minimum(before, 0)  # NaN without one of the dates
     flag = np.where(gap > 0, LATER, np.where(gap < -rules.max_age_days, LONG_BEFORE, ""))
     answers = answers.assign(gap=gap, flag=flag)
     bad = answers[answers["flag"] != ""]
@@ -180,16 +180,17 @@ def _dated(answers: pd.DataFrame, spans: pd.DataFrame | None, rules: MergeRules)
     found = []
     if len(later):
         row = later.iloc[0]
-        limit = here.loc[later.index[0], "last"].date()
+        limit = here["last"].loc[later.index[0]].date()
         found.append(
             f"{len(later)} labels are of imagery after the map's date {limit} (point {row['point_id']!r}:"
             f" {row['date_ref'].date()})"
         )
     if len(old):
-        row = old.loc[old["gap"].idxmin()]
+        worst = int(np.argmin(old["gap"].to_numpy()))
+        row, day = old.iloc[worst], here["first"].loc[old.index[worst]].date()
         found.append(
             f"{len(old)} labels are of imagery more than {rules.max_age_days} days before the map's date"
-            f" {here.loc[row.name, 'first'].date()} (point {row['point_id']!r}: {row['date_ref'].date()})"
+            f" {day} (point {row['point_id']!r}: {row['date_ref'].date()})"
         )
     raise LabelError(
         " and ".join(found) + ": label on imagery of the map's date, or choose --dates unanswered or keep (another"
@@ -225,9 +226,10 @@ def _majority(answers: pd.DataFrame) -> pd.DataFrame:
 def _settle(merged: pd.DataFrame, open_points: pd.Series, answers: pd.DataFrame, rules: MergeRules) -> None:
     """Deal with points whose answers differ evenly, in place."""
     if rules.disagreement == "fail":
+        first = merged[open_points].iloc[0]
         raise LabelError(
-            f"{int(open_points.sum())} points have different answers (first: {open_points.idxmax()!r}: "
-            f"{merged.loc[open_points.idxmax(), 'readings']}). Leaving them out flatters the map, since they are the"
+            f"{int(open_points.sum())} points have different answers (first: {str(first.name)!r}: {first['readings']})."
+            " Leaving them out flatters the map, since they are the"
             " hard ones: have them read by a third interpreter (`uvmap label reread` orders it), settle them with"
             " --adjudicated, or choose --disagreement unanswered or first"
         )
