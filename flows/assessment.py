@@ -9,14 +9,17 @@ import geopandas as gpd
 import rasterio
 import rasterio.features
 
+from accuracy.comparison.error_kinds import REACH_M, tabulate_kinds
 from accuracy.comparison.reliability import measure_reliability
 from accuracy.comparison.wall_to_wall import AreaComparison, WallToWallComparison, compare_wall_to_wall
 from accuracy.errors import ComparisonError
 from accuracy.survey.map_strata import MapRasters
+from accuracy.tables import read_places
+from flows.gallery import GalleryGround, write_product_gallery
 from pipeline.city.extent import CityExtent
 from pipeline.city.job import CityJob
 from pipeline.city.reference import read_city_reference
-from pipeline.product.city_report import add_assessment
+from pipeline.product.city_report import GALLERY_NAME, add_assessment
 from pipeline.product.files import mask_path, polygon_paths, scores_path
 from pipeline.reference.areas import read_polygons
 from pipeline.reference.reader import Reference, ReferenceHints, frame_of_raster
@@ -50,6 +53,18 @@ def find_rasters(folder: Path) -> MapRasters:
             )
         found[pattern] = files[0]
     return MapRasters(mask=found["*_uv_mask.tif"], scores=found["*_scores.tif"])
+
+
+def find_polygons(folder: Path) -> Path:
+    """The polygons of a product folder, GeoParquet.
+
+    Raises:
+        ComparisonError: The folder does not hold one such file.
+    """
+    files = sorted(folder.glob("*_uv.parquet"))
+    if len(files) != 1:
+        raise ComparisonError(f"{folder} holds {len(files)} files *_uv.parquet, one is needed: give a product folder")
+    return files[0]
 
 
 def read_reference(paths: Sequence[Path], rasters: MapRasters, *, hints: ReferenceHints | None = None) -> Reference:
@@ -106,13 +121,39 @@ def compare_product(
     }
 
 
-def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 0.5) -> dict[str, Any]:
+def read_areas(areas: Path | None, role: str | None) -> gpd.GeoDataFrame | None:
+    """The areas in which a reference is complete, or None for everywhere.
+
+    Raises:
+        ComparisonError: A role without areas, or one that none of them has.
+        SampleTableError: A file that holds no areas.
+    """
+    if areas is None:
+        if role is not None:
+            raise ComparisonError(f"--role {role} without --areas: give the areas whose column `role` is meant")
+        return None
+    where = read_places(areas)
+    if role is None:
+        return where
+    if "role" not in where.columns:
+        raise ComparisonError(f"{areas} has no column 'role': leave --role out")
+    chosen = where[where["role"] == role]
+    if chosen.empty:
+        known = ", ".join(sorted(set(where["role"].astype(str))))
+        raise ComparisonError(f"{areas} has no area with role {role!r} (it has {known}): choose another --role")
+    return chosen
+
+
+def assess_wall_to_wall(
+    job: CityJob, extent: CityExtent, *, threshold: float = 0.5, with_gallery: bool = True
+) -> dict[str, Any]:
     """Compare a mapped city with its reference, by district where there are districts, and write it to the product.
 
     Args:
         job: The city, with reference; districts may say which areas no training saw (role `assess`).
         extent: Its extent.
         threshold: Probability from which a pixel of the score raster counts in the diagnostic rows.
+        with_gallery: Write `gallery.html` too: the map beside imagery and reference, on the unseen areas.
 
     Returns:
         ``figures``: for the polygons (the product) and for the scores, on the unseen areas together, on those
@@ -159,8 +200,42 @@ def assess_wall_to_wall(job: CityJob, extent: CityExtent, *, threshold: float = 
     )
     figures["expected_calibration_error"] = reliability.expected_calibration_error()
     result = {"figures": figures, "tables": tables, "reliability": reliability.bins()}
+    if with_gallery:
+        kinds = _write_city_gallery(job, rasters, reference, _groups(areas)[0])
+        figures |= {f"{row['kind']}_error_m2": row["area_m2"] for row in kinds}
+        tables.append(_kind_table(kinds))
+    else:
+        (job.out / GALLERY_NAME).unlink(missing_ok=True)  # one of an earlier reference would not fit
     add_assessment(job, extent, result)
     return result
+
+
+def _write_city_gallery(
+    job: CityJob, rasters: MapRasters, reference: Reference, group: tuple[str, gpd.GeoDataFrame | None]
+) -> list[dict[str, Any]]:
+    """Write the gallery into the product; errors by kind."""
+    label, areas = group
+    where = "areas that neither training nor validation read" if label == "unseen" else "all ground with labels"
+    with job.ground.open() as city:
+        written = write_product_gallery(
+            rasters,
+            polygon_paths(job.out, job.adcode)[0],
+            GalleryGround(reference=reference, areas=areas, where=where),
+            job.out / GALLERY_NAME,
+            title=f"Urban villages of {job.title}: map and reference",
+            imagery=city.imagery,
+        )
+    return tabulate_kinds(written.census)
+
+
+def _kind_table(kinds: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "title": "Errors by kind (polygons)",
+        "columns": ["kind", "regions", "omitted pixels", "committed pixels", "area, m2"],
+        "rows": [tuple(row[c] for c in ("kind", "regions", "omitted_px", "committed_px", "area_m2")) for row in kinds],
+        "note": f"On the ground of the first rows above. Boundary: village of the reference within {REACH_M:g} m of a "
+        "mapped one, or mapped within that of one of the reference; missed and false: beyond. The gallery shows them.",
+    }
 
 
 def _refinement_table(

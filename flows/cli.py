@@ -27,6 +27,7 @@ ORDER = (
     "label",
     "estimate",
     "assess",
+    "gallery",
     "diff",
 )
 """The order in which a user meets the commands; the others follow by name."""

@@ -13,7 +13,9 @@ from accuracy.reporting.page import render_page, write_files
 COLUMNS = ["area", "IoU", "F1", "precision", "recall", "tp", "fp", "fn", "tn", "not_predicted_px"]
 
 
-def write_census_report(comparison: WallToWallComparison, folder: Path, *, title: str, judged: str) -> dict[str, Path]:
+def write_census_report(
+    comparison: WallToWallComparison, folder: Path, *, title: str, judged: str, gallery: str | None = None
+) -> dict[str, Path]:
     """Write report.html, report.json and areas.csv.
 
     Args:
@@ -21,6 +23,7 @@ def write_census_report(comparison: WallToWallComparison, folder: Path, *, title
         folder: Receives the files.
         title: Heading of the page.
         judged: What was compared: the published polygons, or scores as a diagnostic.
+        gallery: File name of the gallery beside the page, where there is one.
 
     Returns:
         The files by name.
@@ -41,6 +44,7 @@ def write_census_report(comparison: WallToWallComparison, folder: Path, *, title
         "census.html.j2",
         title=title,
         judged=judged,
+        gallery=gallery,
         diagnostic=comparison.threshold is not None,
         areas=tabulate_frame(frame[COLUMNS]),
         missing_px=comparison.total.not_predicted_px,

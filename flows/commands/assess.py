@@ -146,6 +146,10 @@ def assess_map(
     threshold: Annotated[
         float | None, typer.Option(help="With --map scores: probability that counts as mapped; 0.5 if not given.")
     ] = None,
+    gallery: opt.Gallery = True,
+    imagery: Annotated[
+        list[Path] | None, typer.Option(help="Scenes of the product, for the gallery's pictures.")
+    ] = None,
     out: Out = DEFAULT_OUT,
     title: Title = DEFAULT_TITLE,
     as_json: JsonFlag = False,
@@ -160,7 +164,7 @@ def assess_map(
     from accuracy.choices import choose
     from accuracy.errors import ComparisonError
     from accuracy.reporting.census import write_census_report
-    from flows.assessment import JUDGED_MAPS, compare_product, find_rasters, name_map, read_reference
+    from flows.assessment import JUDGED_MAPS, compare_product, find_rasters, name_map, read_areas, read_reference
     from pipeline.reference.reader import ReferenceHints
 
     if not product.is_dir():
@@ -180,15 +184,19 @@ def assess_map(
     villages = read_reference(reference, rasters, hints=hints)
     for warning in villages.warnings:
         say(f"warning: {warning}")
+    where = read_areas(areas, role)
     result = compare_product(
         rasters,
         villages,
-        areas=_complete_areas(areas, role),
+        areas=where,
         maps=(what,),
         threshold=cut,
     )[what]
     label = name_map(what, cut)
-    files = write_census_report(result, out, title=title, judged=label)
+    page = None
+    if gallery and what == "polygons":
+        page = _write_gallery(product, villages, where, out, imagery=imagery, crs=imagery_crs, title=title)
+    files = write_census_report(result, out, title=title, judged=label, gallery=page)
     columns = {"map": "map", "area": "area", "IoU": "IoU", "F1": "F1", "precision": "precision", "recall": "recall"}
     rows = [{"map": label, **a.as_dict()} for a in (*result.areas, result.total)]
     text = table(rows, columns | {"not_predicted_px": "not predicted"})
@@ -196,25 +204,23 @@ def assess_map(
     show(data | result.as_dict(), text=f"{text}\nnext: open {files['report.html']}", as_json=as_json)
 
 
-def _complete_areas(areas: Path | None, role: str | None) -> Any:
-    """The areas to compare, as a GeoDataFrame, or None for everywhere."""
-    from accuracy.errors import ComparisonError
-    from accuracy.tables import read_places
+def _write_gallery(
+    product: Path, labels: Any, areas: Any, out: Path, *, imagery: list[Path] | None, crs: str | None, title: str
+) -> str:
+    """Write the gallery beside the report; its file name."""
+    from flows.assessment import find_polygons, find_rasters
+    from flows.gallery import GalleryGround, imagery_of_product, write_product_gallery
+    from pipeline.product.city_report import GALLERY_NAME
 
-    if areas is None:
-        if role is not None:
-            raise ComparisonError(f"--role {role} without --areas: give the areas whose column `role` is meant")
-        return None
-    where = read_places(areas)
-    if role is None:
-        return where
-    if "role" not in where.columns:
-        raise ComparisonError(f"{areas} has no column 'role': leave --role out")
-    chosen = where[where["role"] == role]
-    if chosen.empty:
-        known = ", ".join(sorted(set(where["role"].astype(str))))
-        raise ComparisonError(f"{areas} has no area with role {role!r} (it has {known}): choose another --role")
-    return chosen
+    rasters = find_rasters(product)
+    ground = GalleryGround(
+        reference=labels, areas=areas, where="all ground with labels" if areas is None else "the areas named"
+    )
+    with imagery_of_product(rasters, imagery or (), crs=crs) as scenes:
+        write_product_gallery(
+            rasters, find_polygons(product), ground, out / GALLERY_NAME, title=f"{title}: gallery", imagery=scenes
+        )
+    return GALLERY_NAME
 
 
 def _agreements(labels: list[Path] | None) -> tuple[Any, ...]:

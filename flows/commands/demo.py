@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.commands import options as opt
 from flows.console import progress, say, show, table
 
 EPOCHS = 10
@@ -23,6 +24,7 @@ def demo(
     train_seconds: Annotated[
         float | None, typer.Option(help="Time limit of training; without it, the same epochs on every machine.")
     ] = None,
+    gallery: opt.Gallery = True,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Build the demo city, train on some districts, map it all, assess the others, and write the product.
@@ -74,7 +76,7 @@ def demo(
     say("mapping the whole city")
     product = map_city(job, progress=True)
     now = timed("map", now)
-    result = assess_wall_to_wall(job, ground.extent())
+    result = assess_wall_to_wall(job, ground.extent(), with_gallery=gallery)
     timed("assess", now)
     figures = result["figures"]
     summary: dict[str, Any] = {

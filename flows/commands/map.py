@@ -45,6 +45,7 @@ def map_(
     previous: Annotated[
         Path | None, typer.Option(help="Product of the last release; its villages keep their ids.")
     ] = None,
+    gallery: opt.Gallery = True,
     json: JsonFlag = False,
 ) -> None:
     """Map a city, or the ground of some scenes: scores, polygons, STAC item, manifest and report.
@@ -93,7 +94,7 @@ def map_(
     if sources.reference:
         from flows.assessment import assess_wall_to_wall
 
-        summary["accuracy"] = assess_wall_to_wall(job, ground.extent())["figures"]
+        summary["accuracy"] = assess_wall_to_wall(job, ground.extent(), with_gallery=gallery)["figures"]
     flat = {k: v for k, v in summary.items() if not isinstance(v, dict | list)} | summary.get("accuracy", {})
     text = "\n".join(
         f"{key:<28} {value:.4f}" if isinstance(value, float) else f"{key:<28} {value}" for key, value in flat.items()

@@ -49,6 +49,9 @@ TextWeights = Annotated[Path | None, typer.Option(help="File of the table of tag
 Checkpoint = Annotated[Path, typer.Option(help="Folder of a trained model.")]
 
 
+Gallery = Annotated[
+    bool, typer.Option("--gallery/--no-gallery", help="Write gallery.html: map and reference side by side.")
+]
 MinAreaM2 = Annotated[float, typer.Option(help="Minimum mapping unit.")]
 CloseGapM = Annotated[float, typer.Option(help="Gaps up to this width are closed.")]
 

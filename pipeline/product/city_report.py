@@ -22,6 +22,8 @@ from pipeline.product.report_page import MAX_SIDE_PX, ReportChart, ReportPage, R
 from regions.raster.grid import Window
 
 ASSESSMENT_NAME = "accuracy.json"
+GALLERY_NAME = "gallery.html"
+GALLERY_TEXT = "Gallery: the map beside image and reference, with its errors by kind"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def write_city_report(
         tables=tables,
         charts=charts,
         notes=notes,
+        links=[(GALLERY_TEXT, GALLERY_NAME)] if (folder / GALLERY_NAME).exists() else [],
     )
     write_report(folder, page, adcode=job.adcode, grid=extent.grid, image=image, outlines=outlines)
 

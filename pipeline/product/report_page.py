@@ -60,13 +60,17 @@ class ReportChart:
 
 @dataclass(frozen=True)
 class ReportPage:
-    """What a page says beside its map, in order: heading, notes, tables, charts."""
+    """What a page says beside its map, in order: heading, links, notes, tables, charts.
+
+    A link is its text and an address beside the page.
+    """
 
     title: str
     subtitle: str
     tables: Sequence[ReportTable]
     charts: Sequence[ReportChart] = ()
     notes: Sequence[str] = ()
+    links: Sequence[tuple[str, str]] = ()
 
 
 def render_report(page: ReportPage, layers: MapLayers) -> str:
@@ -91,7 +95,13 @@ def render_report(page: ReportPage, layers: MapLayers) -> str:
         for k, c in enumerate(page.charts)
     ]
     return template.render(
-        title=page.title, subtitle=page.subtitle, chart=chart, tables=cells, charts=drawn, notes=list(page.notes)
+        title=page.title,
+        subtitle=page.subtitle,
+        chart=chart,
+        tables=cells,
+        charts=drawn,
+        notes=list(page.notes),
+        links=list(page.links),
     )
 
 
@@ -224,6 +234,7 @@ _PAGE = """<!doctype html>
  th:first-child, td:first-child { text-align: left; } .note { color: #555; font-size: 13px; margin-bottom: 1.2rem; }
 </style></head><body>
 <h1>{{ title }}</h1><p class="sub">{{ subtitle }}</p>
+{% for text, address in links %}<p><a href="{{ address }}">{{ text }}</a></p>{% endfor %}
 {{ chart | safe }}
 {% for note in notes %}<p class="note">{{ note }}</p>{% endfor %}
 {% for t in tables %}
