@@ -87,18 +87,22 @@ def test_equal_to_brute_force_for_any_window(tmp_path, seed, window, reach):
     judged = (mask != 255) & burn(areas.geometry) & ~burn(unlabelled.geometry)
     rows, cols = np.mgrid[: mask.shape[0], : mask.shape[1]]
 
-    def near(of):  # within reach of any pixel of a set, each distance computed
-        at = np.argwhere(of)
+    beyond = rasterize(  # the reference is known past the edge of the map too
+        reference.geometry, out_shape=(53, 47), transform=from_origin(499_900, 2_500_100, PIXEL_M, PIXEL_M)
+    )
+
+    def near(at):  # within reach of any pixel of a list, each distance computed
         if not len(at):
             return np.zeros(mask.shape, bool)
         squares = (rows[..., None] - at[:, 0]) ** 2 + (cols[..., None] - at[:, 1]) ** 2
         return squares.min(axis=-1) * PIXEL_M**2 <= reach**2 + 1e-6
 
+    by_map, by_truth = near(np.argwhere(mapped)), near(np.argwhere(beyond) - 10)
     omitted, committed = judged & truth & ~mapped, judged & mapped & ~truth
     kinds = {
-        "missed": omitted & ~near(mapped),
-        "false": committed & ~near(truth),
-        "boundary": (omitted & near(mapped)) | (committed & near(truth)),
+        "missed": omitted & ~by_map,
+        "false": committed & ~by_truth,
+        "boundary": (omitted & by_map) | (committed & by_truth),
     }
     for total in census.kinds:
         members = kinds[total.kind]
