@@ -16,8 +16,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from accuracy.comparison.wall_to_wall import pixel_area_m2
 from accuracy.errors import ComparisonError
+from accuracy.pixels import pixel_area_m2
 from regions.raster.burn import burn_into, burn_values_into
 from regions.raster.scores import NOT_PREDICTED
 
