@@ -5,7 +5,7 @@ drawn by (seed, epoch, step), the state is saved after every epoch, and ``resume
 limit (`TrainingConfig.max_seconds`) makes a result depend on the machine's speed.
 """
 
-import math
+import importlib.util
 import os
 import shutil
 import time
@@ -16,15 +16,16 @@ from typing import Any
 import lightning
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import Tensor, nn
 
 from models.errors import ModelsError
 from models.training_batches import BatchData
-from models.training_callbacks import KeepWeights, OneBar, RunKey
+from models.training_callbacks import AverageWeights, OneBar, RunKey
 from models.training_config import TrainingConfig
 from models.training_context import deterministic, quiet_lightning
+from models.training_optimiser import learning_rate_factor, parameter_groups
 from models.training_run import Run, key_of_run
 
 __all__ = [
@@ -37,43 +38,17 @@ __all__ = [
     "fit",
     "forget_state",
     "key_of_run",
+    "learning_rate_factor",
+    "parameter_groups",
     "run_device",
 ]
 
 RESUME_NAME = "resume.ckpt"
+BEST_NAME = "best.ckpt"
 
 
 class TrainingError(ModelsError):
     """A training that cannot start or go on."""
-
-
-def learning_rate_factor(progress: float, *, warmup: float, final_share: float) -> float:
-    """Linear warm-up, then half a cosine.
-
-    Worked example: warmup 0.1, final share 0: 0.05 gives 0.5, 0.1 gives 1, 0.55 gives 0.5, 1 gives 0.
-
-    Args:
-        progress: Share of the run that is done.
-        warmup: Share of the run that warms up.
-        final_share: Factor at the end.
-    """
-    if progress < warmup:
-        return progress / warmup
-    x = min(1.0, (progress - warmup) / (1 - warmup))
-    return final_share + (1 - final_share) * 0.5 * (1 + math.cos(math.pi * x))
-
-
-def parameter_groups(module: nn.Module, *, weight_decay: float, encoder_rate: float = 1.0) -> list[dict[str, Any]]:
-    """Groups for AdamW: no decay for biases, norms and tokens; an own rate for what is called ``encoder``."""
-    groups: dict[tuple[bool, bool], list[Tensor]] = {}
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            decays = parameter.ndim > 1 and parameter.shape[0] > 1
-            groups.setdefault((decays, "encoder." in f".{name}"), []).append(parameter)
-    return [
-        {"params": p, "weight_decay": weight_decay if decays else 0.0, "rate": encoder_rate if encoder else 1.0}
-        for (decays, encoder), p in sorted(groups.items(), key=lambda item: item[0])
-    ]
 
 
 class TrainingModule(lightning.LightningModule):
@@ -92,6 +67,7 @@ class TrainingModule(lightning.LightningModule):
         self.total_steps = total_steps
         self._seconds_before = 0.0
         self._started = 0.0
+        self._clock = 0.0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""
@@ -102,7 +78,7 @@ class TrainingModule(lightning.LightningModule):
 
     @property
     def run_seconds(self) -> float:
-        """Time spent training, interruptions left out."""
+        """Time spent training by the clock of this process, interruptions left out."""
         return self._seconds_before + time.monotonic() - self._started
 
     @property
@@ -110,7 +86,18 @@ class TrainingModule(lightning.LightningModule):
         """Share of the run that is done: by steps, or by time where that is further."""
         done = self.global_step / self.total_steps
         limit = self.config.max_seconds
-        return done if limit is None else max(done, self.run_seconds / limit)
+        return done if limit is None else max(done, self._clock / limit)
+
+    def read_clock(self) -> float:
+        """The time spent by the clock of the first process, which decides for all where there is a time limit.
+
+        Each process following its own clock would give each its own learning rate and last step.
+        """
+        if self.config.max_seconds is not None:
+            seconds = self.run_seconds
+            several = self.trainer.world_size > 1
+            self._clock = self.trainer.strategy.broadcast(seconds, src=0) if several else seconds
+        return self._clock
 
     def on_train_start(self) -> None:
         """Start the clock of the time limit."""
@@ -119,6 +106,7 @@ class TrainingModule(lightning.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of the coming step."""
         del batch, batch_idx
+        self.read_clock()
         factor = learning_rate_factor(
             # a step trains at the rate of its middle, so that the first one trains at all
             self.progress + 0.5 / self.total_steps,
@@ -128,12 +116,25 @@ class TrainingModule(lightning.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         for group in optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = self.config.learning_rate * group["rate"] * factor
+        self.log("learning_rate", self.config.learning_rate * factor)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradient to a largest norm, and log the norm that it had."""
+        del gradient_clip_algorithm
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        limit = float("inf") if gradient_clip_val is None else gradient_clip_val
+        self.log("gradient_norm", nn.utils.clip_grad_norm_(parameters, limit))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop at the time limit."""
         del outputs, batch, batch_idx
         limit = self.config.max_seconds
-        if limit is not None and self.run_seconds >= limit:
+        if limit is not None and self.read_clock() >= limit:
             self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -162,22 +163,10 @@ def fit(module: TrainingModule, data: BatchData, run: Run, *, figure: str | None
     state = out / RESUME_NAME
     found = _saved_run_key(state) if run.resume else None
     if found != run.key:
-        state.unlink(missing_ok=True)
+        forget_state(out)
         shutil.rmtree(out / "log", ignore_errors=True)
-    callbacks: list[Callback] = [
-        RunKey(run.key),
-        ModelCheckpoint(
-            dirpath=out,
-            filename=Path(RESUME_NAME).stem,
-            save_top_k=1,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
-    ]
-    keeper = None
-    if figure is not None and data.make_validation is not None:
-        keeper = KeepWeights(figure, patience=config.patience, keep_best=config.keep == "best")
-        callbacks.append(keeper)
+    judged = figure if data.make_validation is not None else None
+    callbacks = _callbacks(config, run, judged)
     if run.progress:
         callbacks.append(OneBar(run.label, module.total_steps, ("loss", *([figure] if figure else []))))
     with quiet_lightning(), deterministic(config):
@@ -190,7 +179,7 @@ def fit(module: TrainingModule, data: BatchData, run: Run, *, figure: str | None
             precision=config.precision,  # type: ignore[arg-type]
             accumulate_grad_batches=config.accumulate,
             gradient_clip_val=config.clip,
-            logger=CSVLogger(out, name="log", version=f"part-{len(list((out / 'log').glob('part-*')))}"),
+            logger=_loggers(out),
             callbacks=callbacks,
             check_val_every_n_epoch=min(config.validate_every, config.epochs),
             num_sanity_val_steps=0,
@@ -210,13 +199,54 @@ def fit(module: TrainingModule, data: BatchData, run: Run, *, figure: str | None
         if not trainer.is_global_zero:
             # a process that Lightning started beside this one ends here: one writes the result
             raise SystemExit(0)
-    if keeper is not None and keeper.weights is not None:
-        module.model.load_state_dict(keeper.weights)
+    if judged is not None and config.keep == "best":
+        best = torch.load(out / BEST_NAME, map_location="cpu", weights_only=True)["state_dict"]
+        module.model.load_state_dict({k.removeprefix("model."): v for k, v in best.items() if k.startswith("model.")})
+
+
+def _callbacks(config: TrainingConfig, run: Run, figure: str | None) -> list[Callback]:
+    """Run key, averaged weights, early stopping, and what is saved: the state after each epoch, the best weights."""
+    found: list[Callback] = [RunKey(run.key)]
+    if config.ema is not None:
+        found.append(AverageWeights(config.ema, device=run_device(config)))
+    if figure is not None and config.patience is not None:
+        found.append(EarlyStopping(figure, mode="max", patience=config.patience, check_on_train_epoch_end=False))
+    if figure is not None and config.keep == "best":
+        found.append(
+            ModelCheckpoint(
+                dirpath=run.out,
+                filename=Path(BEST_NAME).stem,
+                monitor=figure,
+                mode="max",
+                save_on_train_epoch_end=False,
+                enable_version_counter=False,
+            )
+        )
+    return [
+        *found,
+        ModelCheckpoint(
+            dirpath=run.out,
+            filename=Path(RESUME_NAME).stem,
+            save_top_k=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+    ]
+
+
+def _loggers(out: Path) -> list[Logger]:
+    """CSV always; TensorBoard beside it where it is installed."""
+    part = f"part-{len(list((out / 'log').glob('part-*')))}"
+    found: list[Logger] = [CSVLogger(out, name="log", version=part)]
+    if any(importlib.util.find_spec(name) for name in ("tensorboard", "tensorboardX")):
+        found.append(TensorBoardLogger(out, name="log", version=part))
+    return found
 
 
 def forget_state(out: Path) -> None:
     """Remove the resumable state: call it when the result is written, so that a kill before that loses nothing."""
-    (out / RESUME_NAME).unlink(missing_ok=True)
+    for name in (RESUME_NAME, BEST_NAME):
+        (out / name).unlink(missing_ok=True)
 
 
 def run_device(config: TrainingConfig) -> torch.device:

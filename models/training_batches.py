@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
@@ -102,7 +103,7 @@ class BatchData(lightning.LightningDataModule):
             ranks=ranks,
             order=self.order,
         )
-        return DataLoader(source, batch_size=None, num_workers=self.config.workers)
+        return self._loader(source)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """The validation samples in order."""
@@ -111,4 +112,8 @@ class BatchData(lightning.LightningDataModule):
         source = BatchSource(
             self.validation_size, self.config.batch_size, self.make_validation, seed=self.seed, epoch=-1
         )
-        return DataLoader(source, batch_size=None)
+        return self._loader(source)
+
+    def _loader(self, source: BatchSource) -> DataLoader[Any]:
+        on_gpu = self.config.accelerator != "cpu" and torch.cuda.is_available()
+        return DataLoader(source, batch_size=None, num_workers=self.config.workers, pin_memory=on_gpu)

@@ -1,10 +1,10 @@
 """What a training run shows, keeps and remembers."""
 
-import math
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback
+import torch
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
 from tqdm import tqdm
 
@@ -41,36 +41,29 @@ class OneBar(Callback):
             self.bar.close()
 
 
-class KeepWeights(Callback):
-    """Remembers the weights of the best validation, and ends a run that no longer gets better."""
+class AverageWeights(WeightAveraging):
+    """Exponential moving average of the weights (Polyak and Juditsky 1992): what is validated, and what is kept.
 
-    def __init__(self, figure: str, *, patience: int | None, keep_best: bool) -> None:
-        self.figure, self.patience, self.keep_best = figure, patience, keep_best
-        self.best, self.misses = -math.inf, 0
-        self.weights: dict[str, Tensor] | None = None
+    The share of the past rises from nothing to ``decay`` as (1 + n) / (10 + n) over n steps, so that a short run is
+    not held back by its first weights. Buffers are averaged as well, numbers that count steps are taken over.
 
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Compare with the best so far."""
-        value = trainer.callback_metrics.get(self.figure)
-        if value is None or trainer.sanity_checking:
-            return
-        if float(value) > self.best:
-            self.best, self.misses = float(value), 0
-            if self.keep_best:
-                state = pl_module.model.state_dict()  # type: ignore[union-attr]
-                self.weights = {k: v.detach().cpu().clone() for k, v in state.items()}
+    Args:
+        decay: Share of the past in the average, far into a run.
+        device: Where the average is kept.
+    """
+
+    def __init__(self, decay: float, *, device: torch.device) -> None:
+        self.decay = decay
+        super().__init__(device=device, multi_avg_fn=self._mix)
+
+    @torch.no_grad()
+    def _mix(self, averaged: Any, current: Any, count: Tensor | int) -> None:
+        n = float(count)
+        new = 1 - min(self.decay, (1 + n) / (10 + n))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, new)
         else:
-            self.misses += 1
-            if self.patience is not None and self.misses >= self.patience:
-                trainer.should_stop = True
-
-    def state_dict(self) -> dict[str, Any]:
-        """What resuming needs."""
-        return {"best": self.best, "misses": self.misses, "weights": self.weights}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a saved state."""
-        self.best, self.misses, self.weights = state_dict["best"], state_dict["misses"], state_dict["weights"]
+            torch._foreach_copy_(averaged, current)
 
 
 class RunKey(Callback):

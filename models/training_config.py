@@ -27,6 +27,8 @@ class TrainingConfig(BaseModel):
         validate_every: Epochs between validations; the last epoch is always validated.
         patience: Validations without a better figure after which the run stops; None never stops early.
         keep: ``last`` weights, or those of the ``best`` validation.
+        ema: Share of the past in a moving average of the weights, which is then what is validated and kept; None
+            keeps the weights of the last step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,3 +50,4 @@ class TrainingConfig(BaseModel):
     validate_every: Annotated[int, Field(gt=0)] = 5
     patience: Annotated[int | None, Field(gt=0)] = None
     keep: Annotated[str, Field(pattern="^(last|best)$")] = "last"
+    ema: Annotated[float | None, Field(ge=0, lt=1)] = None

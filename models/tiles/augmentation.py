@@ -122,20 +122,34 @@ def jittered(image: NDArray[np.uint8], config: AugmentationConfig, rng: np.rando
         rng: Source of chance.
 
     Returns:
-        uint8 (3, T, T); pixels that are 0 in all bands (no data) stay 0.
+        uint8 (3, T, T); pixels that are 0 in all bands (no data) stay so, and no other becomes so. Contrast changes
+        about the mean of the pixels with data.
     """
+    valid = image.any(axis=0)
     x = image.astype(np.float32)
     gain = 1 + rng.uniform(-1, 1) * config.contrast + rng.uniform(-1, 1, 3) * config.channel_gain
     saturation = np.float32(1 + rng.uniform(-1, 1) * config.saturation)
     offset = np.float32(255 * rng.uniform(-1, 1) * config.brightness)
-    centre = x.mean(axis=(1, 2), keepdims=True)
+    centre = x[:, valid].mean(axis=1)[:, None, None] if valid.any() else np.zeros((3, 1, 1), np.float32)
     x = (x - centre) * gain.astype(np.float32)[:, None, None] + centre + offset
     grey = x.mean(axis=0, keepdims=True)
     x = grey + (x - grey) * saturation
     sigma = rng.uniform() * config.noise * 255
     if sigma > 0:
         x += rng.standard_normal(x.shape, np.float32) * np.float32(sigma)
-    return np.where(image.any(axis=0), np.clip(np.rint(x), 0, 255), 0).astype(np.uint8)
+    return with_data_of(image, np.clip(np.rint(x), 0, 255).astype(np.uint8))
+
+
+def with_data_of(image: NDArray[np.uint8], changed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``changed`` with the no data of ``image``: 0 in all bands there and nowhere else; black ground becomes 1.
+
+    Args:
+        image: uint8 (3, T, T).
+        changed: uint8 (3, T, T), the same tile in other colours.
+    """
+    valid = image.any(axis=0)
+    black = valid & ~changed.any(axis=0)
+    return np.where(valid, np.where(black, np.uint8(1), changed), np.uint8(0))
 
 
 def without_corner(

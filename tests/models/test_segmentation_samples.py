@@ -267,3 +267,26 @@ def test_dropping_the_map_leaves_an_empty_graph():
         rng=np.random.default_rng(0),
     )
     _equal_graphs(graph, TileGraphs.empty(1))
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_colours_neither_make_nor_fill_no_data(seed):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 6, (3, 24, 24)).astype(np.uint8)  # dark ground, as of a shadow
+    image[:, :8] = 0
+    strong = AugmentationConfig(brightness=0.5, contrast=0.9, saturation=0.9)
+    changed = jittered(image, strong, np.random.default_rng(seed))
+    np.testing.assert_array_equal(changed.any(0), image.any(0))
+
+
+@given(seed=st.integers(0, 1000), blank=st.integers(0, 20))
+@settings(max_examples=20, deadline=None)
+def test_no_data_does_not_move_the_centre_of_contrast(seed, blank):
+    """A tile with a blank border gets the colours of the tile without it."""
+    image = np.random.default_rng(seed).integers(1, 256, (3, 24, 24)).astype(np.uint8)
+    image[:, :, :blank] = 0
+    config = AugmentationConfig(noise=0.0)
+    padded = np.concatenate([np.zeros_like(image), image], axis=2)
+    one, two = (jittered(i, config, np.random.default_rng(seed)) for i in (image, padded))
+    assert np.abs(one.astype(int) - two[:, :, 24:]).max() <= 1  # sums over two shapes round differently
