@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.tiles.samples import SampleSet, share_tag_sets
+from models.tiles.samples import SampleSet, share_tables
 from pipeline.city.ground import CityGround
 from pipeline.city.sources import find_sources
 from pipeline.learning.samples import cut_samples
@@ -44,5 +44,5 @@ def seen_and_unseen(ground: CityGround, *, tile_px: int, stride_px: int) -> tupl
             )
             for rows, stride in ((trained, stride_px), (~trained, tile_px))
         )
-    first, second = share_tag_sets([seen, unseen])
+    first, second = share_tables([seen, unseen])
     return first, second

@@ -25,9 +25,10 @@ from models.segmentation.metrics import FigureKeeper
 from models.segmentation.model import GeoLinkSegmenter
 from models.tiles.augmentation import AugmentationConfig
 from models.tiles.batches import Batch, BatchMaker, normalised
-from models.tiles.samples import IGNORE, SampleSet, share_places, share_tag_sets
+from models.tiles.samples import IGNORE, share_tables
 from models.tiles.semantics import tag_encoder_id
-from models.tiles.shards import SampleError, graph_arrays
+from models.tiles.sharded import Samples
+from models.tiles.shards import SampleError
 from models.training import (
     BatchData,
     Run,
@@ -112,8 +113,8 @@ class SegmentationTraining(TrainingModule):
 
 
 def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of one training, each with a default
-    samples: SampleSet,
-    validation: SampleSet | None,
+    samples: Samples,
+    validation: Samples | None,
     config: SegmentationConfig,
     *,
     out: Path,
@@ -134,7 +135,7 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
     started again (unless ``training.max_seconds`` is set).
 
     Args:
-        samples: Training tiles.
+        samples: Training tiles, in memory or on disk.
         validation: Tiles for figures, early stopping and calibration; None goes without.
         config: Size of the model; its ``classes`` must fit.
         out: Folder: ``checkpoint/`` is the result, ``log/`` the CSV log.
@@ -168,8 +169,8 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         classes=tuple(classes),
         tag_encoder=tag_encoder_id(encoder),
     )
-    both = [samples, *([validation] if validation is not None else [])]
-    samples, *others = share_places(share_tag_sets(both))
+    both: list[Samples] = [samples, *([validation] if validation is not None else [])]
+    samples, *others = share_tables(both)
     validation = others[0] if others else None
     semantics = torch.as_tensor(np.asarray(tag_set_embeddings(samples.tag_sets, encoder)), dtype=torch.float32)
     data = BatchData(
@@ -194,8 +195,8 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         vars(augmentation),
         seed,
         start,
-        *sample_content(samples),
-        *(sample_content(validation) if validation is not None else ()),
+        *samples.content,
+        *(validation.content if validation is not None else ()),
     )
     card = ModelCard(
         title=title,
@@ -261,14 +262,7 @@ def _final_figures(module: SegmentationTraining, data: BatchData) -> tuple[dict[
     return module.keeper.result(), torch.cat(logits), torch.cat(labels)
 
 
-def sample_content(samples: SampleSet) -> tuple[object, ...]:
-    """All that decides a training, for its key."""
-    arrays = graph_arrays(samples.graphs)
-    own = (samples.images, samples.labels, samples.place, samples.places, samples.tag_sets)
-    return (*own, *(arrays[name] for name in sorted(arrays)))
-
-
-def check_samples(samples: SampleSet, config: SegmentationConfig, classes: tuple[str, ...], what: str) -> None:
+def check_samples(samples: Samples, config: SegmentationConfig, classes: tuple[str, ...], what: str) -> None:
     """Refuse samples that a model cannot learn from.
 
     Raises:
@@ -281,7 +275,7 @@ def check_samples(samples: SampleSet, config: SegmentationConfig, classes: tuple
             f"{what} tiles are {samples.tile_px} px, the model needs a multiple of {config.encoder.patch_px} px: "
             "cut tiles of another size"
         )
-    present = np.unique(samples.labels)
+    present = samples.label_values
     known = present[present != IGNORE]
     if not len(known):
         raise SampleError(f"the {what} samples have no labelled pixel: check that labels and imagery overlap")

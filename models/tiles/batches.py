@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,8 +13,7 @@ from models.geolink.config import GeoLinkConfig
 from models.geolink.graph import TileGraphs
 from models.geolink.packing import PackedGraphs, pack
 from models.tiles.augmentation import AugmentationConfig, augment
-from models.tiles.graphs import split_graphs
-from models.tiles.samples import SampleSet
+from models.tiles.sharded import Samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,30 +59,21 @@ class BatchMaker:
     """Puts batches together, augmented or not; what a batch is depends only on its indices and the ``rng``.
 
     Attributes:
-        samples: The tiles.
+        samples: The tiles, in memory or on disk.
         encoder: Configuration of the encoder, for its node limit.
         augmentation: How to vary; None gives the samples as they are.
     """
 
-    samples: SampleSet
+    samples: Samples
     encoder: GeoLinkConfig
     augmentation: AugmentationConfig | None = None
-    _graphs: list[TileGraphs] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._graphs = split_graphs(self.samples.graphs)
 
     def __call__(self, index: NDArray[np.int64], rng: np.random.Generator) -> Batch:
         """The batch of the samples at ``index``."""
-        images = [self.samples.images[k] for k in index]
-        labels = [self.samples.labels[k] for k in index]
-        graphs = [self._graphs[k] for k in index]
+        tiles = [self.samples.tile(int(k)) for k in index]
         if self.augmentation is not None:
-            varied = [
-                augment(*sample, config=self.augmentation, rng=rng)
-                for sample in zip(images, labels, graphs, strict=True)
-            ]
-            images, labels, graphs = (list(part) for part in zip(*varied, strict=True))
+            tiles = [augment(*tile, config=self.augmentation, rng=rng) for tile in tiles]
+        images, labels, graphs = zip(*tiles, strict=True)
         return Batch(
             images=torch.from_numpy(np.stack(images)),
             labels=torch.from_numpy(np.stack(labels)),

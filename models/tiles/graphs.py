@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.geolink.graph import EDGE_TYPES, NODE_TYPES, TileGraphs
 
 
+def graph_cuts(graphs: TileGraphs) -> NDArray[np.int64]:
+    """Where the nodes and edges of each tile begin.
+
+    Returns:
+        int64 (n + 1, 12): first node of each of `NODE_TYPES`, then first edge of each of `EDGE_TYPES`, per tile; the
+        last row ends the last tile.
+    """
+    tiles = np.arange(graphs.n_tiles + 1)
+    nodes = [np.searchsorted(graphs.node_tile[t], tiles) for t in NODE_TYPES]
+    edges = [np.searchsorted(graphs.node_tile[dst][graphs.edge_index[src, dst][1]], tiles) for src, dst in EDGE_TYPES]
+    return np.stack([*nodes, *edges], axis=1).astype(np.int64)
+
+
 def split_graphs(graphs: TileGraphs) -> list[TileGraphs]:
     """Cut a batch of tile graphs into single ones; `TileGraphs.concat` puts any choice of them together again."""
-    tiles = np.arange(graphs.n_tiles + 1)
-    node_cut = {t: np.searchsorted(graphs.node_tile[t], tiles) for t in NODE_TYPES}
-    edge_cut = {}
-    for src, dst in EDGE_TYPES:
-        edge_tile = graphs.node_tile[dst][graphs.edge_index[src, dst][1]]
-        edge_cut[src, dst] = np.searchsorted(edge_tile, tiles)
+    cuts = graph_cuts(graphs)
     singles = []
-    for k in range(graphs.n_tiles):
-        node = {t: slice(node_cut[t][k], node_cut[t][k + 1]) for t in NODE_TYPES}
-        edge = {p: slice(edge_cut[p][k], edge_cut[p][k + 1]) for p in EDGE_TYPES}
+    for first, last in itertools.pairwise(cuts):
+        parts = [slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+        node = dict(zip(NODE_TYPES, parts[: len(NODE_TYPES)], strict=True))
+        edge = dict(zip(EDGE_TYPES, parts[len(NODE_TYPES) :], strict=True))
         start = {p: np.array([[node[p[0]].start], [node[p[1]].start]], np.int64) for p in EDGE_TYPES}
         singles.append(
             TileGraphs(
@@ -38,16 +49,18 @@ def split_graphs(graphs: TileGraphs) -> list[TileGraphs]:
     return singles
 
 
-def renumbered_graphs(
-    graphs: TileGraphs, own: Sequence[dict[str, str]], table: dict[str, int], tag_sets: list[dict[str, str]]
-) -> TileGraphs:
-    """The same graphs pointing into a shared table.
+def rows_in_table(
+    own: Sequence[dict[str, str]], table: dict[str, int], tag_sets: list[dict[str, str]]
+) -> NDArray[np.int64]:
+    """Row of each tag set in a shared table.
 
     Args:
-        graphs: Graphs that point into ``own``.
-        own: Their table.
+        own: Tag sets.
         table: Canonical JSON of each tag set of the shared table, and its row; grows.
         tag_sets: The shared table; grows.
+
+    Returns:
+        int64 (len(own),).
     """
     ids = np.zeros(len(own), np.int64)
     for k, tags in enumerate(own):
@@ -56,4 +69,16 @@ def renumbered_graphs(
             table[key] = len(tag_sets)
             tag_sets.append(dict(tags))
         ids[k] = table[key]
-    return replace(graphs, semantic_id={t: ids[graphs.semantic_id[t]] for t in NODE_TYPES})
+    return ids
+
+
+def pointing_to(graphs: TileGraphs, rows: NDArray[np.int64]) -> TileGraphs:
+    """The same graphs, their ``semantic_id`` k replaced by ``rows[k]``."""
+    return replace(graphs, semantic_id={t: rows[graphs.semantic_id[t]] for t in NODE_TYPES})
+
+
+def renumbered_graphs(
+    graphs: TileGraphs, own: Sequence[dict[str, str]], table: dict[str, int], tag_sets: list[dict[str, str]]
+) -> TileGraphs:
+    """The same graphs pointing into a shared table; arguments as for `rows_in_table`, ``own`` being their table."""
+    return pointing_to(graphs, rows_in_table(own, table, tag_sets))

@@ -6,22 +6,22 @@ shards, equal bytes for equal content.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.geolink.graph import TileGraphs
-from models.tiles.graphs import renumbered_graphs, split_graphs
+from models.tiles.graphs import pointing_to, rows_in_table, split_graphs
+from models.tiles.sample_writer import MANIFEST_NAME, SHARD_TILES, SampleWriter
 from models.tiles.shards import SampleError, graph_arrays, graphs_from_arrays, read_manifest, read_shards
 
 IGNORE = 255
 """Label of a pixel that no loss and no figure counts."""
-
-_MANIFEST = "samples.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +96,42 @@ class SampleSet:
         """Side of a tile."""
         return int(self.images.shape[-1])
 
+    @cached_property
+    def _singles(self) -> list[TileGraphs]:
+        return split_graphs(self.graphs)
+
+    def tile(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], TileGraphs]:
+        """Image uint8 (3, T, T), label uint8 (T, T) and graph of one tile."""
+        return self.images[number], self.labels[number], self._singles[number]
+
+    @property
+    def label_values(self) -> NDArray[np.uint8]:
+        """The values that labels have, in order."""
+        return np.unique(self.labels)
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What decides a training on these samples, for its key."""
+        arrays = graph_arrays(self.graphs)
+        own = (self.images, self.labels, self.place, self.places, self.tag_sets)
+        return (*own, *(arrays[name] for name in sorted(arrays)))
+
+    def with_tables(
+        self,
+        tag_rows: NDArray[np.int64],
+        tag_sets: list[dict[str, str]],
+        place_rows: NDArray[np.int32],
+        places: tuple[str, ...],
+    ) -> Self:
+        """The same samples pointing into other tables; row k of the present ones is row ``..._rows[k]`` of those."""
+        graphs = pointing_to(self.graphs, tag_rows)
+        return replace(self, graphs=graphs, tag_sets=tag_sets, place=place_rows[self.place], places=places)
+
     def select(self, tiles: Sequence[int] | NDArray[np.int64]) -> SampleSet:
         """The samples at ``tiles``, in that order."""
         index = np.asarray(tiles, np.int64)
-        singles = split_graphs(self.graphs)
         rich = self.graphs.is_rich
-        graphs = TileGraphs.concat([singles[k] for k in index]) if len(index) else TileGraphs.empty(0, rich=rich)
+        graphs = TileGraphs.concat([self._singles[k] for k in index]) if len(index) else TileGraphs.empty(0, rich=rich)
         return replace(
             self, images=self.images[index], labels=self.labels[index], graphs=graphs, place=self.place[index]
         )
@@ -152,7 +182,7 @@ class SampleSet:
         sides = {p.tile_px for p in parts}
         if len(sides) > 1:
             raise SampleError(f"tiles of {sorted(sides)} px cannot be mixed: cut all sets with one tile size")
-        parts = share_places(share_tag_sets(parts))
+        parts = share_tables(parts)
         resolutions = {p.resolution_m for p in parts}
         return cls(
             images=np.concatenate([p.images for p in parts]),
@@ -165,38 +195,15 @@ class SampleSet:
             places=parts[0].places,
         )
 
-    def save(self, folder: Path, *, shard_tiles: int = 256) -> None:
+    def save(self, folder: Path, *, shard_tiles: int = SHARD_TILES) -> None:
         """Write the set as a folder of shards.
 
         Args:
             folder: Made if needed; shards of an older set there are replaced.
             shard_tiles: Tiles per shard.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("shard-*.npz"):
-            old.unlink()
-        singles = split_graphs(self.graphs)
-        starts = range(0, len(self), shard_tiles)
-        names = []
-        for number, start in enumerate(starts):
-            cut = slice(start, start + shard_tiles)
-            arrays = graph_arrays(TileGraphs.concat(singles[cut]))
-            names.append(f"shard-{number:05d}.npz")
-            own = {"images": self.images[cut], "labels": self.labels[cut], "place": self.place[cut]}
-            np.savez(folder / names[-1], **own, **arrays)  # type: ignore[arg-type]
-        manifest = {
-            "format": 1,
-            "shards": names,
-            "tiles": len(self),
-            "tile_px": self.tile_px,
-            "rich": self.graphs.is_rich,
-            "resolution_m": self.resolution_m,
-            "source": self.source,
-            "places": self.places,
-            "tag_sets": self.tag_sets,
-        }
-        text = json.dumps(manifest, ensure_ascii=False, sort_keys=True, indent=1)
-        (folder / _MANIFEST).write_text(text + "\n", encoding="utf-8")
+        with SampleWriter(folder, shard_tiles=shard_tiles) as writer:
+            writer.add(self)
 
     @classmethod
     def load(cls, folder: Path) -> SampleSet:
@@ -205,7 +212,7 @@ class SampleSet:
         Raises:
             SampleError: no sample set, another format, or a damaged shard.
         """
-        manifest = read_manifest(folder, _MANIFEST)
+        manifest = read_manifest(folder, MANIFEST_NAME)
         side, rich = manifest["tile_px"], manifest["rich"]
         images = [np.zeros((0, 3, side, side), np.uint8)]
         labels = [np.zeros((0, side, side), np.uint8)]
@@ -219,7 +226,7 @@ class SampleSet:
             place.append(arrays.get("place", np.zeros(len(arrays["images"]), np.int32)))
         if sum(map(len, images)) != manifest["tiles"]:
             raise SampleError(
-                f"{folder} holds {sum(map(len, images))} tiles, {_MANIFEST} says {manifest['tiles']}: "
+                f"{folder} holds {sum(map(len, images))} tiles, {MANIFEST_NAME} says {manifest['tiles']}: "
                 "write the set again"
             )
         return cls(
@@ -234,16 +241,37 @@ class SampleSet:
         )
 
 
-def share_tag_sets(parts: Sequence[SampleSet]) -> list[SampleSet]:
-    """The same sets with one table of unique tag sets, to which the graphs of all of them point."""
+class Pointing(Protocol):
+    """Samples that point into a table of tag sets and one of places."""
+
+    @property
+    def tag_sets(self) -> list[dict[str, str]]:
+        """The tag sets."""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The places."""
+
+    def with_tables(
+        self,
+        tag_rows: NDArray[np.int64],
+        tag_sets: list[dict[str, str]],
+        place_rows: NDArray[np.int32],
+        places: tuple[str, ...],
+    ) -> Self:
+        """The same samples pointing into other tables."""
+
+
+P = TypeVar("P", bound=Pointing)
+
+
+def share_tables(parts: Sequence[P]) -> list[P]:
+    """The same sets with one table of unique tag sets and one of places, to which all of them point."""
     table: dict[str, int] = {}
     tag_sets: list[dict[str, str]] = []
-    renumbered = [renumbered_graphs(p.graphs, p.tag_sets, table, tag_sets) for p in parts]
-    return [replace(p, graphs=g, tag_sets=tag_sets) for p, g in zip(parts, renumbered, strict=True)]
-
-
-def share_places(parts: Sequence[SampleSet]) -> list[SampleSet]:
-    """The same sets with one table of places; places of equal names are one."""
+    tag_rows = [rows_in_table(p.tag_sets, table, tag_sets) for p in parts]
     places = tuple(dict.fromkeys(name for p in parts for name in p.places))
-    rows = [np.array([places.index(name) for name in p.places], np.int32) for p in parts]
-    return [replace(p, place=row[p.place], places=places) for p, row in zip(parts, rows, strict=True)]
+    place_rows = [np.array([places.index(name) for name in p.places], np.int32) for p in parts]
+    return [
+        p.with_tables(tags, tag_sets, rows, places) for p, tags, rows in zip(parts, tag_rows, place_rows, strict=True)
+    ]

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from models.errors import ModelsError
 from models.geolink.graph import EDGE_TYPES, NODE_TYPES, TileGraphs
 
+CUT_NAME = "cut"
+"""Array of a shard with the first node and edge of each tile, int64 (n + 1, 12), `models.tiles.graphs.graph_cuts`."""
+
 
 class SampleError(ModelsError):
     """A sample set whose parts do not fit, or that is damaged on disk."""

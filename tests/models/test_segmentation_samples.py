@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.geolink.config import GeoLinkConfig
-from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSITION_POINTS, RELATIONS, TileGraphs
+from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, TileGraphs
 from models.tiles.augmentation import (
     AugmentationConfig,
     augment,
@@ -19,67 +19,22 @@ from models.tiles.augmentation import (
 )
 from models.tiles.batches import BatchMaker
 from models.tiles.graphs import split_graphs
-from models.tiles.samples import IGNORE, SampleSet, share_places, share_tag_sets
-from models.tiles.shards import SampleError, graph_arrays
-
-
-def _graphs(rng: np.random.Generator, n_tiles: int, *, tag_sets: int = 4) -> TileGraphs:
-    """Random graphs: 0 to 4 nodes per type and tile, edges within a tile, rich columns from true positions."""
-    tiles = {t: np.sort(np.repeat(np.arange(n_tiles), rng.integers(0, 5, n_tiles))) for t in NODE_TYPES}
-    position = {t: rng.uniform(0, 1, (len(k), 2 * POSITION_POINTS[t])).astype(np.float32) for t, k in tiles.items()}
-    geometry = {t: rng.uniform(0, 1, (len(k), len(GEOMETRY_COLUMNS))).astype(np.float32) for t, k in tiles.items()}
-    index, attr = {}, {}
-    for src, dst in EDGE_TYPES:
-        pairs = [
-            (a, b) for b in range(len(tiles[dst])) for a in range(len(tiles[src])) if tiles[src][a] == tiles[dst][b]
-        ]
-        kept = [p for p in pairs if rng.uniform() < 0.5]
-        index[src, dst] = np.array(kept, np.int64).reshape(-1, 2).T
-        # bearing between the first points, y downwards in positions, upwards on the map
-        step = position[dst][index[src, dst][1], :2] - position[src][index[src, dst][0], :2]
-        length = np.maximum(np.hypot(step[:, 0], step[:, 1]), 1e-9)
-        one_hot = np.zeros((len(kept), len(RELATIONS[src, dst])), np.float32)
-        rich = np.stack([np.zeros(len(kept)), length, step[:, 0] / length, -step[:, 1] / length], 1)
-        attr[src, dst] = np.concatenate([one_hot, rich], 1).astype(np.float32)
-    ids = {t: rng.integers(0, tag_sets, len(k)) for t, k in tiles.items()}
-    graphs = TileGraphs(n_tiles, tiles, ids, position, geometry, index, attr)
-    graphs.validate()
-    return graphs
-
-
-def _samples(seed: int, n: int = 5, side: int = 8) -> SampleSet:
-    rng = np.random.default_rng(seed)
-    return SampleSet(
-        images=rng.integers(0, 256, (n, 3, side, side), np.uint8),
-        labels=rng.choice(np.array([0, 1, IGNORE], np.uint8), (n, side, side)),
-        graphs=_graphs(rng, n),
-        tag_sets=[{"building": "yes"}, {"highway": "path"}, {}, {"name": "村", "landuse": "residential"}],
-        resolution_m=1.0,
-        source=f"seed {seed}",
-        place=rng.integers(0, 2, n).astype(np.int32),
-        places=("common ground", f"ground {seed}"),
-    )
-
-
-def _equal_graphs(a: TileGraphs, b: TileGraphs, *, atol: float = 0) -> None:
-    assert a.n_tiles == b.n_tiles
-    left, right = graph_arrays(a), graph_arrays(b)
-    for name, values in left.items():
-        assert values.shape == right[name].shape
-        np.testing.assert_allclose(values, right[name], atol=atol, rtol=0, err_msg=name)
+from models.tiles.samples import IGNORE, SampleSet, share_tables
+from models.tiles.shards import SampleError
+from tests.support.samples import assert_equal_graphs, random_graphs, random_samples
 
 
 @given(seed=st.integers(0, 10_000), shard=st.integers(1, 7), n=st.integers(0, 6))
 @settings(max_examples=15, deadline=None)
 def test_saving_and_loading_change_nothing(tmp_path_factory, seed, shard, n):
-    samples = _samples(seed, n)
+    samples = random_samples(seed, n)
     folder = tmp_path_factory.mktemp("s")
     samples.save(folder, shard_tiles=shard)
     files = {p.name: p.read_bytes() for p in folder.iterdir()}
     read = SampleSet.load(folder)
     np.testing.assert_array_equal(read.images, samples.images)
     np.testing.assert_array_equal(read.labels, samples.labels)
-    _equal_graphs(read.graphs, samples.graphs)
+    assert_equal_graphs(read.graphs, samples.graphs)
     assert (read.tag_sets, read.resolution_m, read.source) == (samples.tag_sets, 1.0, samples.source)
     np.testing.assert_array_equal(read.place, samples.place)
     assert read.places == samples.places and read.place.dtype == np.int32
@@ -90,14 +45,14 @@ def test_saving_and_loading_change_nothing(tmp_path_factory, seed, shard, n):
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=20, deadline=None)
 def test_split_select_and_concat_agree_with_the_contract(seed):
-    samples = _samples(seed)
-    _equal_graphs(TileGraphs.concat(split_graphs(samples.graphs)), samples.graphs)
+    samples = random_samples(seed)
+    assert_equal_graphs(TileGraphs.concat(split_graphs(samples.graphs)), samples.graphs)
     order = np.random.default_rng(seed).integers(0, len(samples), 7)
-    _equal_graphs(samples.select(order).graphs, samples.graphs.select(order))
+    assert_equal_graphs(samples.select(order).graphs, samples.graphs.select(order))
 
 
 def test_concat_merges_tables_of_tag_sets():
-    a, b = _samples(1), _samples(2)
+    a, b = random_samples(1), random_samples(2)
     b = SampleSet(images=b.images, labels=b.labels, graphs=b.graphs, tag_sets=[{"x": "y"}, *a.tag_sets[:3]])
     both = SampleSet.concat([a, b])
     assert len(both) == 10 and both.source == "seed 1"
@@ -107,7 +62,7 @@ def test_concat_merges_tables_of_tag_sets():
             meant = [part.tag_sets[i] for i in part.graphs.semantic_id[t]]
             assert [both.tag_sets[i] for i in both.graphs.semantic_id[t][kept]] == meant, k
     assert len(both.tag_sets) == 5
-    assert share_tag_sets([a, b])[1].tag_sets == both.tag_sets
+    assert share_tables([a, b])[1].tag_sets == both.tag_sets
 
 
 def _named(samples: SampleSet) -> list[str]:
@@ -117,19 +72,19 @@ def _named(samples: SampleSet) -> list[str]:
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=15, deadline=None)
 def test_each_tile_keeps_its_place(seed):
-    a, b = _samples(seed), _samples(seed + 1)
+    a, b = random_samples(seed), random_samples(seed + 1)
     both = SampleSet.concat([a, b])
     assert _named(both) == _named(a) + _named(b)
     assert both.places == ("common ground", f"ground {seed}", f"ground {seed + 1}")
     order = np.random.default_rng(seed).integers(0, len(both), 7)
     assert _named(both.select(order)) == [_named(both)[k] for k in order]
-    assert [p.places for p in share_places([a, b])] == [both.places] * 2
+    assert [p.places for p in share_tables([a, b])] == [both.places] * 2
     assert set(_named(both.at("common ground"))) <= {"common ground"}
     assert len(both.at("common ground")) == _named(both).count("common ground")
 
 
 def test_a_set_without_places_is_one_place(tmp_path):
-    s = _samples(3)
+    s = random_samples(3)
     plain = SampleSet(images=s.images, labels=s.labels, graphs=s.graphs, tag_sets=s.tag_sets, source="old")
     assert _named(plain) == ["old"] * 5
     s.save(tmp_path, shard_tiles=2)
@@ -144,16 +99,16 @@ def test_a_set_without_places_is_one_place(tmp_path):
 
 
 def test_batches_carry_the_place():
-    make = BatchMaker(_samples(4), GeoLinkConfig.tiny())
+    make = BatchMaker(random_samples(4), GeoLinkConfig.tiny())
     batch = make(np.array([3, 0, 3]), np.random.default_rng(0))
-    want = _samples(4).place[[3, 0, 3]]
+    want = random_samples(4).place[[3, 0, 3]]
     assert batch.place.dtype == torch.int64 and batch.place.tolist() == want.tolist() and len(batch) == 3
     moved = batch.to("meta")
     assert {t.device.type for t in (moved.images, moved.labels, moved.place, moved.graphs.points)} == {"meta"}
 
 
 def test_parts_that_do_not_fit_are_named(tmp_path):
-    s = _samples(0)
+    s = random_samples(0)
     with pytest.raises(SampleError, match=r"place is int32 \(4,\), the images need int32 \(5,\)"):
         replace(s, place=s.place[:4])
     with pytest.raises(SampleError, match="a tile has place 2, there are 2 places"):
@@ -187,7 +142,7 @@ def test_parts_that_do_not_fit_are_named(tmp_path):
 def test_a_symmetry_keeps_pixels_and_nodes_in_step(seed, symmetry):
     rng = np.random.default_rng(seed)
     side = 32
-    graphs = _graphs(rng, 1)
+    graphs = random_graphs(rng, 1)
     turned = symmetric_graphs(graphs, symmetry)
     for t in NODE_TYPES:
         xy = graphs.position[t].reshape(-1, 2)
@@ -239,7 +194,7 @@ def test_symmetries_are_eight_and_different():
 
 
 def test_augmentation_is_repeatable_and_keeps_nodata():
-    samples = _samples(5, n=1, side=32)
+    samples = random_samples(5, n=1, side=32)
     image = samples.images[0].copy()
     image[:, :4] = 0
     config = AugmentationConfig(drop_map=0.0, drop_nodata=1.0)
@@ -248,7 +203,7 @@ def test_augmentation_is_repeatable_and_keeps_nodata():
     )
     np.testing.assert_array_equal(one[0], two[0])
     np.testing.assert_array_equal(one[1], two[1])
-    _equal_graphs(one[2], two[2])
+    assert_equal_graphs(one[2], two[2])
     assert one[0].dtype == np.uint8 and one[0].shape == image.shape
     blank = ~jittered(image, config, np.random.default_rng(1)).any(0)
     assert blank[:4].all()
@@ -258,7 +213,7 @@ def test_augmentation_is_repeatable_and_keeps_nodata():
 
 
 def test_dropping_the_map_leaves_an_empty_graph():
-    samples = _samples(6, n=1)
+    samples = random_samples(6, n=1)
     _, _, graph = augment(
         samples.images[0],
         samples.labels[0],
@@ -266,7 +221,7 @@ def test_dropping_the_map_leaves_an_empty_graph():
         config=AugmentationConfig(drop_map=1.0),
         rng=np.random.default_rng(0),
     )
-    _equal_graphs(graph, TileGraphs.empty(1))
+    assert_equal_graphs(graph, TileGraphs.empty(1))
 
 
 @given(seed=st.integers(0, 10_000))
