@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import geopandas as gpd
+import numpy as np
 import rasterio
 import rasterio.features
 
 from accuracy.comparison.error_kinds import REACH_M, tabulate_kinds
-from accuracy.comparison.reliability import measure_reliability
+from accuracy.comparison.reliability import Reliability, measure_reliability
 from accuracy.comparison.wall_to_wall import AreaComparison, WallToWallComparison, compare_wall_to_wall
 from accuracy.errors import ComparisonError
 from accuracy.survey.map_strata import MapRasters
@@ -25,6 +26,7 @@ from pipeline.reference.areas import read_polygons
 from pipeline.reference.reader import Reference, ReferenceHints, frame_of_raster
 from pipeline.reference.reader import read_reference as read_labels
 from pipeline.refinement.measures import compare_outlines
+from regions.raster.scores import SCORE_SCALE
 
 JudgedMap = Literal["polygons", "scores"]
 JUDGED_MAPS: tuple[JudgedMap, ...] = get_args(JudgedMap)
@@ -198,8 +200,12 @@ def assess_wall_to_wall(
     reliability = measure_reliability(
         rasters.scores, reference.polygons, areas=_groups(areas)[0][1], unlabelled=reference.unlabelled
     )
-    figures["expected_calibration_error"] = reliability.expected_calibration_error()
+    figures["ece"] = reliability.expected_calibration_error()
     result = {"figures": figures, "tables": tables, "reliability": reliability.bins()}
+    before = _before_calibration(job, reliability)
+    if before is not None:
+        figures["ece_before"] = before.expected_calibration_error()
+        result["reliability_before"] = before.bins()
     if with_gallery:
         kinds = _write_city_gallery(job, rasters, reference, _groups(areas)[0])
         figures |= {f"{row['kind']}_error_m2": row["area_m2"] for row in kinds}
@@ -236,6 +242,19 @@ def _kind_table(kinds: list[dict[str, Any]]) -> dict[str, Any]:
         "note": f"On the ground of the first rows above. Boundary: village of the reference within {REACH_M:g} m of a "
         "mapped one, or mapped within that of one of the reference; missed and false: beyond. The gallery shows them.",
     }
+
+
+def _before_calibration(job: CityJob, reliability: Reliability) -> Reliability | None:
+    """The same pixels without the checkpoint's calibration, undone level by level; None where it has none.
+
+    Exact where one tile gave the score; where tiles overlap, the mean of calibrated scores is taken for one score.
+    """
+    from models.checkpoints import load_config
+
+    calibration = load_config(job.checkpoint).calibration
+    if not calibration.is_fitted:
+        return None
+    return reliability.read_as(calibration.undone(np.arange(SCORE_SCALE + 1) / SCORE_SCALE))
 
 
 def _refinement_table(

@@ -28,6 +28,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from models.calibration import NOT_CALIBRATED, Calibration
 from models.errors import ModelsError
 
 FORMAT_VERSION = 1
@@ -69,7 +70,7 @@ class CheckpointConfig:
         std: Standard deviation of each band, on the scale 0 to 1.
         classes: Names of the classes, in the order of the logits.
         tag_encoder: Tag text encoder, or None where the model never saw a map.
-        temperature: Logits are divided by this before the softmax (calibration).
+        calibration: What makes probabilities of the logits; also part of the digest.
         weights_sha256: SHA-256 of the weights file; filled in by `save_checkpoint`.
         format_version: Version of this layout.
     """
@@ -85,7 +86,7 @@ class CheckpointConfig:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     classes: tuple[str, ...] = ("other", "urban_village")
     tag_encoder: TagEncoderId | None = None
-    temperature: float = 1.0
+    calibration: Calibration = NOT_CALIBRATED
     weights_sha256: str = ""
     format_version: int = FORMAT_VERSION
 
@@ -95,8 +96,14 @@ class CheckpointConfig:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, one byte sequence for one value."""
+        """Canonical JSON: sorted keys, one byte sequence for one value.
+
+        A calibration without bias is written as ``temperature`` alone, as before there was a bias: checkpoints of
+        then keep their digest.
+        """
         data = _CONFIG.dump_python(self, mode="json")
+        if not self.calibration.bias:
+            data["temperature"] = data.pop("calibration")["temperature"]
         return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -132,7 +139,7 @@ class ModelCard:
             f"- input: {', '.join(config.bands)}; tiles of {config.tile_px} px"
             + (f" at {config.resolution_m:g} m" if config.resolution_m else ""),
             f"- tag text encoder: {text}",
-            f"- calibration temperature: {config.temperature:.4g}",
+            f"- calibration: {config.calibration.describe(config.classes)}",
             f"- licence: {self.licence}",
             f"- digest: {config.digest}",
             "",
@@ -232,10 +239,18 @@ def load_config(path: Path) -> CheckpointConfig:
             f"{file} has format_version {version}, this program reads {FORMAT_VERSION}: "
             "use the program's version that wrote it, or train again"
         )
+    if "calibration" not in data and "temperature" in data:
+        data["calibration"] = {"temperature": data.pop("temperature")}
     try:
-        return _CONFIG.validate_python(data)
+        config = _CONFIG.validate_python(data)
     except pydantic.ValidationError as error:
         raise CheckpointError(f"{file}: {first_problem(error)}; copy or download the checkpoint again") from error
+    if len(config.calibration.bias) not in (0, len(config.classes)):
+        raise CheckpointError(
+            f"{file} has {len(config.calibration.bias)} biases for {len(config.classes)} classes: "
+            "copy or download the checkpoint again"
+        )
+    return config
 
 
 def load_checkpoint(path: Path, *, kind: str | None = None) -> Checkpoint:

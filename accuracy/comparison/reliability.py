@@ -1,12 +1,13 @@
 """Reliability of a map's scores: does a score of 0.7 mean that 70 % of such pixels are urban village?
 
 Against complete reference inside given areas, so a census like `accuracy.comparison.wall_to_wall`. The expected
-calibration error is the mean distance between score and observed share, weighted by pixels (Naeini et al. 2015).
+calibration error is the mean distance between score and observed share over bins of equal width, weighted by pixels
+(Naeini et al. 2015; Guo et al. 2017).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -27,26 +28,38 @@ class Reliability:
     Attributes:
         pixels: int64 (251,): predicted pixels of each score 0 to 250 inside the areas.
         positives: int64 (251,): those of them that are urban village in the reference.
+        probability: float64 (251,): what a level means; None for level / 250.
     """
 
     pixels: NDArray[np.int64]
     positives: NDArray[np.int64]
+    probability: NDArray[np.float64] | None = None
 
     def bins(self, count: int = 10) -> list[dict[str, float | int | None]]:
-        """Equal bins of probability: ``low``, ``high``, ``pixels``, ``score_mean``, ``observed`` (None where empty)."""
-        probability = np.arange(SCORE_SCALE + 1) / SCORE_SCALE
-        owner = np.minimum((probability * count).astype(int), count - 1)
+        """Bins of equal width, the least score of each included.
+
+        Returns:
+            Rows ``low``, ``high``, ``pixels``, ``score_mean``, ``observed`` and ``gap`` (mean score minus observed
+            share: positive where the scores promise too much); the last three None where a bin is empty.
+        """
+        levels = np.arange(SCORE_SCALE + 1)
+        probability = levels / SCORE_SCALE if self.probability is None else self.probability
+        owner = levels * count // SCORE_SCALE if self.probability is None else (probability * count).astype(int)
+        owner = np.minimum(owner, count - 1)
         rows: list[dict[str, float | int | None]] = []
         for k in range(count):
             mine = owner == k
             n = int(self.pixels[mine].sum())
+            score_mean = float((probability * self.pixels)[mine].sum() / n) if n else None
+            observed = float(self.positives[mine].sum() / n) if n else None
             rows.append(
                 {
                     "low": k / count,
                     "high": (k + 1) / count,
                     "pixels": n,
-                    "score_mean": float((probability * self.pixels)[mine].sum() / n) if n else None,
-                    "observed": float(self.positives[mine].sum() / n) if n else None,
+                    "score_mean": score_mean,
+                    "observed": observed,
+                    "gap": None if score_mean is None or observed is None else score_mean - observed,
                 }
             )
         return rows
@@ -58,10 +71,14 @@ class Reliability:
             return None
         gap = 0.0
         for row in self.bins(count):
-            n, mean, observed = row["pixels"], row["score_mean"], row["observed"]
-            if n is not None and mean is not None and observed is not None:
-                gap += n * abs(mean - observed)
+            n, distance = row["pixels"], row["gap"]
+            if n is not None and distance is not None:
+                gap += n * abs(distance)
         return gap / total
+
+    def read_as(self, probability: NDArray[np.float64]) -> Reliability:
+        """The same pixels, each of the 251 levels read as another probability: float64 (251,), 0 to 1."""
+        return replace(self, probability=probability)
 
 
 def measure_reliability(

@@ -162,6 +162,7 @@ def assess_map(
     Example: uvmap assess map out/demo/990001 --reference truth.gpkg --areas districts.gpkg --role assess
     """
     from accuracy.choices import choose
+    from accuracy.comparison.reliability import measure_reliability
     from accuracy.errors import ComparisonError
     from accuracy.reporting.census import write_census_report
     from flows.assessment import JUDGED_MAPS, compare_product, find_rasters, name_map, read_areas, read_reference
@@ -200,8 +201,12 @@ def assess_map(
     columns = {"map": "map", "area": "area", "IoU": "IoU", "F1": "F1", "precision": "precision", "recall": "recall"}
     rows = [{"map": label, **a.as_dict()} for a in (*result.areas, result.total)]
     text = table(rows, columns | {"not_predicted_px": "not predicted"})
+    reliability = measure_reliability(rasters.scores, villages.polygons, areas=where, unlabelled=villages.unlabelled)
+    ece = reliability.expected_calibration_error()
     data = {"report": str(files["report.html"]), "files": [str(f) for f in files.values()], "map": label}
-    show(data | result.as_dict(), text=f"{text}\nnext: open {files['report.html']}", as_json=as_json)
+    data |= result.as_dict() | {"ece": ece, "reliability": reliability.bins()}
+    text += "" if ece is None else f"\nexpected calibration error of the scores: {ece:.3f}"
+    show(data, text=f"{text}\nnext: open {files['report.html']}", as_json=as_json)
 
 
 def _write_gallery(

@@ -29,7 +29,7 @@ def demo(
 ) -> None:
     """Build the demo city, train on some districts, map it all, assess the others, and write the product.
 
-    The last line is one JSON object with iou_unseen, iou_no_osm, seconds and product.
+    The last line is one JSON object with iou_unseen, iou_no_osm, ece, seconds and product.
 
     Example: uvmap demo --side-m 4000
     """
@@ -84,6 +84,8 @@ def demo(
         "iou_no_osm": figures.get("iou_no_osm_polygons"),
         "iou_with_osm": figures.get("iou_with_osm_polygons"),
         "f1_unseen": figures.get("f1_unseen_polygons"),
+        "ece": figures.get("ece"),
+        "ece_before": figures.get("ece_before"),
         "villages": product["villages"],
         "seconds": round(time.perf_counter() - start, 1),
         "seconds_by_step": seconds,

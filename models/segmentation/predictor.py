@@ -152,7 +152,7 @@ class SegmentationPredictor:
         x = normalised(pixels.to(self.device, non_blocking=True), self.config.mean, self.config.std)
         packed = graphs.to(self.device, non_blocking=True) if graphs is not None else None
         logits: Tensor = self._forward(x, packed, self._semantics if packed is not None else None)
-        return (logits.float() / self.config.temperature).softmax(1)
+        return self.config.calibration.calibrated(logits.float()).softmax(1)
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.calibration import Calibration
 from models.checkpoints import (
     CheckpointConfig,
     ModelCard,
     save_checkpoint,
 )
 from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
-from models.segmentation.calibration import fit_temperature
+from models.segmentation.calibration import CalibrationSample, CalibrationSampler, calibrate
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.encoder_start import load_encoder
 from models.segmentation.loss import DiceCrossEntropy
@@ -41,9 +42,6 @@ from models.training import (
     run_device,
 )
 
-CALIBRATION_STRIDE_PX = 4
-"""Every fourth row and column takes part in calibration: neighbours say the same, and memory stays small."""
-
 KIND = "segmentation"
 CHECKPOINT_NAME = "checkpoint"
 
@@ -56,7 +54,8 @@ class TrainResult:
         checkpoint: Folder of the checkpoint.
         digest: Its digest.
         figures: Figures on the validation samples at the end (``iou``, ``f1``, ``precision``, ``recall`` of the
-            second class of two; per class and ``miou`` for more), empty without validation; ``temperature``.
+            second class of two; per class and ``miou`` for more), empty without validation; ``iou_before`` (or
+            ``miou_before``) without the calibration; ``temperature``, ``bias``, ``ece_before``, ``ece``.
         steps: Optimiser steps that were made.
         seconds: Time that the training took, this process only.
     """
@@ -204,10 +203,12 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         licence=licence,
     )
     run = Run(out=out, seed=seed, key=key, label="training", resume=resume, progress=progress)
-    return fit_and_save(module, data, card, run)
+    return fit_and_save(module, data, card, run, trained_on=set(samples.place.tolist()))
 
 
-def fit_and_save(module: SegmentationTraining, data: BatchData, card: ModelCard, run: Run) -> TrainResult:
+def fit_and_save(
+    module: SegmentationTraining, data: BatchData, card: ModelCard, run: Run, *, trained_on: Collection[int] = ()
+) -> TrainResult:
     """Train, measure and calibrate on the validation tiles, and write the checkpoint.
 
     Args:
@@ -215,6 +216,7 @@ def fit_and_save(module: SegmentationTraining, data: BatchData, card: ModelCard,
         data: Batches.
         card: Model card without figures.
         run: Folder of checkpoint and log, seed, and whether an interrupted run of the same key goes on.
+        trained_on: Places of the training tiles: others calibrate where there are some.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -226,9 +228,12 @@ def fit_and_save(module: SegmentationTraining, data: BatchData, card: ModelCard,
     fit(module, data, run, figure=figure)
     figures: dict[str, float] = {}
     if validated:
-        figures, logits, labels = _final_figures(module, data)
-        figures["temperature"] = fit_temperature(logits, labels)
-        checkpoint = replace(checkpoint, temperature=figures["temperature"])
+        raw, sample = _final_figures(module, data)
+        outcome = calibrate(sample, trained_on=trained_on)
+        checkpoint = replace(checkpoint, calibration=outcome.calibration)
+        figures, _ = _final_figures(module, data, outcome.calibration)
+        figures |= {f"{figure}_before": raw[str(figure)], **outcome.figures}
+        card = replace(card, notes="\n\n".join(part for part in (card.notes, outcome.to_markdown()) if part))
     written = save_checkpoint(
         run.out / CHECKPOINT_NAME,
         weights=module.model.state_dict(),
@@ -245,21 +250,21 @@ def fit_and_save(module: SegmentationTraining, data: BatchData, card: ModelCard,
     )
 
 
-def _final_figures(module: SegmentationTraining, data: BatchData) -> tuple[dict[str, float], Tensor, Tensor]:
-    """Figures of the final weights, and a sample of logits (n, classes) and labels (n,) for calibration."""
+def _final_figures(
+    module: SegmentationTraining, data: BatchData, calibration: Calibration | None = None
+) -> tuple[dict[str, float], CalibrationSample]:
+    """Figures of the final weights, and a sample of the logits before ``calibration``."""
     device = run_device(module.config)
     module.to(device).eval()
     module.keeper.metrics.reset()
-    stride, start = CALIBRATION_STRIDE_PX, CALIBRATION_STRIDE_PX // 2
-    logits, labels = [], []
+    sampler = CalibrationSampler(data.validation_size, module.checkpoint.tile_px)
     with torch.inference_mode():
         for batch in data.val_dataloader():
             here = module.transfer_batch_to_device(batch, device, 0)
             out = module.logits(here).float()
-            module.keeper.update(out, here.labels)
-            logits.append(out[:, :, start::stride, start::stride].permute(0, 2, 3, 1).flatten(0, 2).cpu())
-            labels.append(here.labels[:, start::stride, start::stride].flatten().cpu())
-    return module.keeper.result(), torch.cat(logits), torch.cat(labels)
+            module.keeper.update(out if calibration is None else calibration.calibrated(out), here.labels)
+            sampler.add(out, here.labels, here.place)
+    return module.keeper.result(), sampler.sample()
 
 
 def check_samples(samples: Samples, config: SegmentationConfig, classes: tuple[str, ...], what: str) -> None:

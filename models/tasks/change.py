@@ -209,6 +209,6 @@ def detect_change(
         pair = [np.concatenate([d[cut], np.zeros((missing, *d.shape[1:]), np.uint8)]) for d in (before, after)]
         with torch.inference_mode():
             old, new = (normalised(torch.from_numpy(d), read.config.mean, read.config.std) for d in pair)
-            score = (model.compare(old, new) / read.config.temperature).softmax(1)[:, 1]
+            score = read.config.calibration.calibrated(model.compare(old, new)).softmax(1)[:, 1]
         parts.append(score[: batch_size - missing].numpy())
     return np.concatenate(parts)

@@ -94,7 +94,7 @@ def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
         scores=scores.folder / "scores.tif",
         vectors=vectors if len(vectors) else None,  # of ground without a map nothing is known: null, not 0
         height_rasters=sources.heights,
-        calibrate=_keep_scores if checkpoint.config.temperature != 1.0 else None,
+        calibrate=_keep_scores if checkpoint.config.calibration.is_fitted else None,
     )
     with replacing_folder(job.out) as folder:
         shutil.copyfile(scores.folder / "scores.tif", scores_path(folder, job.adcode))
@@ -186,7 +186,7 @@ def _read_imagery(job: CityJob) -> tuple[NDArray[np.uint8], dict[str, object]]:
 
 
 def _keep_scores(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores of a model with a fitted temperature are calibrated already: the predictor divides logits by it."""
+    """Scores of a model with a fitted calibration are probabilities already: the predictor applies it."""
     return scores
 
 

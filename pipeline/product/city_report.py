@@ -34,7 +34,8 @@ class ReportFacts:
         figures: Of the product, by name.
         model_version: Start of the checkpoint's digest.
         remarks: Lines under the map: how the outlines came about, and warnings of the sources.
-        assessment: ``figures``, ``tables`` and, where there are scores, ``reliability``; None where not assessed.
+        assessment: ``figures``, ``tables`` and, where there are scores, ``reliability`` and ``reliability_before``
+            (without the calibration); None where not assessed.
     """
 
     figures: dict[str, Any]
@@ -77,8 +78,11 @@ def write_city_report(
         charts.append(
             ReportChart(
                 "Reliability of the scores",
-                reliability_figure(assessment["reliability"]),
-                "On the dotted line a score is the share of such pixels that are urban village.",
+                reliability_figure(assessment["reliability"], before=assessment.get("reliability_before", ())),
+                "On the dotted line a score is the share of such pixels that are urban village: above it scores"
+                " promise too little, below it too much. Bars: pixels of each bin, on a logarithmic scale. Before: the"
+                " same scores with the model's calibration undone. Expected calibration error "
+                + _calibration_error(assessment["figures"]),
             )
         )
     notes = [
@@ -96,6 +100,12 @@ def write_city_report(
     write_report(folder, page, adcode=job.adcode, grid=extent.grid, image=image, outlines=outlines)
 
 
+def _calibration_error(figures: dict[str, Any]) -> str:
+    after, before = figures.get("ece"), figures.get("ece_before")
+    text = "not known" if after is None else f"{after:.3f}"
+    return text + ("." if before is None else f" (before: {before:.3f}).")
+
+
 def add_assessment(job: CityJob, extent: CityExtent, assessment: dict[str, Any]) -> dict[str, Any]:
     """Put an assessment into a product: `accuracy.json`, the report page, and the figures of the manifest.
 
@@ -103,7 +113,7 @@ def add_assessment(job: CityJob, extent: CityExtent, assessment: dict[str, Any])
         job: The city, mapped before.
         extent: Its extent.
         assessment: ``figures`` (flat, JSON-able), ``tables`` (title, columns, rows, note) and, where there are scores,
-            ``reliability`` (bins).
+            ``reliability`` (bins), ``reliability_before`` where the model is calibrated.
     """
     manifest = read_manifest(job.out)
     table = gpd.read_parquet(polygon_paths(job.out, job.adcode)[0])

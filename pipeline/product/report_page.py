@@ -15,6 +15,7 @@ import shapely
 from jinja2 import Environment
 from numpy.typing import NDArray
 from PIL import Image
+from plotly.subplots import make_subplots
 
 from regions.raster.grid import Grid
 from regions.raster.scores import is_predicted, probability_of
@@ -105,23 +106,44 @@ def render_report(page: ReportPage, layers: MapLayers) -> str:
     )
 
 
-def reliability_figure(bins: Sequence[dict[str, Any]]) -> go.Figure:
-    """Observed share of urban village against the score, by bins (``score_mean``, ``observed``, ``pixels``)."""
-    known = [b for b in bins if b["pixels"]]
-    figure = go.Figure()
-    figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", name="calibrated", line={"dash": "dot"}))
-    figure.add_trace(
-        go.Scatter(
+def reliability_figure(bins: Sequence[dict[str, Any]], *, before: Sequence[dict[str, Any]] = ()) -> go.Figure:
+    """Observed share of urban village against the score, with the pixels of each bin below.
+
+    Args:
+        bins: Rows ``low``, ``high``, ``pixels``, ``score_mean``, ``observed``.
+        before: The same before the model's calibration; none where it has none.
+    """
+    figure = make_subplots(rows=2, shared_xaxes=True, row_heights=[0.72, 0.28], vertical_spacing=0.04)
+    line = {"dash": "dot", "color": "#777777"}
+    figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", name="calibrated", line=line), row=1, col=1)
+    for name, rows, colour in (("before calibration", before, "#b0b0b0"), ("scores", bins, "#123f7a")):
+        known = [b for b in rows if b["pixels"]]
+        if not known:
+            continue
+        texts = [f"{b['pixels']:,} pixels, {b['score_mean'] - b['observed']:+.3f}" for b in known]
+        points = go.Scatter(
             x=[b["score_mean"] for b in known],
             y=[b["observed"] for b in known],
-            text=[f"{b['pixels']} pixels" for b in known],
+            text=texts,
             mode="lines+markers",
-            name="scores",
+            name=name,
+            line={"color": colour},
         )
-    )
-    figure.update_xaxes(range=[0, 1], title="score")
-    figure.update_yaxes(range=[0, 1], title="observed share of urban village")
-    figure.update_layout(width=560, height=420, margin={"l": 60, "r": 10, "t": 20, "b": 50})
+        bars = go.Bar(
+            x=[(b["low"] + b["high"]) / 2 for b in known],
+            y=[b["pixels"] for b in known],
+            text=[f"{b['pixels']:,}" for b in known],
+            name=f"pixels, {name}",
+            marker={"color": colour},
+            showlegend=False,
+        )
+        figure.add_trace(points, row=1, col=1)
+        figure.add_trace(bars, row=2, col=1)
+    figure.update_xaxes(range=[0, 1])
+    figure.update_xaxes(title="score", row=2, col=1)
+    figure.update_yaxes(range=[0, 1], title="observed share of urban village", row=1, col=1)
+    figure.update_yaxes(type="log", title="pixels", row=2, col=1)
+    figure.update_layout(width=720, height=560, margin={"l": 60, "r": 10, "t": 20, "b": 50}, barmode="group")
     return figure
 
 

@@ -89,6 +89,7 @@ def test_the_chain_draw_label_assess(tmp_path):
 
 def test_assess_a_product_against_complete_reference(tmp_path):
     import geopandas as gpd
+    import rasterio
     import shapely
 
     folder = tmp_path / "990001"
@@ -122,6 +123,14 @@ def test_assess_a_product_against_complete_reference(tmp_path):
     assert total["tp"] == (inside["map"] & inside["reference"]).sum()
     assert total["fp"] == (inside["map"] & ~inside["reference"]).sum() > 0
     assert total["fn"] == (~inside["map"] & inside["reference"]).sum() > 0
+    with rasterio.open(folder / "990001_scores.tif") as raster:
+        values = raster.read(1)[1:, :60]  # the first row is not predicted
+    known = values != 255
+    scores_known, true = values[known] / 250, inside["reference"][known]
+    bins = np.minimum((values[known].astype(int) * 10) // 250, 9)
+    gaps = [abs((scores_known[bins == k] - true[bins == k]).sum()) for k in range(10)]
+    assert got["ece"] == pytest.approx(sum(gaps) / known.sum())
+    assert sum(row["pixels"] for row in got["reliability"]) == known.sum()
     scores = json.loads(run(*arguments, "--role", "assess", "--map", "scores", command=assess_command).stdout)
     assert scores["map"] == "scores >= 0.5 (diagnostic)" and scores["total"]["tp"] != total["tp"]
     assert "scores &gt;= 0.5 (diagnostic)" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")

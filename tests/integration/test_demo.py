@@ -41,7 +41,8 @@ def uvmap(demo, monkeypatch):
 
 def test_last_line_and_figures(demo):
     _, summary, result = demo
-    assert {"iou_unseen", "iou_no_osm", "seconds", "product"} <= set(summary)
+    assert {"iou_unseen", "iou_no_osm", "ece", "ece_before", "seconds", "product"} <= set(summary)
+    assert 0 < summary["ece"] < 0.15
     # twenty passes over a small city (IoU 0.65); calling everything a village scores 0.1
     assert summary["iou_unseen"] > 0.4
     assert summary["iou_no_osm"] > 0.3
@@ -65,6 +66,7 @@ def test_product_is_whole(demo):
         assert scores.scales[0] == pytest.approx(1 / 250)
     page = (product / "report.html").read_text(encoding="utf-8")
     assert "Accuracy against complete reference" in page
+    assert "before calibration" in page
     assert json.loads((product / "manifest.json").read_text())["figures"]["accuracy"]["iou_unseen_polygons"] > 0.4
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import pickle
 from dataclasses import replace
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from models.calibration import Calibration
 from models.checkpoints import (
     CARD_NAME,
     CONFIG_NAME,
@@ -27,7 +29,7 @@ CONFIG = CheckpointConfig(
     model={"size": "tiny", "layers": [1, 2]},
     resolution_m=1.0,
     tag_encoder=TagEncoderId(name="hashed", digest="ab" * 32, width=8),
-    temperature=1.25,
+    calibration=Calibration(temperature=1.25, bias=(0.0, -0.5)),
 )
 CARD = ModelCard(title="A model", data=("two scenes",), licence="CC-BY-4.0", figures={"iou": 0.8123, "tiles": 12})
 
@@ -63,12 +65,21 @@ def test_digest_depends_on_content_alone(tmp_path):
     weights["0.bias"] = weights["0.bias"] + 1e-3
     other = save_checkpoint(tmp_path / "w", weights=weights, config=CONFIG, card=CARD)
     warm = save_checkpoint(
-        tmp_path / "t", weights=_net().state_dict(), config=replace(CONFIG, temperature=2.0), card=CARD
+        tmp_path / "t",
+        weights=_net().state_dict(),
+        config=replace(CONFIG, calibration=replace(CONFIG.calibration, temperature=2.0)),
+        card=CARD,
+    )
+    shifted = save_checkpoint(
+        tmp_path / "s",
+        weights=_net().state_dict(),
+        config=replace(CONFIG, calibration=replace(CONFIG.calibration, bias=(0.0, 0.5))),
+        card=CARD,
     )
     card = save_checkpoint(
         tmp_path / "k", weights=_net().state_dict(), config=CONFIG, card=replace(CARD, title="Another title")
     )
-    assert len({load_config(first).digest, other.digest, warm.digest}) == 3
+    assert len({load_config(first).digest, other.digest, warm.digest, shifted.digest}) == 4
     assert card.digest == load_config(first).digest
 
 
@@ -82,8 +93,8 @@ def test_order_of_weights_changes_nothing(tmp_path):
 
 def test_saving_replaces_a_checkpoint_and_nothing_else(tmp_path):
     path = _saved(tmp_path / "c")
-    save_checkpoint(path, weights=_net().state_dict(), config=replace(CONFIG, temperature=3.0), card=CARD)
-    assert load_config(path).temperature == 3.0
+    save_checkpoint(path, weights=_net().state_dict(), config=replace(CONFIG, tile_px=448), card=CARD)
+    assert load_config(path).tile_px == 448
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
@@ -115,7 +126,10 @@ def _change(path, **values):
     ("values", "says"),
     [
         ({"format_version": 99}, r"format_version 99, this program reads 1"),
-        ({"temperature": "warm"}, r"config\.json: field 'temperature' is 'warm'"),
+        ({"calibration": {"temperature": "warm"}}, r"config\.json: field 'calibration\.temperature' is 'warm'"),
+        ({"calibration": {"temperature": -1}}, r"config\.json: field 'calibration'.*must be finite and above 0"),
+        ({"calibration": {"bias": [0, 1, 2]}}, r"config\.json has 3 biases for 2 classes"),
+        ({"temperature": 2.0}, r"config\.json: field 'temperature'"),
         ({"colour": 1}, r"config\.json: field 'colour'"),
         ({"tag_encoder": {"name": "x"}}, r"tag_encoder\.digest"),
     ],
@@ -125,6 +139,17 @@ def test_a_wrong_config_names_file_field_and_value(tmp_path, values, says):
     _change(path, **values)
     with pytest.raises(CheckpointError, match=says):
         load_checkpoint(path)
+
+
+def test_a_checkpoint_of_before_the_bias_is_read_and_keeps_its_digest(tmp_path):
+    plain = replace(CONFIG, calibration=Calibration(temperature=1.25))
+    path = tmp_path / "c"
+    save_checkpoint(path, weights=_net().state_dict(), config=plain, card=CARD)
+    text = (path / CONFIG_NAME).read_text()
+    assert json.loads(text)["temperature"] == 1.25 and "calibration" not in json.loads(text)
+    read = load_config(path)
+    assert read.calibration == Calibration(temperature=1.25)
+    assert read.digest == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_missing_parts_are_named(tmp_path):

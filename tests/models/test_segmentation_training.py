@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from models.calibration import Calibration
 from models.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from models.geolink.config import GeoLinkConfig
 from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSITION_POINTS, RELATIONS, TileGraphs
-from models.segmentation.calibration import fit_temperature
 from models.segmentation.config import SIZES, SegmentationConfig
 from models.segmentation.decoder import LightUPerNet
 from models.segmentation.loss import DiceCrossEntropy
@@ -105,7 +105,11 @@ def test_training_learns_and_says_so(trained):
     assert {"loss", "dice", "cross_entropy", "iou", "f1", "precision", "recall"} <= set(log[0].split(","))
     assert not (out / RESUME_NAME).exists()
     config = load_checkpoint(result.checkpoint).config
-    assert config.temperature == pytest.approx(result.figures["temperature"])
+    fitted = config.calibration
+    assert fitted.temperature == pytest.approx(result.figures["temperature"])
+    assert fitted.bias == (0.0, pytest.approx(result.figures["bias"])) and fitted.is_fitted
+    assert result.figures["ece"] < result.figures["ece_before"]
+    assert "| score | pixels before |" in card
     assert SegmentationConfig.model_validate(config.model) == CONFIG
 
 
@@ -179,7 +183,7 @@ def test_early_stopping_and_the_best_weights(tmp_path):
     log = (tmp_path / "log" / "part-0" / "metrics.csv").read_text().splitlines()
     column = log[0].split(",").index("iou")
     best = max(float(v) for line in log[1:] if (v := line.split(",")[column]))
-    assert result.figures["iou"] == pytest.approx(best, abs=1e-6)
+    assert result.figures["iou_before"] == pytest.approx(best, abs=1e-6)
     assert result.steps < 90
 
 
@@ -254,19 +258,31 @@ def test_the_map_matters(predictor):
     assert (predictor.predict(samples.images, full) != predictor.predict(samples.images, None)).any()
 
 
-def test_the_temperature_is_applied(trained):
+def test_the_figures_are_those_of_the_calibrated_map(trained):
+    _, result = trained
+    samples = _samples(1, 5)
+    scores = SegmentationPredictor.load(result.checkpoint, samples.tag_sets, device="cpu").predict(
+        samples.images, samples.graphs
+    )
+    known, mapped, true = samples.labels != IGNORE, scores > 0.5, samples.labels == 1
+    iou = (mapped & true).sum() / ((mapped | true) & known).sum()
+    assert result.figures["iou"] == pytest.approx(iou, abs=1e-4)
+
+
+def test_the_calibration_is_applied(trained):
     _, result = trained
     read = load_checkpoint(result.checkpoint)
     tiles = _samples(14, 2).images
     p = [
-        SegmentationPredictor.load(replace(read, config=replace(read.config, temperature=t)), device="cpu").predict(
+        SegmentationPredictor.load(replace(read, config=replace(read.config, calibration=c)), device="cpu").predict(
             tiles, None
         )
-        for t in (1.0, 2.0)
+        for c in (Calibration(), Calibration(temperature=2.0), Calibration(temperature=2.0, bias=(0.0, -1.5)))
     ]
     odds = [np.log(q.astype(np.float64) / (1 - q)) for q in p]
     sure = np.abs(odds[0]) < 8
     np.testing.assert_allclose(odds[0][sure], 2 * odds[1][sure], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(odds[1][sure] - 1.5, odds[2][sure], rtol=1e-3, atol=1e-3)
 
 
 def test_what_does_not_fit_the_predictor_is_refused(trained, predictor, tmp_path):
@@ -335,20 +351,6 @@ def test_figures_are_those_of_the_confusion():
     want = {"iou": tp / (tp + fp + fn), "precision": tp / (tp + fp), "recall": tp / (tp + fn)}
     want["f1"] = 2 * tp / (2 * tp + fp + fn)
     assert keeper.result() == pytest.approx(want)
-
-
-@given(temperature=st.floats(0.2, 5), seed=st.integers(0, 50))
-@settings(max_examples=10, deadline=None)
-def test_a_known_temperature_is_found_again(temperature, seed):
-    rng = np.random.default_rng(seed)
-    true = rng.normal(0, 2, 40_000)
-    labels = (rng.uniform(size=true.size) < 1 / (1 + np.exp(-true))).astype(np.uint8)
-    logits = torch.from_numpy(np.stack([np.zeros_like(true), true * temperature], 1))
-    assert fit_temperature(logits, torch.from_numpy(labels)) == pytest.approx(temperature, rel=0.08)
-
-
-def test_without_labels_the_temperature_is_one():
-    assert fit_temperature(torch.zeros(3, 2), torch.full((3,), IGNORE)) == 1.0
 
 
 def test_sizes_are_named_and_survive_json():

@@ -24,7 +24,7 @@ from pipeline.product.files import (
     write_stac_item,
 )
 from pipeline.product.mask import write_polygon_mask
-from pipeline.product.report_page import ReportPage, ReportTable, score_colours
+from pipeline.product.report_page import ReportPage, ReportTable, reliability_figure, score_colours
 from regions.raster.grid import Grid
 from regions.raster.profiles import tiled_profile
 
@@ -119,6 +119,21 @@ def test_report_needs_no_network(tmp_path, polygons):
     assert "0.812" in text
     assert 'src="http' not in text
     assert "link rel" not in text.split("</style>")[0]
+
+
+def test_the_reliability_figure_shows_pixels_before_and_after():
+    def rows(*observed):
+        return [
+            {"low": k / 2, "high": (k + 1) / 2, "pixels": 10**k, "score_mean": k / 2, "observed": share}
+            for k, share in enumerate(observed)
+        ] + [{"low": 0.9, "high": 1.0, "pixels": 0, "score_mean": None, "observed": None}]
+
+    figure = reliability_figure(rows(0.2, 0.9), before=rows(0.5, 0.6))
+    lines = {trace.name: trace for trace in figure.data}
+    assert list(lines["scores"].y) == [0.2, 0.9] and list(lines["before calibration"].y) == [0.5, 0.6]
+    assert list(lines["pixels, scores"].y) == [1, 10]
+    assert lines["scores"].text[1] == "10 pixels, -0.400"
+    assert "before calibration" not in {t.name for t in reliability_figure(rows(0.2, 0.9)).data}
 
 
 def test_score_colours():
