@@ -216,7 +216,7 @@ def fit_and_save(
         data: Batches.
         card: Model card without figures.
         run: Folder of checkpoint and log, seed, and whether an interrupted run of the same key goes on.
-        trained_on: Places of the training tiles: others calibrate where there are some.
+        trained_on: Places of the training tiles: others calibrate where there are some, by slope and bias.
 
     Raises:
         TrainingError: the loss is not finite.

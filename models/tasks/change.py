@@ -171,9 +171,8 @@ def train_change(  # noqa: PLR0913 -- data, sizes, schedule and switches of one 
     card = ModelCard(
         title="Change between two dates", data=(samples.source or f"{len(samples)} tiles",), licence=licence
     )
-    return fit_and_save(
-        module, data, card, Run(out=out, seed=seed, key=key, label="change", resume=resume, progress=progress)
-    )
+    run = Run(out=out, seed=seed, key=key, label="change", resume=resume, progress=progress)
+    return fit_and_save(module, data, card, run, trained_on=(0,))
 
 
 def detect_change(

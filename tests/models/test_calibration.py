@@ -105,7 +105,20 @@ def test_places_weigh_the_same_whatever_their_size():
     elsewhere = calibrate(both, trained_on=[0])
     assert elsewhere.calibration.bias[1] == pytest.approx(-1.0, abs=0.15)
     assert sum(b.pixels for b in elsewhere.before) == 6_000
-    assert calibrate(both, trained_on=[0, 1]).calibration == fit_calibration(both)
+
+
+def test_few_places_that_were_learnt_from_give_a_slope_alone():
+    rng = np.random.default_rng(9)
+    true = np.stack([np.zeros(30_000), rng.normal(0, 2, 30_000)], 1)
+    sample = _sample(_spoilt(true, 2.0, np.array([0.0, 1.0])), _drawn(true, rng), np.arange(30_000) % 3)
+    assert calibrate(sample, trained_on=[0, 1, 2]).calibration == fit_calibration(sample)
+    two = sample.at([0, 1])
+    slope = calibrate(two, trained_on=[0, 1, 2]).calibration
+    assert slope.bias == () and slope.temperature > 1
+    x, y = torch.from_numpy(two.logits), torch.from_numpy(two.labels)
+    losses = [float(functional.cross_entropy(x / (slope.temperature + step), y)) for step in (-0.05, 0, 0.05)]
+    assert losses[1] == min(losses)
+    assert calibrate(two, trained_on=[0]).calibration == fit_calibration(two.at([1]))
 
 
 def test_one_class_or_none_calibrates_nothing():

@@ -90,7 +90,12 @@ def _samples(seed: int = 0, n: int = 12) -> SampleSet:
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
     result = train_segmenter(
-        _samples(), _samples(1, 5), CONFIG, out=out, training=TRAINING.model_copy(update={"epochs": 12}), progress=False
+        _samples(),
+        replace(_samples(1, 5), places=("elsewhere",)),
+        CONFIG,
+        out=out,
+        training=TRAINING.model_copy(update={"epochs": 12}),
+        progress=False,
     )
     return out, result
 
@@ -183,7 +188,8 @@ def test_early_stopping_and_the_best_weights(tmp_path):
     log = (tmp_path / "log" / "part-0" / "metrics.csv").read_text().splitlines()
     column = log[0].split(",").index("iou")
     best = max(float(v) for line in log[1:] if (v := line.split(",")[column]))
-    assert result.figures["iou_before"] == pytest.approx(best, abs=1e-6)
+    assert result.figures["iou_before"] == result.figures["iou"] == pytest.approx(best, abs=1e-6)
+    assert load_checkpoint(result.checkpoint).config.calibration.bias == ()  # of the ground that was learnt from
     assert result.steps < 90
 
 
