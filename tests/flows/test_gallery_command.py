@@ -9,6 +9,7 @@ import shapely
 
 from flows.commands import assess as assess_command
 from flows.commands import gallery as gallery_command
+from flows.commands import label as label_command
 from tests.support.accuracy_commands import make_product, run
 from tests.support.rasters import coordinate_pixels, grid_at, write_raster
 
@@ -57,3 +58,21 @@ def test_pictures_show_the_imagery_of_the_place(tmp_path, arguments):
     scene = write_raster(tmp_path / "scene.tif", grid, coordinate_pixels(grid))
     with imagery_of_product(find_rasters(folder), [scene]) as imagery:
         assert np.array_equal(imagery.read(Window(7, 9, 20, 30))[0], coordinate_pixels(grid)[:, 7:27, 9:39])
+
+
+def test_tiles_to_label_are_chosen_and_blind(tmp_path):
+    folder = make_product(tmp_path / "990001", seed=4)
+    grid = grid_at(500_000, 2_500_000, (120, 120), resolution_m=10.0)
+    scene = write_raster(tmp_path / "scene.tif", grid, coordinate_pixels(grid))
+    west = gpd.GeoDataFrame(geometry=[shapely.box(500_000, 2_498_800, 500_600, 2_500_000)], crs="EPSG:32649")
+    west.to_file(tmp_path / "west.gpkg")
+    arguments = ["label", "select", folder, "--tiles", "10", "--tile-m", "100", "--out", tmp_path / "a", "--json"]
+    arguments += ["--leave-out", tmp_path / "west.gpkg", "--imagery", scene, "--image-date", "2024-05-01"]
+    got = json.loads(run(*arguments, command=label_command).stdout)
+    assert (got["uncertain"], got["random"]) == (8, 2)
+    points = gpd.read_file(tmp_path / "a" / "points_to_label.gpkg")
+    assert set(points.columns) == {"point_id", "city", "geometry"}
+    assert (points.geometry.x >= 500_600).all()
+    tiles = gpd.read_file(tmp_path / "a" / "tiles.gpkg")
+    assert tiles.geometry.area.tolist() == [10_000.0] * 10
+    assert "2024-05-01" in (tmp_path / "a" / "labels_001.html").read_text(encoding="utf-8")
