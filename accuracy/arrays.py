@@ -37,6 +37,9 @@ class SampleArrays:
         cell_names: C names.
         single_stage: Every point is its own primary unit.
         in_m2: Weights are areas in m² that a point stands for; else numbers of units.
+        psu_probability: float64 (P,), first-stage inclusion probabilities of cities drawn without replacement with
+            unequal ones (1 is a certainty), or None: then they are n_h / N_h.
+        times_drawn: float64 (P,), how often each city was drawn with replacement, or None: once each.
         between_psu: Why a variance between primary units has no meaning for this design, or None.
     """
 
@@ -52,7 +55,15 @@ class SampleArrays:
     cell_names: tuple[str, ...]
     single_stage: bool = False
     in_m2: bool = False
+    psu_probability: Floats | None = None
+    times_drawn: Floats | None = None
     between_psu: str | None = None
+
+    @cached_property
+    def is_certain(self) -> Bools:
+        """Bool (P,): primary units that every draw holds."""
+        complete = (self.psu_sampled >= self.psu_population)[self.stratum_of_psu]
+        return complete if self.psu_probability is None else complete | (self.psu_probability >= 1 - 1e-9)
 
     @cached_property
     def psu_sampled(self) -> Ints:

@@ -21,6 +21,9 @@ Calibrated = Annotated[
     str, typer.Option("--calibrate", help="With --map-totals, what follows them: areas (F1, IoU … do worse), or all.")
 ]
 UnitArea = Annotated[str, typer.Option(help="Column: area of a unit (pixel) in m²; cities count by their ground.")]
+PsuProbability = Annotated[
+    str, typer.Option(help="Column, for pps: a city's own probability of being drawn without replacement.")
+]
 LonelyPsu = Annotated[str, typer.Option(help="A single unit in a stratum: fail, certainty, adjust or average.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")]
 
@@ -48,4 +51,5 @@ def block_design(psu_selection: str) -> "SamplingDesign":
         second_stage_strata=("block_stratum",),
         ssu_population="M_block",
         ssu_sampled="m_block",
+        psu_probability="pi_city",
     )

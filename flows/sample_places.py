@@ -1,7 +1,10 @@
 """Where a sample is drawn: the products of the drawn cities, or the two rasters of one."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def single_place(score: Path | None, mask: Path | None, city: str, region: str) -> dict[str, Any] | None:
@@ -21,13 +24,12 @@ def single_place(score: Path | None, mask: Path | None, city: str, region: str) 
         "rasters": MapRasters(mask=mask, scores=score),
         "city": city,
         "region": region,
-        "N_city": 1,
-        "n_city": 1,
+        "draw": {"N_city": 1, "n_city": 1},
     }
 
 
 def find_places(cities: Path | None, products: Path, *, single: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The products to draw in: `city`, `region`, `rasters`, `N_city`, `n_city` each.
+    """The products to draw in: `city`, `region`, `rasters`, and `draw` (how the city was drawn: `N_city`, …) each.
 
     Raises:
         DrawError: Nothing was given, the table is none of `uvmap sample cities`, or a city has no whole product.
@@ -57,8 +59,11 @@ def find_places(cities: Path | None, products: Path, *, single: dict[str, Any] |
                 "rasters": rasters,
                 "city": adcode,
                 "region": str(row["region"]),
-                "N_city": int(row["N_city"]),
-                "n_city": int(row["n_city"]),
+                "draw": {
+                    "N_city": int(row["N_city"]),
+                    "n_city": int(row["n_city"]),
+                    **({"pi_city": float(row["pi_city"])} if "pi_city" in frame.columns else {}),
+                },
             }
         )
     if absent:
@@ -67,3 +72,8 @@ def find_places(cities: Path | None, products: Path, *, single: dict[str, Any] |
             f" {absent[0]} is missing): map them first; leaving them out would break the draw"
         )
     return places
+
+
+def first_stage(design: "pd.DataFrame") -> "pd.Series":
+    """The probability that a unit's city was drawn: its own where cities were drawn with unequal ones."""
+    return design["pi_city"] if "pi_city" in design.columns else design["n_city"] / design["N_city"]

@@ -21,6 +21,7 @@ from rasterio.transform import from_bounds
 from accuracy.arrays import Bools, Floats, SampleArrays
 from accuracy.comparison.objects import find_splits_and_merges, match_objects
 from accuracy.errors import ComparisonError
+from accuracy.estimation.describe import degrees_of_freedom
 from accuracy.estimation.estimation import estimate_arrays
 from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.variance import design_variance
@@ -152,9 +153,16 @@ class _BlockEstimator:
     def describe(self, kind: str, at: float, measure: str, value: float, d: Floats) -> dict[str, Any]:
         """A row from an estimate and its linearised values (n,)."""
         z = (self.arrays.weight * d)[:, None]
-        v = design_variance(z, self.arrays, kind=self.options.variance, lonely=self.options.lonely_psu)
+        v = design_variance(
+            z,
+            self.arrays,
+            kind=self.options.variance,
+            lonely=self.options.lonely_psu,
+            fpc_in_cells=self.options.fpc_in_cells,
+            pps=self.options.pps,
+        )
         se = float(np.sqrt(v[0]))
-        df = float(len(self.arrays.psu_names) - len(self.arrays.stratum_names))
+        df = degrees_of_freedom(self.arrays, np.ones(len(z), dtype=bool), self.options.variance)
         low, high = logit_t(value, se, df, self.options.level) if np.isfinite(value) else (np.nan, np.nan)
         cell = {"estimate": value, "se": se, "ci_low": float(low), "ci_high": float(high)}
         return {"kind": kind, "at": at, "measure": measure, **cell}

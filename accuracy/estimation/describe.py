@@ -45,7 +45,7 @@ class DomainFacts:
         n_points: Points.
         n_psu: Primary units.
         fewest_psu: Primary units of the smallest stratum that is not a certainty; 0 where all are.
-        df: Degrees of freedom: primary units less strata, or points less cells where the cities are fixed.
+        df: See `degrees_of_freedom`.
     """
 
     counts: Floats
@@ -68,13 +68,10 @@ class DomainFacts:
         w = weight[mask]
         part = onehot[mask]
         psu = np.unique(arrays.psu[mask])
-        strata, per_stratum = np.unique(arrays.stratum_of_psu[psu], return_counts=True)
         mapped = part[:, 0] + part[:, 1] > 0
-        certain = arrays.psu_sampled[strata] >= arrays.psu_population[strata]
-        fixed = not arrays.single_stage and (
-            variance == "cities_fixed" or (variance == "two_stage" and bool(certain.all()))
-        )
-        random_strata = per_stratum[~certain]
+        free = psu[~arrays.is_certain[psu]]
+        _, per_stratum = np.unique(arrays.stratum_of_psu[free], return_counts=True)
+        fixed = are_cities_fixed(arrays, mask, variance)
         return cls(
             counts=(part > 0).sum(axis=0).astype(np.float64),
             totals=w @ part,
@@ -85,9 +82,37 @@ class DomainFacts:
             onehot=part,
             n_points=int(mask.sum()),
             n_psu=len(psu),
-            fewest_psu=0 if fixed or not len(random_strata) else int(random_strata.min()),
-            df=float(int(mask.sum()) - len(np.unique(arrays.cell[mask])) if fixed else len(psu) - len(strata)),
+            fewest_psu=0 if fixed or not len(per_stratum) else int(per_stratum.min()),
+            df=degrees_of_freedom(arrays, mask, variance),
         )
+
+
+def are_cities_fixed(arrays: SampleArrays, mask: Bools, variance: VarianceKind) -> bool:
+    """Whether a domain's variance is that between points alone: fixed cities, or certainties only."""
+    if arrays.single_stage or variance == "with_replacement":
+        return False
+    return variance == "cities_fixed" or bool(arrays.is_certain[np.unique(arrays.psu[mask])].all())
+
+
+def degrees_of_freedom(arrays: SampleArrays, mask: Bools, variance: VarianceKind) -> float:
+    """Degrees of freedom of any estimate in a domain.
+
+    Points less cells where the cities are fixed or certainties; else cities less strata, as R ``survey`` counts them.
+    Certainties among cities of unequal probability do not count, nor do strata of such only; a city drawn twice with
+    replacement counts twice.
+
+    Args:
+        arrays: The design.
+        mask: bool (n,), the domain.
+        variance: Which variance.
+    """
+    if are_cities_fixed(arrays, mask, variance):
+        return float(int(mask.sum()) - len(np.unique(arrays.cell[mask])))
+    psu = np.unique(arrays.psu[mask])
+    if variance == "two_stage" and arrays.psu_probability is not None:
+        psu = psu[~arrays.is_certain[psu]]
+    draws = len(psu) if arrays.times_drawn is None else float(arrays.times_drawn[psu].sum())
+    return float(draws - len(np.unique(arrays.stratum_of_psu[psu])))
 
 
 def describe(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from accuracy.arrays import Floats
 from accuracy.errors import SampleTableError
+from accuracy.estimation.describe import degrees_of_freedom
 from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.variance import design_variance
 from accuracy.intervals import wald_t
@@ -45,9 +46,16 @@ def compare_maps(
     arrays = sample.arrays
     parts = [_linearised(replace(sample, map_column=column), names) for column in (map_a, map_b)]
     (value_a, d_a), (value_b, d_b) = parts
-    v = design_variance(arrays.weight[:, None] * (d_a - d_b), arrays, kind=options.variance, lonely=options.lonely_psu)
+    v = design_variance(
+        arrays.weight[:, None] * (d_a - d_b),
+        arrays,
+        kind=options.variance,
+        lonely=options.lonely_psu,
+        fpc_in_cells=options.fpc_in_cells,
+        pps=options.pps,
+    )
     gap, se = value_a - value_b, np.sqrt(np.maximum(v, 0))
-    df = len(arrays.psu_names) - len(arrays.stratum_names)
+    df = degrees_of_freedom(arrays, np.ones(len(arrays.weight), dtype=bool), options.variance)
     low, high = wald_t(gap, se, df, options.level)
     return pd.DataFrame(
         {

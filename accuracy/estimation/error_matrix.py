@@ -56,7 +56,7 @@ def estimate_matrix_se(
     size = arrays.weight.sum()
     share = arrays.weight @ indicator / size
     z = arrays.weight[:, None] * (indicator - share) / size
-    v = design_variance(z, arrays, kind=options.variance, lonely=options.lonely_psu)
+    v = design_variance(z, arrays, kind=options.variance, lonely=options.lonely_psu, pps=options.pps)
     return pd.DataFrame(np.sqrt(v).reshape(len(names), -1), index=names, columns=names)
 
 

@@ -217,6 +217,8 @@ def estimate_linearised(
             kind=options.variance,
             lonely=options.lonely_psu,
             fpc_in_cells=options.fpc_in_cells,
+            pps=options.pps,
+            domains=np.repeat(masks[part].T, n_measures, axis=1) if options.lonely_psu == "average" else None,
         ).reshape(-1, n_measures)
     hidden = ~good
     v[hidden], srs[hidden] = np.nan, np.nan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from accuracy.errors import DesignError
-from accuracy.estimation.variance import LonelyRule, VarianceKind
+from accuracy.estimation.variance import LonelyRule, PpsVariance, VarianceKind
 from accuracy.intervals import IntervalKind, check_level
 from accuracy.measures import DEFAULT_MEASURES, MEASURES
 
@@ -17,7 +17,7 @@ class FlagRules:
     Attributes:
         min_points: Below it among the denominator's points: ``few_points``.
         min_psu: Below it in some stratum that is not a certainty: ``few_psu``.
-        min_df: Degrees of freedom below it: ``few_psu``.
+        min_df: Degrees of freedom below it: ``few_psu``. Four cities in a region have 3.
         min_effective_omissions: Below it of Kish's effective number of omission points, n = (sum w)^2 / sum w^2:
             ``few_omissions``, where intervals of recall, F1, IoU and area may cover less than they claim
             (docs/accuracy.md has the study).
@@ -27,7 +27,7 @@ class FlagRules:
 
     min_points: int = 30
     min_psu: int = 3
-    min_df: int = 4
+    min_df: int = 3
     min_effective_omissions: float = 25.0
     cv_caution: float = 0.15
     cv_do_not_quote: float = 0.30
@@ -44,6 +44,8 @@ class EstimateOptions:
         interval_kind: How intervals are built, see `accuracy.intervals`.
         level: Confidence level in (0, 1).
         lonely_psu: What a single sampled unit of a stratum does: ``fail``, ``certainty``, ``adjust``, ``average``.
+        pps: Which approximation serves cities drawn without replacement with unequal probabilities: ``brewer``,
+            ``hajek``.
         fpc_in_cells: Finite-population correction of points for ``cities_fixed`` (``two_stage`` always has it).
         flag_rules: Limits of the flags.
 
@@ -57,6 +59,7 @@ class EstimateOptions:
     interval_kind: IntervalKind = "logit_t"
     level: float = 0.95
     lonely_psu: LonelyRule = "fail"
+    pps: PpsVariance = "brewer"
     fpc_in_cells: bool = False
     flag_rules: FlagRules = field(default_factory=FlagRules)
 

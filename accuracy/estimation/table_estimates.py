@@ -26,7 +26,7 @@ PRIMARY: dict[PsuSelection, VarianceKind] = {
     "census": "two_stage",
     "purposive": "cities_fixed",
 }
-"""The variance that the way of choosing the cities calls for; it must be estimable, the others may be missing."""
+"""The variance of each way of choosing the cities; `primary_variance` also looks at the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,13 @@ ON_PURPOSE = (
 )
 
 
+def primary_variance(sample: ReferenceSample) -> VarianceKind:
+    """The variance that the way of choosing the cities calls for."""
+    if sample.design.is_without_replacement(sample.table):
+        return "two_stage"
+    return PRIMARY[sample.design.psu_selection]
+
+
 def name_whole(design: SamplingDesign) -> str:
     """What people read for the whole: the cities chosen, where no figure reaches beyond them."""
     return "the cities chosen" if design.psu_selection == "purposive" and design.psu else "the whole"
@@ -78,7 +85,7 @@ def estimate_table(
     """
     options = options or EstimateOptions()
     design = sample.design
-    primary = PRIMARY[design.psu_selection]
+    primary = primary_variance(sample)
     notes = _notes(sample)
     domains = [None, *([design.stratum] if design.stratum else []), *by]
     _check_names(sample)
@@ -260,6 +267,11 @@ def _notes(sample: ReferenceSample) -> list[str]:
             f"{silent} of {len(sample.table)} units ({sample.non_response_rate:.1%}) have no answer; their weight is"
             " spread over the answered ones of their city and stratum"
         )
+    if design.psu_selection == "pps" and primary_variance(sample) == "with_replacement":
+        notes.append(
+            f"the table has no column {design.psu_probability!r} of the cities' own probabilities: they count as drawn"
+            " with replacement, which widens the intervals where they were not"
+        )
     shown = {"lonely_psu", "probability_mismatch"}
     notes += [p.message for p in find_problems(design, sample.table) if not p.fatal and p.code in shown]
     if design.psu and design.stratum:
@@ -280,8 +292,11 @@ def _check_names(sample: ReferenceSample) -> None:
 
 
 def _refuse(kind: VarianceKind, sample: ReferenceSample) -> None:
-    if kind == "two_stage" and sample.design.psu_selection == "pps":
-        raise DesignError("cities drawn with probability proportional to size call for with_replacement")
+    if kind == "two_stage" and sample.design.psu_selection == "pps" and primary_variance(sample) != kind:
+        raise DesignError(
+            "cities drawn with probability proportional to size call for with_replacement, unless a column states each"
+            " city's probability of being drawn without it"
+        )
 
 
 def _without_variance(frame: pd.DataFrame, kind: VarianceKind, reason: str) -> pd.DataFrame:

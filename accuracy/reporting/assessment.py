@@ -19,11 +19,11 @@ from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.sensitivity import estimate_sensitivity
 from accuracy.estimation.table_estimates import (
     ON_PURPOSE,
-    PRIMARY,
     estimate_replicated,
     estimate_table,
     mix_weights,
     name_whole,
+    primary_variance,
 )
 from accuracy.estimation.variance import VarianceKind
 from accuracy.survey.agreement import Agreement
@@ -152,7 +152,7 @@ def assess(
     """
     context = context or Context()
     design = sample.design
-    primary = PRIMARY[design.psu_selection]
+    primary = primary_variance(sample)
     options = replace(options or EstimateOptions(), variance=primary)
     if sample.arrays.in_m2:
         context = _in_square_metres(sample, context)
@@ -273,7 +273,7 @@ def _design_box(sample: ReferenceSample, context: Context) -> dict[str, str]:
 
 
 def _warnings(table: EstimateTable, sample: ReferenceSample, context: Context) -> list[str]:
-    frame = table.frame[table.frame["variance"] == PRIMARY[sample.design.psu_selection]]
+    frame = table.frame[table.frame["variance"] == primary_variance(sample)]
     found = []
     for flag in ("few_omissions", "zero_count", "few_psu", "few_points", "cv_do_not_quote", "not_estimable"):
         rows = frame[[flag in f for f in frame["flags"]]]

@@ -1,8 +1,8 @@
 """The sampling design: how the cities were chosen, and which columns of a table say so.
 
 How the cities were chosen is a required input without a default, because the variance follows from it:
-``probability`` (random within regions) and ``pps`` (with probability proportional to size, with replacement)
-speak for all cities of the frame; ``census`` took them all; ``purposive`` speaks for the chosen cities only.
+``probability`` (random within regions) and ``pps`` (with unequal probabilities, such as in proportion to size) speak
+for all cities of the frame; ``census`` took them all; ``purposive`` speaks for the chosen cities only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ class SamplingDesign:
         psu_sampled: Column of sampled cities in the region; counted where the table lacks it.
         ssu_population: Column of units in city x second-stage stratum (M).
         ssu_sampled: Column of points drawn there; counted where the table lacks it.
-        weight: Column of weights (1 / inclusion probability); needed for ``pps``, else from the sizes.
+        weight: Column of weights (1 / inclusion probability); for ``pps`` needed where ``psu_probability`` is not in
+            the table, else from the sizes.
+        psu_probability: Column of the cities' own inclusion probabilities, for ``pps``: the cities were drawn without
+            replacement, 1 is a certainty. Where the table lacks it they count as drawn with replacement.
+        times_drawn: Column that says how often a city was drawn, for ``pps`` with replacement; once where absent.
         unit_area: Column of a unit's area in m² (a pixel's); where the table has it, weights are areas, so that cities
             mapped at different resolutions count by their ground. Without it all units must be of one size.
     """
@@ -52,6 +56,8 @@ class SamplingDesign:
     ssu_sampled: str | None = "m_pts"
     weight: str | None = None
     unit_area: str | None = "pixel_m2"
+    psu_probability: str | None = None
+    times_drawn: str | None = "times_drawn"
 
     def __post_init__(self) -> None:
         if self.psu_selection not in PSU_SELECTIONS:
@@ -59,7 +65,7 @@ class SamplingDesign:
                 f"--psu-selection {self.psu_selection!r} is none of {', '.join(PSU_SELECTIONS)}:"
                 " say how the cities were chosen"
             )
-        if self.psu_selection == "pps" and self.weight is None:
+        if self.psu_selection == "pps" and self.weight is None and self.psu_probability is None:
             raise DesignError(
                 "--psu-selection pps without a weight column: name that of 1 / inclusion probability with --weight"
             )
@@ -74,9 +80,16 @@ class SamplingDesign:
         wanted = [self.stratum, self.psu, self.ssu, *self.second_stage_strata, self.weight]
         if self.needs_psu_population:
             wanted.append(self.psu_population or "N_city")
-        if self.psu_selection != "pps":
+        if self.psu_selection != "pps" or self.weight is None:
             wanted.append(self.ssu_population or "M_pix")
+        if self.psu_selection == "pps" and self.weight is None:
+            wanted.append(self.psu_probability)
         return [c for c in wanted if c is not None]
+
+    def is_without_replacement(self, table: pd.DataFrame) -> bool:
+        """Whether cities were drawn with unequal probabilities, without replacement, as the table states them."""
+        column = self.psu_probability
+        return self.psu_selection == "pps" and self.psu is not None and column is not None and column in table.columns
 
     def has_unit_area(self, table: pd.DataFrame) -> bool:
         """Whether the table states the units' areas."""

@@ -77,8 +77,11 @@ def _build(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame, spre
         N = _first(table[design.psu_population], stratum)
     else:
         N = np.full(len(n), np.inf) if design.psu_selection == "pps" else n
+    pi = _first(table[design.psu_probability], psu) if design.is_without_replacement(table) else None
+    expansion = (N / n)[stratum] if pi is None else (1 / pi)[psu]
+    hits = design.times_drawn if design.psu_selection == "pps" and pi is None else None
     return SampleArrays(
-        weight=(N / n)[stratum] * (M / m)[cell] * area if given is None else given,
+        weight=expansion * (M / m)[cell] * area if given is None else given,
         psu=psu,
         cell=cell,
         stratum_of_psu=stratum_of_psu,
@@ -89,6 +92,8 @@ def _build(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame, spre
         psu_names=psu_names,
         cell_names=cell_names,
         in_m2=in_m2,
+        psu_probability=pi,
+        times_drawn=_first(table[hits], psu) if hits is not None and hits in table.columns else None,
         between_psu=PURPOSIVE if design.psu_selection == "purposive" else None,
     )
 

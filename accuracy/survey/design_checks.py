@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyproj
 
 from accuracy.errors import DesignError
 from accuracy.survey.design import CELL, PSU, SamplingDesign, codes
+from accuracy.survey.design_problem import DesignProblem
+from accuracy.survey.pps_checks import check_unequal
+from accuracy.survey.weight_checks import check_areas, check_probabilities, check_weights
 
-PROBABILITY = "pi"  # the column of inclusion probabilities in what `uvmap sample` writes
 DOTTED = r"\d{1,3}(\.\d{3})+"
-WEIGHT_TOLERANCE = 1e-6  # relative; weights are products of ratios of integers, so more is no rounding
-
-
-@dataclass(frozen=True, kw_only=True)
-class DesignProblem:
-    """One contradiction between a design and a table.
-
-    Attributes:
-        code: Short name, for tests and machines.
-        where: Stratum, city, cell or column.
-        message: What conflicts, and what to do.
-        fatal: Whether estimation must stop.
-    """
-
-    code: str
-    where: str
-    message: str
-    fatal: bool = True
 
 
 def find_problems(
@@ -54,10 +35,10 @@ def find_problems(
     if early:
         return early
     keys = design.keys(table)
-    found = [*_duplicates(design, keys), *_selection(design, table, keys)]
-    found += [*_cells(design, table, keys), *_areas(design, table, keys)]
+    found = [*_duplicates(design, keys), *_selection(design, table, keys), *check_unequal(design, table, keys)]
+    found += [*_cells(design, table, keys), *check_areas(design, table, keys)]
     if not found:
-        found += [*_weights(design, table, keys), *_probabilities(design, table)]
+        found += [*check_weights(design, table, keys), *check_probabilities(design, table)]
     found += _lonely(design, table, keys)
     if frame is not None:
         found += _frame(design, keys, frame)
@@ -92,10 +73,13 @@ def _raise_fatal(problems: list[DesignProblem]) -> None:
 def _columns(design: SamplingDesign, table: pd.DataFrame) -> Iterator[DesignProblem]:
     for column in design.required_columns():
         if column not in table.columns:
-            message = (
-                f"column {column!r} is not in the table (it has {', '.join(map(str, table.columns))}):"
-                " name the right column"
-            )
+            has = f"(it has {', '.join(map(str, table.columns))})"
+            message = f"column {column!r} is not in the table {has}: name the right column"
+            if column == design.psu_probability:
+                message = (
+                    f"--psu-selection pps without a weight column, and {column!r} is not in the table {has}: name the"
+                    " column of 1 / inclusion probability with --weight, or that of each city's own probability"
+                )
             yield DesignProblem(code="missing_column", where=column, message=message)
     if table.empty:
         yield DesignProblem(code="no_rows", where="table", message="the table has no rows: draw a sample first")
@@ -116,7 +100,8 @@ def _values(design: SamplingDesign, table: pd.DataFrame) -> Iterator[DesignProbl
                 f"column {column!r} is empty in {int(blank.sum())} rows (first: row {row + 1}): every unit needs it"
             )
             yield DesignProblem(code="missing_value", where=column, message=message)
-    for column in [*sizes, design.unit_area]:
+    unequal = [design.psu_probability, design.times_drawn] if design.psu_selection == "pps" else []
+    for column in [*sizes, design.unit_area, *unequal]:
         if column is None or column not in table.columns:
             continue
         numbers = pd.to_numeric(table[column], errors="coerce")
@@ -129,7 +114,7 @@ def _values(design: SamplingDesign, table: pd.DataFrame) -> Iterator[DesignProbl
                 " weighted"
             )
             yield DesignProblem(code="bad_size", where=column, message=message)
-        elif column not in {design.weight, design.unit_area}:
+        elif column not in {design.weight, design.unit_area, design.psu_probability}:
             yield from _whole_numbers(table[column], numbers, column)
 
 
@@ -228,97 +213,13 @@ def _cells(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) -> I
             yield DesignProblem(code=code, where=names[c], message=message)
 
 
-def _areas(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) -> Iterator[DesignProblem]:
-    """The units of a cell are pixels of one raster, so of one area."""
-    if not design.has_unit_area(table):
-        yield from _mixed_resolutions(design, table, keys)
-        return
-    cell, names = codes(keys, CELL)
-    grouped = pd.to_numeric(table[design.unit_area]).groupby(cell)
-    low, high = grouped.min().to_numpy(dtype=float), grouped.max().to_numpy(dtype=float)
-    for c in np.flatnonzero(high > low * (1 + WEIGHT_TOLERANCE)):
-        message = (
-            f"cell {names[c]!r} has units of {low[c]:g} and of {high[c]:g} m² in {design.unit_area!r}: its points come"
-            " from rasters of different resolution. Draw the city in one product"
-        )
-        yield DesignProblem(code="unit_area_conflict", where=names[c], message=message)
-
-
-def _mixed_resolutions(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) -> Iterator[DesignProblem]:
-    """Without areas, sizes in pixels of different rasters cannot be added; places and pixel numbers show the side."""
-    if design.psu is None or not isinstance(table, gpd.GeoDataFrame) or table.crs is None:
-        return
-    if not {"row_px", "col_px"} <= set(table.columns) or table.geometry.isna().any():
-        return
-    psu, names = codes(keys, PSU)
-    places = table.geometry.to_crs("EPSG:4326").representative_point()
-    lon, lat = places.x.to_numpy(), places.y.to_numpy()
-    row, col = (pd.to_numeric(table[c]).to_numpy(dtype=float) for c in ("row_px", "col_px"))
-    first = np.unique(psu, return_index=True)[1][psu]
-    pixels = np.hypot(row - row[first], col - col[first])
-    far = pd.Series(pixels).groupby(psu).idxmax().to_numpy()
-    far = far[pixels[far] >= 20]  # nearer pairs say too little of the side of a pixel
-    if len(far) < 2:
-        return
-    near = first[far]
-    metres = pyproj.Geod(ellps="WGS84").inv(lon[near], lat[near], lon[far], lat[far])[2]
-    side = np.asarray(metres) / pixels[far]
-    if side.max() > 1.1 * side.min():
-        low, high = int(np.argmin(side)), int(np.argmax(side))
-        message = (
-            f"{names[psu[far[low]]]!r} was drawn in pixels of {side[low]:.3g} m and {names[psu[far[high]]]!r} in pixels"
-            f" of {side[high]:.3g} m, but the table has no column {design.unit_area or 'pixel_m2'!r} with a pixel's"
-            " area in m², so their pixels would count alike: draw the points again (the same seed gives the same"
-            " places), or add that column"
-        )
-        yield DesignProblem(code="mixed_resolutions", where=design.unit_area or "pixel_m2", message=message)
-
-
-def _weights(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) -> Iterator[DesignProblem]:
-    """Given weights must sum to the area that the sizes state."""
-    sizes = [design.ssu_population, *([design.psu_population] if design.psu else [])]
-    if design.weight is None or design.psu_selection == "pps" or any(c not in table.columns for c in sizes):
-        return
-    cell, names = codes(keys, CELL)
-    total = np.bincount(cell, pd.to_numeric(table[design.weight]))
-    grouped = pd.to_numeric(table[design.ssu_population]).groupby(cell)
-    area = grouped.first().to_numpy(dtype=float)
-    if design.psu is not None and design.psu_selection == "probability":
-        stratum, _ = codes(keys, ["stratum"])
-        n = keys[PSU].drop_duplicates().groupby("stratum", sort=True).size().to_numpy()
-        expansion = pd.to_numeric(table[design.psu_population]).to_numpy(dtype=float) / n[stratum]
-        area = area * pd.Series(expansion).groupby(cell).first().to_numpy()
-    for c in np.flatnonzero(np.abs(total - area) > WEIGHT_TOLERANCE * area):
-        message = (
-            f"cell {names[c]!r}: weights in {design.weight!r} sum to {total[c]:.10g}, its sizes to {area[c]:.10g}:"
-            " leave the weight column out, or correct one of the two"
-        )
-        yield DesignProblem(code="weights_area", where=names[c], message=message)
-
-
-def _probabilities(design: SamplingDesign, table: pd.DataFrame) -> Iterator[DesignProblem]:
-    """Whether the inclusion probabilities that `uvmap sample` wrote are those that the sizes give."""
-    columns = (design.psu_sampled, design.psu_population, design.ssu_sampled, design.ssu_population)
-    if design.psu is None or any(c is None or c not in table.columns for c in (*columns, PROBABILITY)):
-        return
-    n, N, m, M = (pd.to_numeric(table[c], errors="coerce").to_numpy(dtype=float) for c in columns)
-    stated = pd.to_numeric(table[PROBABILITY], errors="coerce").to_numpy(dtype=float)
-    expected = n / N * m / M
-    bad = np.isfinite(stated) & (np.abs(stated - expected) > WEIGHT_TOLERANCE * expected)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        message = (
-            f"row {row + 1} has the inclusion probability {stated[row]:.6g} in {PROBABILITY!r}, but its sizes give"
-            f" {n[row]:g}/{N[row]:g} x {m[row]:g}/{M[row]:g} = {expected[row]:.6g} ({int(bad.sum())} such rows):"
-            " one of the two was changed after the draw; the sizes are used. Compare them with the design file"
-        )
-        yield DesignProblem(code="probability_mismatch", where=PROBABILITY, message=message, fatal=False)
-
-
 def _lonely(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) -> Iterator[DesignProblem]:
     """Single units show no spread; whether that stops the estimate is the estimator's ``lonely`` rule."""
     if design.psu is not None and design.psu_selection in {"probability", "pps"}:
-        for stratum, found in keys[PSU].drop_duplicates().groupby("stratum").size().items():
+        drawn = keys[PSU].drop_duplicates()
+        if design.is_without_replacement(table):  # certainties need no spread between them
+            drawn = drawn[pd.to_numeric(table.loc[drawn.index, design.psu_probability]).lt(1 - 1e-9)]
+        for stratum, found in drawn.groupby("stratum").size().items():
             if found > 1:
                 continue
             if design.psu_selection == "probability":

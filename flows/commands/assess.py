@@ -97,6 +97,7 @@ def assess_sample(
         ssu=ssu or None,
         second_stage_strata=tuple(strata),
         weight=weight,
+        psu_probability="pi_city",
     )
     sample = ReferenceSample(table=units, design=design, map_column=map_column, reference_column=ref_column)
     options = EstimateOptions(lonely_psu=choose(lonely_psu, LONELY_RULES, "--lonely-psu"))

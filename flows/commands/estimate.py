@@ -12,6 +12,7 @@ from flows.sample_options import (
     LonelyPsu,
     MapColumn,
     MapTotals,
+    PsuProbability,
     RefColumn,
     SecondStage,
     Seed,
@@ -46,6 +47,7 @@ def estimate(
     ssu_population: Annotated[str, typer.Option(help="Column: pixels of city x stratum.")] = "M_pix",
     ssu_sampled: Annotated[str, typer.Option(help="Column: points drawn there.")] = "m_pts",
     weight: Weight = None,
+    psu_probability: PsuProbability = "pi_city",
     by: By = None,
     compare_with: Annotated[
         str | None, typer.Option(help="Column of a second map: shows --map less it, with the errors of differences.")
@@ -98,6 +100,7 @@ def estimate(
         ssu_sampled=ssu_sampled,
         weight=weight,
         unit_area=unit_area,
+        psu_probability=psu_probability,
     )
     sample = ReferenceSample(
         table=read_table(points),
@@ -154,9 +157,9 @@ def _show_difference(sample: Any, options: Any, other: str, *, as_json: bool) ->
     from dataclasses import replace
 
     from accuracy.estimation.difference import compare_maps
-    from accuracy.estimation.table_estimates import PRIMARY
+    from accuracy.estimation.table_estimates import primary_variance
 
-    primary = PRIMARY[sample.design.psu_selection]
+    primary = primary_variance(sample)
     got = compare_maps(sample, replace(options, variance=primary), map_a=sample.map_column, map_b=other)
     rows = [{str(k): _plain(v) for k, v in row.items()} for row in got.to_dict("records")]
     columns = {"measure": "measure", "a": sample.map_column, "b": other, "difference": "difference", "se": "se"}
@@ -170,9 +173,9 @@ def _show_classes(sample: Any, options: Any, *, as_json: bool) -> None:
     from dataclasses import replace
 
     from accuracy.estimation.error_matrix import estimate_per_class
-    from accuracy.estimation.table_estimates import PRIMARY
+    from accuracy.estimation.table_estimates import primary_variance
 
-    primary = PRIMARY[sample.design.psu_selection]
+    primary = primary_variance(sample)
     kind = "two_stage" if sample.design.psu is None else primary
     got = estimate_per_class(sample, replace(options, variance=kind))
     rows = [{str(k): _plain(v) for k, v in row.items()} for row in got.to_dict("records")]

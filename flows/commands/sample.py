@@ -7,7 +7,7 @@ import typer
 
 from flows import sample_frame
 from flows.console import JsonFlag, progress, say, show, table
-from flows.sample_places import find_places, single_place
+from flows.sample_places import find_places, first_stage, single_place
 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the survey: keep it, and a pilot can grow.")]
 Out = Annotated[Path, typer.Option(help="Folder that receives the files.")]
@@ -102,44 +102,6 @@ def size(
     show(data, text=text, as_json=as_json)
 
 
-@app.command("cities")
-def cities(
-    *,
-    out: Annotated[Path, typer.Option(help="Table to write, such as sample/cities.csv.")],
-    per_region: Annotated[int, typer.Option(help="Cities per region.")] = 4,
-    region_count: Annotated[list[str] | None, typer.Option(help="Region=number, in place of --per-region.")] = None,
-    seed: Seed,
-    as_json: JsonFlag = False,
-) -> None:
-    """Draw cities of the national set at random within regions: 4 in each of 7 by default, 28 of 342.
-
-    Example: uvmap sample cities --seed 7 --out sample/cities.csv
-    """
-    import pandas as pd
-
-    from accuracy.errors import DrawError
-    from accuracy.survey.drawing import draw_cities
-    from accuracy.tables import write_table
-    from regions.registry import load_registry
-
-    columns = ("adcode", "name_zh", "name_en", "province", "region")
-    frame = pd.DataFrame([{c: getattr(city, c) for c in columns} for city in load_registry() if city.national])
-    wanted: int | dict[str, int] = per_region
-    if region_count:
-        wanted = dict.fromkeys(sorted(frame["region"].unique()), per_region)
-        for text in region_count:
-            name, sign, number = text.partition("=")
-            if not (sign and number.isdecimal()):
-                raise DrawError(f"--region-count {text!r}: write region=number, such as South=6")
-            wanted[name] = int(number)
-    drawn = draw_cities(frame, per_region=wanted, seed=seed)
-    write_table(drawn, out)
-    rows = [{str(k): v for k, v in row.items()} for row in drawn.to_dict("records")]
-    text = table(rows, {"region": "region", "adcode": "adcode", "name_zh": "name", "name_en": "English"})
-    text += f"\n{len(drawn)} of {len(frame)} cities written to {out}\nnext: uvmap sample points --cities {out}"
-    show({"cities": rows, "frame": len(frame), "file": str(out)}, text=text, as_json=as_json)
-
-
 @app.command("points")
 def points(
     *,
@@ -188,9 +150,9 @@ def points(
             strata=strata,
         )
         counts[place["city"]] = describe_draw(drawn)
-        parts.append(drawn.design.to_crs("EPSG:4326").assign(N_city=place["N_city"], n_city=place["n_city"]))
+        parts.append(drawn.design.to_crs("EPSG:4326").assign(**place["draw"]))
     design = pd.concat(parts, ignore_index=True)
-    design["pi"] = design["n_city"] / design["N_city"] * design["pi_point"]
+    design["pi"] = first_stage(design) * design["pi_point"]
     files = [
         write_table(design, out / "points_design.parquet"),
         write_table(blind(design, seed=seed), out / "points_to_label.gpkg"),
@@ -242,9 +204,9 @@ def blocks(
             strata=strata,
         )
         counts[place["city"]] = {"blocks": len(drawn)}
-        parts.append(drawn.to_crs("EPSG:4326").assign(N_city=place["N_city"], n_city=place["n_city"]))
+        parts.append(drawn.to_crs("EPSG:4326").assign(**place["draw"]))
     design = pd.concat(parts, ignore_index=True)
-    design["pi"] = design["n_city"] / design["N_city"] * design["m_block"] / design["M_block"]
+    design["pi"] = first_stage(design) * design["m_block"] / design["M_block"]
     places_only = design[["block_id", "city", "geometry"]].sort_values("block_id", ignore_index=True)
     files = [
         write_table(design, out / "blocks_design.parquet"),

@@ -142,3 +142,38 @@ def test_totals_written_from_products_calibrate_areas_of_cities_of_any_resolutio
     pd.concat([frame, frame.iloc[[0]]]).to_csv(tmp_path / "frame.csv", index=False)
     with pytest.raises(AccuracyError, match=r"frame\.csv has city '990001' twice"):
         run(*totals, command=sample_command)
+
+
+def test_cities_by_size_beside_those_done_go_through_to_the_estimate(tmp_path):
+    import geopandas as gpd
+
+    frame = pd.DataFrame({"adcode": [f"99000{k}" for k in range(1, 8)], "region": "North"})
+    frame.to_csv(tmp_path / "frame.csv", index=False)
+    for k, code in enumerate(frame["adcode"]):
+        make_product(tmp_path / "out" / code, seed=k)
+    common = ["--products", tmp_path / "out", "--out", tmp_path / "s"]
+    run("sample", "totals", "--frame", tmp_path / "frame.csv", *common, command=sample_command)
+    frame.iloc[[0]].to_csv(tmp_path / "done.csv", index=False)
+    draw = [
+        "sample", "cities", "--frame", tmp_path / "frame.csv", "--seed", "4", "--per-region", "3",
+        "--certainty", tmp_path / "done.csv", "--out", tmp_path / "c.csv",
+    ]  # fmt: skip
+    by_size = ["--design", "pps", "--sizes", tmp_path / "s" / "city_totals.csv"]
+    for options in (by_size, []):
+        got = json.loads(run(*draw, *options, "--json", command=sample_command).stdout)
+        assert got["psu_selection"] == "pps" and len(got["cities"]) == 4
+        chances = {c["adcode"]: c["pi_city"] for c in got["cities"]}
+        assert chances["990001"] == 1 and all(0 < p < 1 for code, p in chances.items() if code != "990001")
+        run("sample", "points", "--cities", tmp_path / "c.csv", "--seed", "3", *common, command=sample_command)
+        design = gpd.read_parquet(tmp_path / "s" / "points_design.parquet")
+        assert (design["pi"] / design["pi_point"]).to_numpy() == pytest.approx(design["pi_city"].to_numpy())
+        answers = np.where(np.arange(len(design)) % 9, design["map"], 1 - design["map"])
+        design.assign(ref=answers).to_parquet(tmp_path / "l.parquet")
+        cell = estimates(tmp_path / "l.parquet", selection="pps")["two_stage"]["all"]["F1"]
+        assert 0 < cell["se"] < 0.3 and cell["df"] == 2
+        with pytest.raises(AccuracyError, match="say --psu-selection pps"):
+            estimates(tmp_path / "l.parquet")
+    with pytest.raises(AccuracyError, match="--design pps without --sizes"):
+        run(*draw, "--design", "pps", command=sample_command)
+    with pytest.raises(AccuracyError, match="--design srs draws all alike"):
+        run(*draw, *by_size[2:], command=sample_command)
