@@ -86,23 +86,22 @@ def check_weights(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFram
 
 def check_probabilities(design: SamplingDesign, table: pd.DataFrame) -> Iterator[DesignProblem]:
     """Whether the inclusion probabilities that `uvmap sample` wrote are those that the sizes give."""
-    city = (design.psu_sampled, design.psu_population)
-    if design.is_without_replacement(table):
-        city = (design.psu_probability, None)
-    columns = [c for c in (*city, design.ssu_sampled, design.ssu_population) if c is not None]
+    unequal = design.is_without_replacement(table)
+    first_stage = [design.psu_probability] if unequal else [design.psu_sampled, design.psu_population]
+    columns = [c for c in (*first_stage, design.ssu_sampled, design.ssu_population) if c is not None]
     if design.psu is None or any(c not in table.columns for c in (*columns, PROBABILITY)):
         return
-    if len(columns) < (3 if design.is_without_replacement(table) else 4):
+    if len(columns) < (3 if unequal else 4):
         return
     numbers = [pd.to_numeric(table[c], errors="coerce").to_numpy(dtype=float) for c in columns]
-    first = numbers[0] if len(numbers) == 3 else numbers[0] / numbers[1]
+    first = numbers[0] if unequal else numbers[0] / numbers[1]
     m, M = numbers[-2:]
     stated = pd.to_numeric(table[PROBABILITY], errors="coerce").to_numpy(dtype=float)
     expected = first * m / M
     bad = np.isfinite(stated) & (np.abs(stated - expected) > WEIGHT_TOLERANCE * expected)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        city = f"{first[row]:.6g}" if len(numbers) == 3 else f"{numbers[0][row]:g}/{numbers[1][row]:g}"
+        city = f"{first[row]:.6g}" if unequal else f"{numbers[0][row]:g}/{numbers[1][row]:g}"
         parts = f"{city} x {m[row]:g}/{M[row]:g}"
         message = (
             f"row {row + 1} has the inclusion probability {stated[row]:.6g} in {PROBABILITY!r}, but its sizes give"
