@@ -2,7 +2,8 @@
 
 An object's tags are a tag set, ``{"building": "yes", "building:levels": "6"}``. Each distinct tag is encoded once;
 a tag set is the weighted mean of its tags, weights ``ln(count of the key)`` as published, where counts are given.
-CLIP's text tower is in `models.geolink.clip_text`, so that this module needs no torch.
+CLIP's text tower is in `models.geolink.clip_text` and MiniLM in `models.geolink.sentence_text`, so that this module
+needs no torch.
 """
 
 from __future__ import annotations
