@@ -10,6 +10,7 @@ turns round the background, of two, round the pixels; hence no ring meets a poin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import shapely
@@ -18,21 +19,25 @@ from numpy.typing import NDArray
 from pipeline.polygons.runs import Runs
 
 
+Lattice: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Rings:
     """Closed outlines in pixel units, in order of their topmost, then leftmost edge.
 
     Attributes:
-        cols: int64 (V,), corner columns of all rings one after the other, first corner not repeated.
-        rows: int64 (V,), corner rows.
+        cols: int64 (V,), corner columns of all rings one after the other, first corner not repeated; float64 once
+            the rings run along the level of the scores (`contours`).
+        rows: int64 (V,), corner rows; float64 likewise.
         offsets: int64 (K + 1,), ring k has corners ``offsets[k]:offsets[k + 1]``.
         areas_px: int64 (K,), signed area: positive for an outer ring (counter-clockwise with y upwards), negative
             for a hole.
         labels: int32 (K,), 4-connected component of each ring.
     """
 
-    cols: NDArray[np.int64]
-    rows: NDArray[np.int64]
+    cols: Lattice
+    rows: Lattice
     offsets: NDArray[np.int64]
     areas_px: NDArray[np.int64]
     labels: NDArray[np.int32]

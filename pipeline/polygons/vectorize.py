@@ -1,8 +1,9 @@
 """From the score raster of a city to the polygons of its urban villages, in bounded memory.
 
 Blocks are read, thresholded, closed and cut by barriers in parallel; each gives the runs of its own pixels only.
-Runs of all blocks are joined and traced as one, so the blocks leave no trace in the polygons. Memory holds a few
-blocks and the runs: it grows with the length of outlines, not with the city's pixels.
+Runs of all blocks are joined and traced as one, so the blocks leave no trace in the polygons. The rings of what stays
+are then moved from pixel edges to the level of the scores, for which the blocks that they cross are read once more.
+Memory holds a few blocks and the runs: it grows with the length of outlines, not with the city's pixels.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import shapely
 from numpy.typing import NDArray
 
 from pipeline.polygons.barriers import BarrierMask, check_vectors, select_barriers, select_exclusions
+from pipeline.polygons.contours import contour_rings
 from pipeline.polygons.exclusion import remove_excluded
 from pipeline.polygons.morphology import close_gaps
 from pipeline.polygons.rings import Rings, polygons_of_rings, trace_rings
@@ -26,7 +28,7 @@ from pipeline.polygons.runs import Runs, join_runs, label_runs, runs_of_mask
 from pipeline.polygons.scores import ReadScores, ScoreSource, open_scores
 from pipeline.polygons.simplification import simplify_polygons
 from regions.raster.grid import Grid, Window
-from regions.raster.scores import at_least, is_predicted
+from regions.raster.scores import at_least, is_predicted, score_of
 from regions.settings import PolygonConfig
 
 
@@ -54,7 +56,7 @@ def find_villages(
     vectors: gpd.GeoDataFrame | None = None,
     workers: int = 2,
 ) -> FoundVillages:
-    """Threshold, close, cut, trace, filter, remove and simplify.
+    """Threshold, close, cut, trace, filter, contour, remove and simplify.
 
     Args:
         scores: Path of a uint8 raster on ``grid`` (scores in band 1), or an array (H, W): 0..250 for probability 0..1,
@@ -78,7 +80,7 @@ def find_villages(
         runs = join_runs(
             list(_map_bounded(lambda window: _block_runs(window, read, grid, config, barriers), grid, config, workers))
         )
-    pixels, counts = _trace_villages(runs, grid, config)
+        pixels, counts = _trace_villages(runs, read, grid, config)
     villages = gpd.GeoDataFrame({"excluded": [None] * len(pixels)}, geometry=to_metres(pixels, grid), crs=grid.crs)
     villages["excluded"] = villages["excluded"].astype("object")
     removed = villages.iloc[:0].drop(columns="excluded").assign(reason=[])
@@ -141,6 +143,14 @@ def _group_parts(
     return result, present.astype(np.int32)
 
 
+def _join_parts(
+    polygons: NDArray[np.object_], part_labels: NDArray[np.int32], runs: Runs, labels: NDArray[np.int32]
+) -> NDArray[np.object_]:
+    """8-connected components: a part in a filled hole that it meets at a corner is one with the part round it."""
+    grouped, _ = _group_parts(polygons, part_labels, runs, labels)
+    return np.where(shapely.is_valid(grouped), grouped, [shapely.unary_union(item) for item in grouped])
+
+
 def _map_bounded(work: Callable[[Window], Runs], grid: Grid, config: PolygonConfig, workers: int) -> Iterator[Runs]:
     """``work`` over the blocks in order, with at most two blocks per worker in flight."""
     blocks: Iterable[Window] = grid.blocks(config.block_px)
@@ -177,7 +187,9 @@ def _block_runs(
     return runs_of_mask(mask, window=block, height_px=grid.height_px, width_px=grid.width_px, seeds=seeds)
 
 
-def _trace_villages(runs: Runs, grid: Grid, config: PolygonConfig) -> tuple[NDArray[np.object_], dict[str, int]]:
+def _trace_villages(
+    runs: Runs, read: ReadScores, grid: Grid, config: PolygonConfig
+) -> tuple[NDArray[np.object_], dict[str, int]]:
     """Polygons in pixel units of the components that pass, and the counts."""
     wide_count, wide = label_runs(runs, connectivity=config.connectivity)
     seeded = np.zeros(wide_count, dtype=bool)
@@ -199,12 +211,13 @@ def _trace_villages(runs: Runs, grid: Grid, config: PolygonConfig) -> tuple[NDAr
     large = area * pixel_m2 >= config.min_area_m2
     keep = large[wide_of[rings.labels]]
     kept: Rings = rings.select(np.flatnonzero(keep & ~filled))
-    polygons, part_labels = polygons_of_rings(kept)
+    contours = contour_rings(kept, read, level=score_of(config.grow), block_px=config.block_px)
+    polygons, part_labels = polygons_of_rings(contours)
     if config.connectivity == 8:
-        polygons, _ = _group_parts(polygons, part_labels, runs, labels)
-        # a part may lie in a filled hole that it meets at a corner: then it is one with it, and counts once
-        polygons = np.where(shapely.is_valid(polygons), polygons, [shapely.unary_union(item) for item in polygons])
-        polygons = polygons[shapely.area(polygons) * pixel_m2 >= config.min_area_m2]
+        polygons = _join_parts(polygons, part_labels, runs, labels)
+        # a part in a filled hole was counted twice
+        pixels = _join_parts(polygons_of_rings(kept)[0], part_labels, runs, labels)
+        polygons = polygons[shapely.area(pixels) * pixel_m2 >= config.min_area_m2]
     counts = {
         "components": wide_count,
         "without_seed": int(np.count_nonzero(~seeded)),

@@ -13,7 +13,7 @@ from pipeline.city.stage_table import CityRun
 from pipeline.files import sha256_of
 from pipeline.polygons import find_villages
 
-POLYGONS_VERSION = 2
+POLYGONS_VERSION = 3
 
 
 def polygon_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
