@@ -1,0 +1,274 @@
+"""Baselines on equal terms: segmentation models of the literature and this project's, on real imagery.
+
+Run ``python benchmarks/quality.py --data DATA [--models unet-lite0 "uvmap tiny"] [--steps 400] [--seeds 1]``.
+``DATA`` holds `beijing-uv/` and `uv-chips/` (`docs/real_data.md`). Every model is trained by the training loop of
+`uvmap train` on the same tiles (training mosaic at 1 m, chips at 0.4) with the same batches, augmentation, loss,
+schedule, weight averaging and number of steps, then judged on the tiles of `beijing-uv/val`, another season and other
+roofs, which no choice here has seen: IoU, F1, boundary F1 (3 m) at a probability of 0.5, and expected calibration
+error. Each is judged twice: with the statistics of its batch norms taken on the training tiles (*source*), and with
+those taken again, without labels, on the tiles that are judged (*scene*); models without batch norm have one figure.
+Prints a table and, as its last line, one JSON object. Operations are those of one tile forward, multiply and add
+counted as two; CPU seconds are of this process.
+
+It is checked first that all models see the same first batch.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from quality_models import CONTESTANTS, Contestant
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from accuracy.comparison.confusion import Confusion
+from accuracy.comparison.reliability import Reliability
+from flows.commands import options as opt
+from models.checkpoints import CheckpointConfig
+from models.geolink.config import GeoLinkConfig
+from models.segmentation.trainer import KIND, SegmentationTraining
+from models.tiles.augmentation import AugmentationConfig
+from models.tiles.batches import BatchMaker, normalised
+from models.tiles.samples import IGNORE, SampleSet
+from models.training import BatchData, Run, TrainingConfig, fit
+from pipeline.city.ground import TILE_PX, CityGround
+from pipeline.city.reference import read_city_reference
+from pipeline.learning.chips import read_via_chips
+from pipeline.learning.samples import cut_samples
+from regions.raster.boundaries import BoundaryCounts, count_boundaries
+from regions.raster.grid import Tiling
+from regions.raster.scores import SCORE_SCALE
+from regions.settings import GridConfig
+
+RESOLUTION_M = 1.0
+CHIP_SCALE = 0.4
+TRAIN_STRIDE_PX = 112
+BOUNDARY_M = 3.0
+THRESHOLD = 0.5
+BATCH = 8
+EMA = 0.98
+SOURCE_TILES = 160
+"""Training tiles from which the statistics of batch norms are taken."""
+CHECKPOINT = CheckpointConfig(
+    kind=KIND, model={}, tile_px=TILE_PX, resolution_m=RESOLUTION_M, classes=("other", "urban_village")
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a model is worth on the judged tiles."""
+
+    iou: float | None
+    f1: float | None
+    boundary_f1: float | None
+    ece: float | None
+
+
+def ground(imagery: list[Path], reference: list[Path], work: Path, *, crs: str | None = None) -> CityGround:
+    """A ground of files, as the command line makes it."""
+    sources = opt.sources_from(
+        None, data_root=Path(), imagery=imagery, vectors=None, reference=reference, imagery_crs=crs
+    )
+    return opt.ground_from(sources, work=work, grid=GridConfig(resolution_m=RESOLUTION_M))
+
+
+def all_tiles(where: CityGround, stride_px: int) -> SampleSet:
+    """All labelled tiles of a ground."""
+    with where.open() as city:
+        grid = city.extent.grid
+        reference = read_city_reference(where.sources, crs=grid.crs, bounds_m=grid.bounds_m)
+        return cut_samples(
+            city.imagery,
+            reference.polygons,
+            unlabelled=reference.unlabelled,
+            grid=grid,
+            tiling=Tiling(TILE_PX, stride_px),
+            source=city.name,
+        )
+
+
+def read_data(data: Path, work: Path) -> tuple[SampleSet, SampleSet]:
+    """Training tiles and judged tiles."""
+    train, val = data / "beijing-uv" / "train", data / "beijing-uv" / "val"
+    mosaic = ground([train / "mosaic_rgb_jpeg95.tif"], [train / "mosaic_uv_mask.tif"], work / "train")
+    scenes = ground(
+        sorted((val / "image").glob("*.png")), sorted((val / "mask").glob("*.png")), work / "val", crs="EPSG:3857"
+    )
+    chips = read_via_chips(data / "uv-chips" / "train", tile_px=TILE_PX, scale=CHIP_SCALE)
+    return SampleSet.concat([all_tiles(mosaic, TRAIN_STRIDE_PX), chips]), all_tiles(scenes, TILE_PX)
+
+
+def batches_of(samples: SampleSet, config: TrainingConfig, *, steps: int, seed: int) -> BatchData:
+    """As many batches as there are steps, in one epoch: passes over all samples behind each other."""
+
+    def order(rng: np.random.Generator) -> np.ndarray:
+        passes = -(-steps * config.batch_size // len(samples))
+        return np.concatenate([rng.permutation(len(samples)) for _ in range(passes)])[: steps * config.batch_size]
+
+    make = BatchMaker(samples, GeoLinkConfig(), AugmentationConfig())
+    return BatchData(size=steps * config.batch_size, config=config, seed=seed, make=make, order=order)
+
+
+def train(contestant: Contestant, samples: SampleSet, *, steps: int, seed: int, work: Path) -> nn.Module:
+    """A model trained by the loop of `uvmap train`."""
+    config = TrainingConfig(
+        batch_size=BATCH, epochs=1, learning_rate=contestant.learning_rate, ema=EMA, accelerator="cpu"
+    )
+    data = batches_of(samples, config, steps=steps, seed=seed)
+    torch.manual_seed(seed)
+    model = contestant.build().to(memory_format=torch.channels_last)
+    module = SegmentationTraining(
+        model, config, checkpoint=CHECKPOINT, semantics=torch.zeros(0, 512), total_steps=data.total_steps
+    )
+    fit(module, data, Run(out=work, seed=seed, key="", label="training", resume=False))
+    return model.eval()
+
+
+def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """Layers whose statistics can be taken again."""
+    return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+@torch.inference_mode()
+def take_statistics(model: nn.Module, images: np.ndarray) -> None:
+    """Take the statistics of all batch norms from images, uint8 (N, 3, T, T), without labels."""
+    norms = batch_norms(model)
+    kept = [n.momentum for n in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over batches
+        norm.train()
+    for start in range(0, len(images), BATCH):
+        model(prepared(images[start : start + BATCH]), None, None)
+    model.eval()
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+
+
+def prepared(images: np.ndarray) -> Tensor:
+    """Images as the models take them."""
+    return normalised(torch.from_numpy(images), CHECKPOINT.mean, CHECKPOINT.std)
+
+
+@torch.inference_mode()
+def probabilities(model: nn.Module, images: np.ndarray) -> np.ndarray:
+    """float32 (N, T, T): probability of urban village."""
+    parts = [
+        torch.softmax(model(prepared(images[k : k + BATCH]), None, None).float(), 1)[:, 1]
+        for k in range(0, len(images), BATCH)
+    ]
+    return torch.cat(parts).numpy()
+
+
+def judge(share: np.ndarray, labels: np.ndarray) -> Figures:
+    """Figures of probabilities (N, T, T) against labels uint8 (N, T, T)."""
+    known, truth, mapped = labels != IGNORE, labels == 1, share >= THRESHOLD
+    cells = Confusion(
+        tp=int((known & truth & mapped).sum()),
+        fp=int((known & ~truth & mapped).sum()),
+        fn=int((known & truth & ~mapped).sum()),
+        tn=int((known & ~truth & ~mapped).sum()),
+    )
+    outlines = BoundaryCounts()
+    for k, r, m in zip(known, truth, mapped, strict=True):
+        outlines += count_boundaries(r & k, m & k, tolerance_px=BOUNDARY_M / RESOLUTION_M)
+    score = np.rint(share * SCORE_SCALE).astype(np.int64)
+    counts = [np.bincount(score[where], minlength=SCORE_SCALE + 1) for where in (known, known & truth)]
+    ece = Reliability(pixels=counts[0], positives=counts[1]).expected_calibration_error()
+    return Figures(iou=cells.iou, f1=cells.f1, boundary_f1=outlines.f1, ece=ece)
+
+
+def operations(model: nn.Module) -> int:
+    """Floating point operations of one tile."""
+    tile = prepared(np.zeros((1, 3, TILE_PX, TILE_PX), np.uint8))
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model(tile, None, None)
+    return int(counter.get_total_flops())
+
+
+def compete(name: str, train_on: SampleSet, judged: SampleSet, *, steps: int, seed: int) -> dict[str, object]:
+    """Train and judge one model."""
+    contestant = CONTESTANTS[name]
+    begun = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        model = train(contestant, train_on, steps=steps, seed=seed, work=Path(folder))
+    trained = time.process_time()
+    has_norms = bool(batch_norms(model))
+    if has_norms:
+        take_statistics(model, train_on.images[np.linspace(0, len(train_on) - 1, SOURCE_TILES).astype(int)])
+    source = judge(probabilities(model, judged.images), judged.labels)
+    scene = None
+    if has_norms:
+        take_statistics(model, judged.images)
+        scene = judge(probabilities(model, judged.images), judged.labels)
+    begun_once = time.process_time()
+    probabilities(model, judged.images[:BATCH])
+    return {
+        "model": name,
+        "start": contestant.start,
+        "seed": seed,
+        "steps": steps,
+        "source": asdict(source),
+        "scene": None if scene is None else asdict(scene),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "operations_per_tile": operations(model),
+        "cpu_s_training": trained - begun,
+        "cpu_s_per_tile": (time.process_time() - begun_once) / BATCH,
+    }
+
+
+def check_equal_terms(samples: SampleSet) -> None:
+    """The first batch must not depend on the model's rate or weights."""
+    seen = []
+    for rate in (1e-3, 2e-3):
+        config = TrainingConfig(batch_size=BATCH, epochs=1, learning_rate=rate, ema=EMA, accelerator="cpu")
+        data = batches_of(samples, config, steps=3, seed=0)
+        seen.append(next(iter(data.train_dataloader())))
+    if not (torch.equal(seen[0].images, seen[1].images) and torch.equal(seen[0].labels, seen[1].labels)):
+        raise SystemExit("two models would be trained on different batches")
+
+
+def shown(row: dict[str, object]) -> str:
+    """A row of the table."""
+
+    def cells(figures: object) -> str:
+        values = figures.values() if isinstance(figures, dict) else [None] * 4
+        return " ".join(f"{v:6.3f}" if isinstance(v, float) else "     -" for v in values)
+
+    return (
+        f"{row['model']:<22} {row['start']:<9} {row['seed']:>4} {cells(row['source'])}   {cells(row['scene'])}"
+        f" {row['parameters'] / 1e6:>8.2f} {row['operations_per_tile'] / 1e9:>8.2f}"  # type: ignore[operator]
+        f" {row['cpu_s_training']:>8.0f} {row['cpu_s_per_tile']:>9.3f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", nargs="+", choices=sorted(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path("out/quality"))
+    args = parser.parse_args()
+    train_on, judged = read_data(args.data, args.work)
+    check_equal_terms(train_on)
+    print(f"{len(train_on)} training tiles, {len(judged)} judged; {args.steps} steps of {BATCH} tiles")
+    heads = "   IoU     F1    bF1    ECE"
+    print(f"{'':<37}{'source statistics':<28}   {'scene statistics':<28}")
+    costs = f"{'params M':>8} {'GFLOP':>8} {'train s':>8} {'s / tile':>9}"
+    print(f"{'model':<22} {'start':<9} {'seed':>4}{heads}   {heads} {costs}")
+    rows = []
+    for name in args.models:
+        for seed in range(args.seeds):
+            rows.append(compete(name, train_on, judged, steps=args.steps, seed=seed))
+            print(shown(rows[-1]), flush=True)
+    print(json.dumps({"benchmark": "quality", "threads": torch.get_num_threads(), "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
