@@ -33,9 +33,13 @@ ORDER = (
 """The order in which a user meets the commands; the others follow by name."""
 
 
+PARTS = {"options", "label_active"}
+"""Modules of `flows.commands` that are parts of commands."""
+
+
 def command_names() -> list[str]:
-    """Modules of `flows.commands` that are commands (all but `options`); each defines `register(app)`."""
-    found = {m.name for m in pkgutil.iter_modules(flows.commands.__path__)} - {"options"}
+    """Modules of `flows.commands` that are commands (all but `PARTS`); each defines `register(app)`."""
+    found = {m.name for m in pkgutil.iter_modules(flows.commands.__path__)} - PARTS
     return [n for n in ORDER if n in found] + sorted(found - set(ORDER))
 
 

@@ -10,7 +10,9 @@ Such a sample is for training. It is no probability sample: accuracy is never es
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import geopandas as gpd
@@ -22,11 +24,12 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from accuracy.arrays import Floats, Ints
-from accuracy.errors import DrawError
+from accuracy.errors import DrawError, LabelError, SampleTableError
 from accuracy.survey.drawing import draw_growing, make_generator
+from accuracy.survey.labels import LabelTable
 from accuracy.survey.map_strata import MapRasters
-from regions.raster.burn import burn_into
-from regions.raster.scores import SCORE_SCALE, is_predicted
+from regions.raster.burn import burn_into, burn_values_into
+from regions.raster.scores import NOT_PREDICTED, SCORE_SCALE, is_predicted
 
 Uncertainty = Literal["entropy", "disagreement"]
 UNCERTAINTIES: tuple[Uncertainty, ...] = get_args(Uncertainty)
@@ -146,6 +149,59 @@ def points_of_tiles(tiles: gpd.GeoDataFrame, city: str) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(
         {"point_id": tiles["tile_id"].to_numpy(), "city": city}, geometry=list(tiles.geometry.centroid), crs=tiles.crs
     )
+
+
+def burn_answers(tiles: gpd.GeoDataFrame, answers: Sequence[LabelTable], *, like: Path, out: Path) -> dict[str, int]:
+    """Write a mask of the squares that were answered: 1 village, 0 none, 255 (nodata) not labelled, a GeoTIFF.
+
+    Args:
+        tiles: Squares of `select_tiles`.
+        answers: Of their ``tile_id``; a square is labelled where all its answers agree.
+        like: Raster whose grid the mask has: the scores that the tiles were chosen from.
+        out: File to write.
+
+    Returns:
+        Squares by outcome: ``village``, ``other``, ``differing``, ``unanswered``.
+
+    Raises:
+        LabelError: An answer about no square, or none that can be used.
+        SampleTableError: The table of squares lacks its columns.
+    """
+    if "tile_id" not in tiles.columns:
+        raise SampleTableError(f"the table has no column 'tile_id' ({', '.join(tiles.columns)}): give tiles.gpkg")
+    frame = pd.concat([table.frame for table in answers], ignore_index=True)
+    strange = sorted(set(frame["point_id"]) - set(tiles["tile_id"]))
+    if strange:
+        raise LabelError(
+            f"{answers[0].source} answers {strange[0]!r}, which is no tile: give the tiles.gpkg of these pages"
+        )
+    given = frame.dropna(subset="label").groupby("point_id")["label"].agg(["min", "max"])
+    agreed = given.loc[given["min"] == given["max"], "min"]
+    if agreed.empty:
+        raise LabelError(f"{answers[0].source}: no square has an answer that all agree on: label more squares")
+    value = tiles["tile_id"].map(agreed)
+    labelled = tiles[value.notna()].assign(value=value.dropna().astype(int))
+    with rasterio.open(like) as scores:
+        transform, crs, height, width = scores.transform, scores.crs, scores.height, scores.width
+    squares = labelled.to_crs(crs)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "nodata": NOT_PREDICTED, "tiled": True}
+    with rasterio.open(
+        out, "w", crs=crs, transform=transform, height=height, width=width, compress="DEFLATE", **profile
+    ) as sink:
+        for _, window in sink.block_windows(1):
+            box = shapely.box(*rasterio.windows.bounds(window, transform))
+            near = squares[shapely.intersects(squares.geometry.to_numpy(), box)]
+            shape = (int(window.height), int(window.width))
+            place = rasterio.windows.transform(window, transform)
+            burnt = burn_values_into(near.geometry, near["value"].to_numpy(), place, shape, fill=NOT_PREDICTED)
+            sink.write(burnt.astype(np.uint8), 1, window=window)
+    return {
+        "village": int((agreed == 1).sum()),
+        "other": int((agreed == 0).sum()),
+        "differing": len(given) - len(agreed),
+        "unanswered": len(tiles) - len(given),
+    }
 
 
 def _spread(found: gpd.GeoDataFrame, count: int, tile_m: float) -> Ints:

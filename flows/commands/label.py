@@ -2,13 +2,12 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from flows.commands import label_active
 from flows.console import JsonFlag, say, show, table
-
-SQUARE_QUESTION = "Square of urban village: all 1, none 0, mixed or unclear ?"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,6 +44,7 @@ def page(
     from accuracy.survey.chips import ChipSize
     from accuracy.survey.labelling_page import write_labelling_pages
     from accuracy.tables import read_places
+    from flows.label_imagery import date_imagery
 
     frame = read_places(points)
     if city is not None:
@@ -57,7 +57,7 @@ def page(
     written = write_labelling_pages(
         frame,
         out,
-        imagery=_dated(imagery, image_date or []),
+        imagery=date_imagery(imagery, image_date or []),
         size=ChipSize(half_side_m=half_side_m, pixel_m=pixel_m),
         batch=batch,
         title=title,
@@ -86,27 +86,6 @@ def page(
         "undated": written.undated,
     }
     show(data, text=text, as_json=as_json)
-
-
-def _dated(imagery: list[Path], dates: list[str]) -> list[Any]:
-    """Every raster with its date: as given, or by its own tag where that is a day."""
-    from accuracy.errors import LabelError
-    from accuracy.survey.labelling_page import LabelImagery
-    from pipeline.imagery.acquired import date_of_scenes
-
-    if len(dates) not in {0, 1, len(imagery)}:
-        raise LabelError(
-            f"{len(dates)} --image-date for {len(imagery)} --imagery: give none (the files' own tags), one for all, or"
-            " one for each in the same order"
-        )
-    if dates:
-        given = dates * len(imagery) if len(dates) == 1 else dates
-        return [LabelImagery(path=path, date=date) for path, date in zip(imagery, given, strict=True)]
-    found = []
-    for path in imagery:
-        day, _ = date_of_scenes([path])
-        found.append(LabelImagery(path=path, date=str(day) if day is not None and day.is_day else ""))
-    return found
 
 
 LabelColumn = Annotated[str | None, typer.Option(help="Column of answers, where it has another name.")]
@@ -268,74 +247,8 @@ def reread(
     show({"points": len(order), "reasons": reasons, "files": [str(f) for f in files]}, text=text, as_json=as_json)
 
 
-@app.command("select")
-def select(
-    product: Annotated[Path, typer.Argument(help="Product folder of `uvmap map`.")],
-    *,
-    out: Annotated[Path, typer.Option(help="Folder that receives tiles.gpkg, points_to_label.gpkg and pages.")],
-    tiles: Annotated[int, typer.Option(min=1, help="Tiles to choose.")] = 200,
-    tile_m: Annotated[float, typer.Option(help="Side of a tile.")] = 128.0,
-    random_share: Annotated[float, typer.Option(help="Share of the tiles that is drawn at random.")] = 0.2,
-    by: Annotated[
-        str, typer.Option(help="entropy of the scores, or disagreement of the views (`uvmap map --symmetries 8`).")
-    ] = "entropy",
-    areas: Annotated[Path | None, typer.Option(help="Areas in which tiles may lie.")] = None,
-    role: Annotated[str | None, typer.Option(help="Only areas with this value in column `role`.")] = None,
-    leave_out: Annotated[
-        list[Path] | None, typer.Option(help="Areas where no tile may lie: assessed, or labelled already.")
-    ] = None,
-    imagery: Annotated[list[Path] | None, typer.Option(help="8-bit imagery: pages are written at once.")] = None,
-    image_date: Annotated[list[str] | None, typer.Option(help="ISO date of the imagery, as of `label page`.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
-    as_json: JsonFlag = False,
-) -> None:
-    """Choose the tiles whose labels would teach a model most: uncertain, spread over the city, and some by chance.
-
-    They are for training. Accuracy is never estimated from them: draw a sample (`uvmap sample points`) for that.
-
-    Example: uvmap label select out/china/440300 --tiles 200 --leave-out assessed.gpkg --imagery scene.tif --out active
-    """
-    import geopandas as gpd
-    import pandas as pd
-
-    from accuracy.choices import choose
-    from accuracy.survey.active import UNCERTAINTIES, ActiveSelection, points_of_tiles, select_tiles
-    from accuracy.survey.chips import ChipSize
-    from accuracy.survey.labelling_page import write_labelling_pages
-    from accuracy.tables import read_places, write_table
-    from flows.assessment import find_rasters, read_areas
-
-    rasters = find_rasters(product)
-    kept_out = [read_places(path).to_crs("EPSG:4326")[["geometry"]] for path in leave_out or ()]
-    chosen = select_tiles(
-        rasters,
-        ActiveSelection(
-            tiles=tiles, tile_m=tile_m, random_share=random_share, by=choose(by, UNCERTAINTIES, "--by"), seed=seed
-        ),
-        areas=read_areas(areas, role),
-        leave_out=gpd.GeoDataFrame(pd.concat(kept_out, ignore_index=True)) if kept_out else None,
-    )
-    points = points_of_tiles(chosen, rasters.scores.name.partition("_")[0])
-    files = [write_table(chosen, out / "tiles.gpkg"), write_table(points, out / "points_to_label.gpkg")]
-    size = ChipSize(half_side_m=1.5 * tile_m / 2, pixel_m=tile_m)
-    if imagery:
-        written = write_labelling_pages(
-            points, out, imagery=_dated(imagery, image_date or []), size=size, title=SQUARE_QUESTION
-        )
-        files += written.pages
-        if len(written.without_picture):
-            say(f"warning: {len(written.without_picture)} tiles are shown by no raster; see {written.list_file}")
-    counts = chosen["chosen_by"].value_counts().to_dict()
-    text = (
-        "\n".join(map(str, files))
-        + f"\n{counts.get('uncertain', 0)} uncertain tiles, {counts.get('random', 0)} by chance"
-    )
-    if not imagery:
-        text += (
-            f"\nnext: uvmap label page {out / 'points_to_label.gpkg'} --imagery SCENE --pixel-m {size.pixel_m:g}"
-            f" --half-side-m {size.half_side_m:g} --title {SQUARE_QUESTION!r} --out {out}"
-        )
-    show({"files": [str(f) for f in files], "tiles": len(chosen), **counts}, text=text, as_json=as_json)
+app.command("select")(label_active.select)
+app.command("squares")(label_active.squares)
 
 
 def register(main: typer.Typer) -> None:

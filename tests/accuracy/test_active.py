@@ -2,12 +2,15 @@
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
+import rasterio
 import shapely
 from scipy.spatial.distance import pdist
 
-from accuracy.errors import DrawError
-from accuracy.survey.active import ActiveSelection, measure_tiles, points_of_tiles, select_tiles
+from accuracy.errors import DrawError, LabelError, SampleTableError
+from accuracy.survey.active import ActiveSelection, burn_answers, measure_tiles, points_of_tiles, select_tiles
+from accuracy.survey.labels import LabelTable
 from accuracy.survey.map_strata import MapRasters
 from tests.support.rasters import grid_at, write_raster
 
@@ -107,6 +110,40 @@ def test_interpreters_see_places_alone(rasters):
     points = points_of_tiles(chosen, "990001")
     assert list(points.columns) == ["point_id", "city", "geometry"]
     assert all(s.contains(p) for s, p in zip(chosen.geometry, points.geometry, strict=True))
+
+
+def table(name, **answers):
+    frame = pd.DataFrame({"point_id": list(answers), "label": list(answers.values())}).assign(interpreter=name)
+    return LabelTable(frame=frame, source=name)
+
+
+def test_answers_become_a_mask_to_learn_from(tmp_path, rasters):
+    tiles = measure_tiles(rasters, ActiveSelection(tile_m=TILE_M))
+    names = tiles["tile_id"].to_numpy()
+    a, b, c, d, e = names[[0, 31, 40, 41, 700]]  # side by side, apart, and at the southern edge
+    ann = table("ann", **{a: 1.0, b: 0.0, c: 1.0, d: np.nan})
+    bo = table("bo", **{a: 1.0, c: 0.0, e: 1.0})
+    counts = burn_answers(tiles, [ann, bo], like=rasters.scores, out=tmp_path / "l" / "labels.tif")
+    assert counts == {"village": 2, "other": 1, "differing": 1, "unanswered": len(tiles) - 4}
+    with rasterio.open(tmp_path / "l" / "labels.tif") as mask, rasterio.open(rasters.scores) as scores:
+        assert (mask.crs, mask.transform, mask.shape, mask.nodata) == (scores.crs, scores.transform, scores.shape, 255)
+        found = mask.read(1)
+    expected = np.full(found.shape, 255, np.uint8)
+    for name, value in ((a, 1), (b, 0), (e, 1)):
+        row, col = int(name[1:6]) * 20, int(name[7:]) * 20
+        expected[row : row + 20, col : col + 20] = value
+    assert np.array_equal(found, expected)
+
+
+def test_answers_about_something_else_are_refused(tmp_path, rasters):
+    tiles = select_tiles(rasters, ActiveSelection(tiles=3, tile_m=TILE_M))
+    with pytest.raises(LabelError, match="ann answers 'p-1', which is no tile"):
+        burn_answers(tiles, [table("ann", **{"p-1": 1.0})], like=rasters.scores, out=tmp_path / "x.tif")
+    nothing = table("ann", **{tiles["tile_id"][0]: np.nan})
+    with pytest.raises(LabelError, match="no square has an answer"):
+        burn_answers(tiles, [nothing], like=rasters.scores, out=tmp_path / "x.tif")
+    with pytest.raises(SampleTableError, match="tile_id"):
+        burn_answers(tiles.drop(columns="tile_id"), [nothing], like=rasters.scores, out=tmp_path / "x.tif")
 
 
 def test_what_cannot_be_chosen_is_said(rasters):

@@ -10,6 +10,7 @@ import shapely
 from flows.commands import assess as assess_command
 from flows.commands import gallery as gallery_command
 from flows.commands import label as label_command
+from pipeline.reference.reader import read_reference
 from tests.support.accuracy_commands import make_product, run
 from tests.support.rasters import coordinate_pixels, grid_at, write_raster
 
@@ -76,3 +77,14 @@ def test_tiles_to_label_are_chosen_and_blind(tmp_path):
     tiles = gpd.read_file(tmp_path / "a" / "tiles.gpkg")
     assert tiles.geometry.area.tolist() == [10_000.0] * 10
     assert "2024-05-01" in (tmp_path / "a" / "labels_001.html").read_text(encoding="utf-8")
+    answers = points[["point_id"]].assign(label=["1", "0"] * 5, interpreter="ann", date_ref="2024-05-01")
+    answers.to_csv(tmp_path / "labels_001_ann.csv", index=False)
+    options = ["--product", folder, "--out", tmp_path / "uv.tif", "--json"]
+    made = json.loads(
+        run("label", "squares", tmp_path / "a" / "tiles.gpkg", tmp_path / "labels_001_ann.csv", *options,
+            command=label_command).stdout
+    )  # fmt: skip
+    assert (made["village"], made["other"]) == (5, 5)
+    labels = read_reference([tmp_path / "uv.tif"], crs="EPSG:32649", bounds_m=(500_000, 2_498_800, 501_200, 2_500_000))
+    assert labels.polygons.geometry.area.sum() == 5 * 10_000  # what training reads: villages, others, and the rest
+    assert labels.unlabelled.geometry.area.sum() == 1200 * 1200 - 10 * 10_000
