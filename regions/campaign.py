@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from regions.errors import RegionsError
 from regions.registry import City, find_city, national_set
-from regions.settings import BATCH_SIZE, GridConfig, PolygonConfig, RefinementConfig, Settings
+from regions.settings import BATCH_SIZE, GridConfig, PolygonConfig, RefinementConfig, Settings, TextConfig
 
 
 class CampaignError(RegionsError):
@@ -31,6 +31,7 @@ class Campaign(Settings):
         grid: Grid and tiling.
         polygons: Vectorising.
         refinement: Outlines drawn anew from the imagery.
+        text: Text model of the map's tags.
         batch_size: Tiles per batch of the model.
         max_parallel_cities: Cities worked on at the same time.
         failure_tolerance: Share of cities that may fail before the whole run counts as failed.
@@ -48,6 +49,7 @@ class Campaign(Settings):
     grid: GridConfig = GridConfig()
     polygons: PolygonConfig = PolygonConfig()
     refinement: RefinementConfig = RefinementConfig()
+    text: TextConfig = TextConfig()
     batch_size: int = Field(default=BATCH_SIZE, gt=0)
     max_parallel_cities: int = Field(default=1, gt=0)
     failure_tolerance: float = Field(default=0.0, ge=0, le=1)

@@ -115,6 +115,18 @@ class PolygonConfig(Settings):
         return math.ceil(self.close_gap_m / resolution_m / 2)
 
 
+class TextConfig(Settings):
+    """Which text model makes vectors of the map's tags.
+
+    Attributes:
+        encoder: ``hashed``, ``minilm``, ``clip`` or ``table``; null for the one that the model was trained with.
+        weights: Its folder, zip or file; null where it needs none or its package is installed.
+    """
+
+    encoder: str | None = None
+    weights: Path | None = None
+
+
 class AcceptanceRule(Settings):
     """When the refined outline of a village replaces the one of the scores; all must hold.
 

@@ -24,7 +24,7 @@ def encode(
     vectors_id: opt.VectorsId = None,
     resolution_m: opt.ResolutionM = None,
     image_only: Annotated[bool, typer.Option("--image-only", help="Leave the map out.")] = False,
-    text_encoder: opt.TextEncoder = "hashed",
+    text_encoder: opt.TextEncoder = None,
     text_weights: opt.TextWeights = None,
     json: JsonFlag = False,
 ) -> None:
@@ -32,11 +32,13 @@ def encode(
 
     Example: uvmap encode 440300 --checkpoint out/pretrained/checkpoint --out out/440300_features.tif
     """
-    from models.geolink.text_encoders import named_text_encoder
+    from pipeline.city.tag_text import tag_text_of
     from pipeline.learning.encodings import encode_city
+    from regions.settings import TextConfig
 
-    # the hashed one takes the width of the checkpoint
-    text = None if text_encoder == "hashed" else named_text_encoder(text_encoder, path=text_weights)
+    work = out.parent / ".work"
+    choice = TextConfig(encoder=text_encoder, weights=text_weights)
+    text = None if image_only else tag_text_of(checkpoint, choice, work=work)
     sources = opt.sources_from(
         city,
         data_root=data_root,
@@ -49,7 +51,7 @@ def encode(
         vectors_id=vectors_id,
     )
     grid = opt.grid_of(resolution_m=resolution_m)
-    ground = opt.ground_from(sources, work=out.parent / ".work", grid=grid)
+    ground = opt.ground_from(sources, work=work, grid=grid)
     summary = encode_city(
         ground, checkpoint, out, image_only=image_only, text_encoder=text, progress=iter if json else progress
     )

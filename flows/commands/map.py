@@ -42,6 +42,8 @@ def map_(
         str, typer.Option("--refine", help="Boundary refinement: none, built-in or sam.")
     ] = opt.REFINEMENT.refiner,
     sam_weights: Annotated[Path | None, typer.Option(help="Folder with SAM weights, for --refine sam.")] = None,
+    text_encoder: opt.TextEncoder = None,
+    text_weights: opt.TextWeights = None,
     previous: Annotated[
         Path | None, typer.Option(help="Product of the last release; its villages keep their ids.")
     ] = None,
@@ -58,6 +60,7 @@ def map_(
     """
     from pipeline.city.job import CityJob
     from pipeline.city.stages import map_city
+    from regions.settings import TextConfig
 
     sources = opt.sources_from(
         city,
@@ -88,6 +91,7 @@ def map_(
             seed=seed, grow=grow, close_gap_m=close_gap_m, min_area_m2=min_area_m2, simplify_m=simplify_m
         ),
         refinement=opt.refinement_of(refiner=refiner, sam_weights=sam_weights),
+        text=TextConfig(encoder=text_encoder, weights=text_weights),
         previous=previous,
     )
     summary = map_city(job, progress=not json)

@@ -43,9 +43,11 @@ VectorsId = Annotated[str | None, typer.Option(help="Column that identifies feat
 StridePx = Annotated[int, typer.Option(help="Distance between tiles; below 224 they overlap.")]
 BlockPx = Annotated[int, typer.Option(help="Unit of reading and resuming.")]
 TextEncoder = Annotated[
-    str, typer.Option(help="Tag text encoder the weights were trained with: hashed, table or clip.")
+    str | None, typer.Option(help="Text model of tags: hashed, minilm, clip or table; that of the checkpoint if none.")
 ]
-TextWeights = Annotated[Path | None, typer.Option(help="File of the table of tags, or folder of CLIP's weights.")]
+TextWeights = Annotated[
+    Path | None, typer.Option(help="Folder or zip of MiniLM (else its package), folder of CLIP, or file of a table.")
+]
 Checkpoint = Annotated[Path, typer.Option(help="Folder of a trained model.")]
 
 

@@ -36,7 +36,10 @@ def pretrain(
         Path | None, typer.Option(help="Published GeoLink weights (.pth): make them a checkpoint, train nothing.")
     ] = None,
     text_encoder: Annotated[
-        str | None, typer.Option(help="With --from-official, to encode maps: table or clip, as `uvmap encode` takes.")
+        str | None,
+        typer.Option(
+            help="Text model of tags: hashed (if none), minilm, clip or table; of --from-official clip or table."
+        ),
     ] = None,
     text_weights: opt.TextWeights = None,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
@@ -55,12 +58,15 @@ def pretrain(
         tags = (text_encoder, text_weights) if text_encoder else None
         _import_official(from_official, out / "checkpoint", tags, as_json=json)
         return
-    opt.refuse_unused(context, used={*context.params} - {"text_encoder", "text_weights"}, what="pretraining")
     from models.pretraining.trainer import PRETRAINING
     from models.pretraining.trainer import pretrain as run_pretraining
+    from pipeline.city.tag_text import tag_text_of
     from pipeline.learning.pairs import write_pairs
     from pipeline.learning.training import segmentation_config
+    from regions.settings import TextConfig
 
+    # before the pairs: what is missing is said at once
+    tag_text = tag_text_of(None, TextConfig(encoder=text_encoder, weights=text_weights), work=out / ".work")
     wanted: list[tuple[str | None, list[Path] | None]] = [(c, None) for c in cities or []] or [(None, imagery)]
     grounds = [
         opt.ground_from(
@@ -89,6 +95,7 @@ def pretrain(
         segmentation_config(size).encoder,
         out=out,
         training=PRETRAINING.model_copy(update=changes),
+        text_encoder=tag_text,
         seed=seed,
         progress=not json,
     )

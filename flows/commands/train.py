@@ -45,6 +45,8 @@ def train(
     max_seconds: Annotated[float | None, typer.Option(help="Stop training after this time.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Stop training after this many epochs.")] = None,
     pretrained: Annotated[Path | None, typer.Option(help="Checkpoint whose encoder to start from.")] = None,
+    text_encoder: opt.TextEncoder = None,
+    text_weights: opt.TextWeights = None,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
     json: JsonFlag = False,
 ) -> None:
@@ -63,8 +65,12 @@ def train(
         return
     opt.refuse_unused(context, used={*context.params} - {"frozen"}, what="--task villages")
     from pipeline.city.check import check_city
+    from pipeline.city.tag_text import tag_text_of
     from pipeline.learning.training import train_model
+    from regions.settings import TextConfig
 
+    # before the tiles: what is missing is said at once
+    tags = tag_text_of(pretrained, TextConfig(encoder=text_encoder, weights=text_weights), work=out.parent / ".work")
     wanted: list[tuple[str | None, list[Path] | None]] = [(c, None) for c in cities or []]
     if not wanted and (imagery or chips is None):
         wanted = [(None, imagery)]
@@ -100,6 +106,7 @@ def train(
         max_seconds=max_seconds,
         epochs=epochs,
         pretrained=pretrained,
+        text_encoder=tags,
         seed=seed,
         progress=None if json else progress,
     )

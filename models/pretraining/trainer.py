@@ -21,7 +21,7 @@ from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embedd
 from models.pretraining.augmentation import Crop, PairAugmentation, augment_pair, cropped_image
 from models.pretraining.pairs import MANIFEST_NAME, PairSet
 from models.tiles.batches import normalised, packed_or_none
-from models.tiles.semantics import tag_encoder_id
+from models.tiles.semantics import tag_encoder_id, with_semantic_width
 from models.training import (
     BatchData,
     Run,
@@ -170,7 +170,7 @@ def pretrain(  # noqa: PLR0913 -- data, sizes, schedule and switches of one trai
 
     Args:
         pairs: The data, or their folder.
-        encoder: The encoder; tiles are resized to its ``image_px``.
+        encoder: The encoder; tiles are resized to its ``image_px``, its ``semantic_width`` is that of the tag vectors.
         out: Folder: ``checkpoint/`` is the result, ``log/`` the CSV log.
         training: How to optimise; None takes `PRETRAINING`.
         augmentation: How to vary; None takes the published way.
@@ -192,6 +192,7 @@ def pretrain(  # noqa: PLR0913 -- data, sizes, schedule and switches of one trai
     augmentation = augmentation or PairAugmentation()
     weights = weights or LossWeights()
     text = text_encoder or HashedTagEncoder(width=encoder.semantic_width)
+    encoder = with_semantic_width(encoder, text.width)
     checkpoint = CheckpointConfig(
         kind=KIND,
         model={"encoder": encoder.model_dump(mode="json")},

@@ -27,7 +27,7 @@ from models.segmentation.model import GeoLinkSegmenter
 from models.tiles.augmentation import AugmentationConfig
 from models.tiles.batches import Batch, BatchMaker, normalised
 from models.tiles.samples import IGNORE, share_tables
-from models.tiles.semantics import tag_encoder_id
+from models.tiles.semantics import tag_encoder_id, with_semantic_width
 from models.tiles.sharded import Samples
 from models.tiles.shards import SampleError
 from models.training import (
@@ -140,7 +140,7 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         out: Folder: ``checkpoint/`` is the result, ``log/`` the CSV log.
         training: How to optimise; None takes the defaults.
         augmentation: How to vary the samples; None takes the defaults.
-        text_encoder: Embeds tags; None takes the hashed one, which needs no weights.
+        text_encoder: Embeds tags; None takes the hashed one, which needs no weights. The model takes its width.
         classes: Names of the classes.
         seed: Seed of weights, order and augmentation.
         pretrained: Checkpoint whose encoder is the start, of the same encoder configuration.
@@ -160,6 +160,7 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
     if validation is not None:
         check_samples(validation, config, tuple(classes), "validation")
     encoder = text_encoder or HashedTagEncoder(width=config.encoder.semantic_width)
+    config = config.model_copy(update={"encoder": with_semantic_width(config.encoder, encoder.width)})
     checkpoint = CheckpointConfig(
         kind=KIND,
         model=config.model_dump(mode="json"),

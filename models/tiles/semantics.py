@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from models.checkpoints import Checkpoint, CheckpointError, TagEncoderId
 from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 def tag_encoder_id(encoder: TagTextEncoder) -> TagEncoderId:
     """What a checkpoint records of a tag text encoder."""
     return TagEncoderId(name=encoder.name, digest=encoder.digest, width=encoder.width)
+
+
+def with_semantic_width(config: ConfigT, width: int) -> ConfigT:
+    """The configuration of an encoder that takes tag vectors of another width, checked as a whole.
+
+    Args:
+        config: With a field ``semantic_width``.
+        width: Of the vectors.
+    """
+    if config.model_dump()["semantic_width"] == width:
+        return config
+    return type(config).model_validate(config.model_dump() | {"semantic_width": width})
 
 
 def check_tag_encoder(path: Path, trained_with: TagEncoderId | None, given: TagEncoderId) -> None:
@@ -32,7 +48,7 @@ def check_tag_encoder(path: Path, trained_with: TagEncoderId | None, given: TagE
         raise CheckpointError(
             f"{path} was trained with tag text encoder '{trained_with.name}' ({trained_with.digest[:12]}, width "
             f"{trained_with.width}), given is '{given.name}' ({given.digest[:12]}, width {given.width}): "
-            "give the former by --text-encoder where the command has it, or choose another checkpoint"
+            "give the former by --text-encoder and --text-weights, or choose another checkpoint"
         )
 
 

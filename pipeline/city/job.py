@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.city.ground import CityGround, ground_of
 from regions.campaign import Campaign
 from regions.registry import City
-from regions.settings import BATCH_SIZE, PolygonConfig, RefinementConfig
+from regions.settings import BATCH_SIZE, PolygonConfig, RefinementConfig, TextConfig
 
 
 class CityJob(BaseModel):
@@ -21,6 +21,7 @@ class CityJob(BaseModel):
         out: Folder of the product.
         polygons: Vectorising.
         refinement: Outlines drawn anew from the imagery.
+        text: Text model of the map's tags.
         batch_size: Tiles per batch of the model.
         campaign: Name of the campaign.
         version: Version of the campaign, the release of the product.
@@ -34,6 +35,7 @@ class CityJob(BaseModel):
     out: Path
     polygons: PolygonConfig = PolygonConfig()
     refinement: RefinementConfig = RefinementConfig()
+    text: TextConfig = TextConfig()
     batch_size: int = BATCH_SIZE
     campaign: str = "local"
     version: str = "0.0.0"
@@ -71,6 +73,7 @@ def job_of(campaign: Campaign, city: City) -> CityJob:
         out=campaign.product_folder(city.adcode),
         polygons=campaign.polygons,
         refinement=campaign.refinement,
+        text=campaign.text,
         batch_size=campaign.batch_size,
         campaign=campaign.name,
         version=campaign.version,

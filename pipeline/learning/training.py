@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import shapely
 
+from models.geolink.text import TagTextEncoder
 from models.segmentation.config import SIZES, SegmentationConfig, Size
 from models.segmentation.encoder_start import encoder_config_of
 from models.segmentation.trainer import TrainResult, train_segmenter
@@ -94,6 +95,7 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     max_seconds: float | None = None,
     epochs: int | None = None,
     pretrained: Path | None = None,
+    text_encoder: TagTextEncoder | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -109,6 +111,7 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
         max_seconds: End of training by time; `epochs` by rounds.
         epochs: Rounds over the samples.
         pretrained: Checkpoint whose encoder to start from.
+        text_encoder: Text model of the map's tags; None takes the hashed one.
         seed: Seed of all that is random.
         progress: Wraps what takes long; None for silence.
 
@@ -135,6 +138,7 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
         training=training_config(size, max_seconds=max_seconds, epochs=epochs),
         seed=seed,
         pretrained=pretrained,
+        text_encoder=text_encoder,
         progress=progress is not None,
     )
 

@@ -19,6 +19,7 @@ from regions.settings import (
     GridConfig,
     PolygonConfig,
     RefinementConfig,
+    TextConfig,
 )
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -27,8 +28,9 @@ INPUTS = (DOCS / "inputs.md").read_text(encoding="utf-8")
 PRODUCT = (DOCS / "product.md").read_text(encoding="utf-8")
 MODELS = (
     Campaign, GridConfig, PolygonConfig, BarrierConfig, ExclusionConfig, RefinementConfig, AcceptanceRule, SourceNotes,
+    TextConfig,
 )  # fmt: skip
-ABOVE_THE_TABLE = {"name", "version", "description", "grid", "polygons", "refinement"}
+ABOVE_THE_TABLE = {"name", "version", "description", "grid", "polygons", "refinement", "text"}
 """Fields of a campaign that its example and the headings explain."""
 
 

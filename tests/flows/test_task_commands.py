@@ -116,7 +116,6 @@ def test_tiles_that_do_not_fit_are_named(tmp_path, monkeypatch, args, said):
         (("train", "440300", "--frozen"), "--frozen"),
         (("pretrain", "440300", "--from-official", "a.pth"), "CITIES"),
         (("pretrain", "--from-official", "a.pth", "--size", "large"), "--size"),
-        (("pretrain", "440300", "--text-encoder", "clip"), "--text-encoder"),
     ],
 )
 def test_an_option_without_effect_is_refused(tmp_path, args, named):

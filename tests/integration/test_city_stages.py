@@ -9,7 +9,16 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import torch
 
+from models.calibration import Calibration
+from models.checkpoints import ModelCard, load_config, save_checkpoint
+from models.geolink.config import GeoLinkConfig
+from models.geolink.sentence_text import SentenceTagEncoder
+from models.geolink.text import TagTable, TagTextError
+from models.segmentation.config import SegmentationConfig
+from models.segmentation.model import GeoLinkSegmenter
+from models.tiles.semantics import tag_encoder_id
 from pipeline.city.extent import NoOverlapError
 from pipeline.city.plan import Throughput, plan_city
 from pipeline.city.stage_store import stage_result
@@ -18,7 +27,8 @@ from pipeline.city.stages import map_city, run_stage
 from pipeline.graph import CityGraph
 from pipeline.product.files import ProductError, check_product, read_manifest
 from pipeline.reference.areas import read_polygons
-from regions.settings import GridConfig, PolygonConfig
+from regions.settings import GridConfig, PolygonConfig, TextConfig
+from tests.support.sentence_model import write_sentence_model
 
 pytestmark = pytest.mark.xdist_group("city")
 
@@ -120,6 +130,41 @@ def test_manifest_tells_the_lineage(mapped):
     assert [scene["file"] for scene in manifest["inputs"]["imagery"]["scenes"]] == ["scene_east.tif", "scene_west.tif"]
     assert str(mapped.out.parent) not in json.dumps(manifest)
     assert str(mapped.out.parent) not in (mapped.out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_text_model_reads_each_tag_once_and_is_that_of_the_training(random_job, tmp_path, monkeypatch):
+    folder = write_sentence_model(tmp_path / "minilm")
+    text = SentenceTagEncoder.load(folder)
+    torch.manual_seed(0)
+    config = SegmentationConfig.of_size("tiny", encoder=GeoLinkConfig.tiny(semantic_width=text.width))
+    save_checkpoint(
+        tmp_path / "model",
+        weights=GeoLinkSegmenter(config).state_dict(),
+        config=dataclasses.replace(
+            load_config(random_job.checkpoint), model=config.model_dump(mode="json"), tag_encoder=tag_encoder_id(text)
+        ),
+        card=ModelCard(title="random weights"),
+    )
+    given = {"checkpoint": tmp_path / "model", "text": TextConfig(weights=folder)}
+    job = random_job.model_copy(update=given)
+    first = run_stage("scores", job)
+    assert first["predicted_px"] > 0
+    (kept,) = (job.ground.work / "tag_vectors").iterdir()
+    with job.ground.open() as city:
+        tags = {tag for tag_set in city.city_map.tag_sets for tag in tag_set.items()}
+    assert set(TagTable.load(kept).rows) == tags
+    # another checkpoint of the same text model: no tag is read again
+    monkeypatch.setattr(SentenceTagEncoder, "encode", lambda *_: pytest.fail("a tag is read twice"))
+    warm = dataclasses.replace(load_config(tmp_path / "model"), calibration=Calibration(temperature=2.0))
+    weights = GeoLinkSegmenter(config).state_dict()
+    save_checkpoint(tmp_path / "warm", weights=weights, config=warm, card=ModelCard(title="warm"))
+    assert run_stage("scores", job.model_copy(update={"checkpoint": tmp_path / "warm"}))["sha256"] != first["sha256"]
+    missing = TextConfig(weights=tmp_path / "none")
+    with pytest.raises(TagTextError, match="no such file"):
+        run_stage(
+            "scores",
+            on_ground(job.model_copy(update={"text": TextConfig(weights=tmp_path / "x")}), work=tmp_path / "w2"),
+        )
 
 
 def test_disagreement_is_a_second_band(random_job):

@@ -11,6 +11,7 @@ from models.calibration import Calibration
 from models.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from models.geolink.config import GeoLinkConfig
 from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSITION_POINTS, RELATIONS, TileGraphs
+from models.geolink.text import HashedTagEncoder
 from models.segmentation.config import SIZES, SegmentationConfig
 from models.segmentation.decoder import LightUPerNet
 from models.segmentation.loss import DiceCrossEntropy
@@ -205,6 +206,19 @@ def test_a_pretrained_encoder_is_the_start(tmp_path, trained):
     wide = CONFIG.model_copy(update={"encoder": CONFIG.encoder.with_(width=32)})
     with pytest.raises(CheckpointError, match="encoder with width 16, the model needs 32"):
         train_segmenter(_samples(), None, wide, out=tmp_path / "w", training=still, pretrained=result.checkpoint)
+
+
+def test_the_model_takes_the_width_of_its_text_encoder(tmp_path):
+    once = TRAINING.model_copy(update={"epochs": 1})
+    text = HashedTagEncoder(width=24)
+    result = train_segmenter(_samples(), None, CONFIG, out=tmp_path, training=once, text_encoder=text, progress=False)
+    config = load_checkpoint(result.checkpoint).config
+    assert config.tag_encoder.digest == text.digest
+    assert SegmentationConfig.model_validate(config.model).encoder == CONFIG.encoder.with_(semantic_width=24)
+    tags = _samples().tag_sets
+    SegmentationPredictor.load(result.checkpoint, tags, device="cpu", text_encoder=text)
+    with pytest.raises(CheckpointError, match="give the former by --text-encoder"):
+        SegmentationPredictor.load(result.checkpoint, tags, device="cpu", text_encoder=HashedTagEncoder(width=16))
 
 
 def test_samples_that_do_not_fit_are_refused(tmp_path):

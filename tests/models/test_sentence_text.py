@@ -1,6 +1,5 @@
 """The sentence model of tags against transformers' own way of using it, and tables of vectors that are kept."""
 
-import json
 import shutil
 import zipfile
 from dataclasses import dataclass, field
@@ -13,16 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertModel
+from transformers import BertModel
 
 from models.geolink.sentence_text import PACKAGE, SentenceTagEncoder, written
 from models.geolink.tag_vectors import KeptTagEncoder
 from models.geolink.text import HashedTagEncoder, TagTextError, tag_set_embeddings
 from models.geolink.text_encoders import named_text_encoder, text_encoder_for
+from tests.support.sentence_model import write_sentence_model
 
 TAGS = [
     ("building", "yes"),
@@ -44,29 +40,7 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A small random sentence model in the layout of all-MiniLM-L6-v2."""
-    root = tmp_path_factory.mktemp("minilm")
-    letters = [chr(c) for c in range(97, 123)]
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", ":", *letters, *(f"##{c}" for c in letters)]
-    vocabulary = {w: k for k, w in enumerate(words)}
-    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106
-    tokenizer.normalizer, tokenizer.pre_tokenizer = BertNormalizer(), BertPreTokenizer()
-    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    tokenizer.enable_padding(length=128)  # as the file of the real model says
-    tokenizer.save(str(root / "tokenizer.json"))
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=300,
-    )
-    BertModel(config).save_pretrained(root)
-    (root / "1_Pooling").mkdir()
-    (root / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
-    return root
+    return write_sentence_model(tmp_path_factory.mktemp("minilm"))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from models.segmentation.predictor import SegmentationPredictor
 from pipeline.city.stage_store import StageResult
 from pipeline.city.stage_table import CityRun
+from pipeline.city.tag_text import tag_text_of
 from pipeline.graph import CityGraph
 from pipeline.inference import Progress, ScoreResult, predict_scores
 from pipeline.inference.uncertainty import SymmetryEnsemble
@@ -21,7 +22,10 @@ def score_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
     """The score COG; blocks that are done are found again through the ledger in the work folder."""
     job, ground = run.job, run.job.ground
     city_graph = CityGraph.load(done["graph"].folder / "graph")
-    model = SegmentationPredictor.load(job.checkpoint, city_graph.tag_sets, batch_size=job.batch_size)
+    text = tag_text_of(job.checkpoint, job.text, work=ground.work)
+    model = SegmentationPredictor.load(
+        job.checkpoint, city_graph.tag_sets, batch_size=job.batch_size, text_encoder=text
+    )
     settings, folder = ground.grid, ground.work / "scores"
     asked = model if settings.symmetries == 1 else SymmetryEnsemble(model, symmetries=range(settings.symmetries))
     with ground.open() as city, _ScoreBar(job.adcode, shown=run.progress) as bar:
