@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from pipeline.polygons.runs import Runs
 
-
 Lattice: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
 
 

@@ -93,9 +93,7 @@ def simplify_polygons(polygons: NDArray[np.object_], *, tolerance_m: float) -> S
             values[back] = 0.0
 
 
-def _simplify(
-    polygons: NDArray[np.object_], alone: NDArray[np.bool_], tolerance_m: float
-) -> NDArray[np.object_]:
+def _simplify(polygons: NDArray[np.object_], alone: NDArray[np.bool_], tolerance_m: float) -> NDArray[np.object_]:
     result = polygons.copy()
     result[alone] = shapely.simplify(polygons[alone], tolerance_m)
     if not alone.all():

@@ -1,4 +1,4 @@
-"""Outlines run along the level of the scores: scikit-image's contours, the pixels of the ring, blocks without a trace."""
+"""Outlines at the level of the scores: those of scikit-image, the pixels of the ring, blocks without a trace."""
 
 import numpy as np
 import pytest

@@ -113,7 +113,8 @@ def test_villages_do_not_depend_on_blocks_or_workers(seed, block, connectivity, 
     rng = np.random.default_rng(seed)
     scores = rng.choice(np.array([0, 90, 120, 180, 250, 255], dtype=np.uint8), (37, 41))
     grid = Grid("EPSG:32650", 1.0, 5, 7, 37, 41)
-    config = {"simplify_m": 0.0, "close_gap_m": gap, "min_area_m2": 12.0, "min_hole_m2": 6.0, "connectivity": connectivity}
+    config = {"simplify_m": 0.0, "close_gap_m": gap, "min_area_m2": 12.0, "min_hole_m2": 6.0}
+    config["connectivity"] = connectivity
     whole = find_villages(scores, grid=grid, config=PolygonConfig(**config, block_px=64), workers=1)
     parts = find_villages(scores, grid=grid, config=PolygonConfig(**config, block_px=block), workers=2)
     assert whole.villages.geometry.to_wkb().tolist() == parts.villages.geometry.to_wkb().tolist()
