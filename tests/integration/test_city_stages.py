@@ -161,10 +161,7 @@ def test_a_text_model_reads_each_tag_once_and_is_that_of_the_training(random_job
     assert run_stage("scores", job.model_copy(update={"checkpoint": tmp_path / "warm"}))["sha256"] != first["sha256"]
     missing = TextConfig(weights=tmp_path / "none")
     with pytest.raises(TagTextError, match="no such file"):
-        run_stage(
-            "scores",
-            on_ground(job.model_copy(update={"text": TextConfig(weights=tmp_path / "x")}), work=tmp_path / "w2"),
-        )
+        run_stage("scores", on_ground(job.model_copy(update={"text": missing}), work=tmp_path / "w2"))
 
 
 def test_disagreement_is_a_second_band(random_job):
