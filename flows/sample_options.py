@@ -24,6 +24,21 @@ UnitArea = Annotated[str, typer.Option(help="Column: area of a unit (pixel) in m
 PsuProbability = Annotated[
     str, typer.Option(help="Column, for pps: a city's own probability of being drawn without replacement.")
 ]
+PsuPopulation = Annotated[str, typer.Option(help="Column: cities of the region in the frame.")]
+PsuSampled = Annotated[str, typer.Option(help="Column: cities drawn in the region.")]
+SsuPopulation = Annotated[str, typer.Option(help="Column: pixels of city x stratum.")]
+SsuSampled = Annotated[str, typer.Option(help="Column: points drawn there.")]
+PositiveClass = Annotated[
+    str | None, typer.Option(help="Class that is urban village, where map and ref hold class names.")
+]
+NoAnswer = Annotated[list[str] | None, typer.Option(help="Further value of the reference that means no answer.")]
+Interval = Annotated[
+    str, typer.Option(help="logit_t, wald_t, korn_graubard, wilson, clopper_pearson, likelihood or asin.")
+]
+Level = Annotated[float, typer.Option(help="Confidence level.")]
+Survey = Annotated[
+    Path | None, typer.Option(help="survey.json of `uvmap sample points`: frame, seed, city names, checksums.")
+]
 LonelyPsu = Annotated[str, typer.Option(help="A single unit in a stratum: fail, certainty, adjust or average.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from accuracy.arrays import Bools, Floats, SampleArrays
 from accuracy.errors import DesignError
 from accuracy.estimation.calibration import Calibration, calibrate
 from accuracy.estimation.describe import DomainFacts, describe
+from accuracy.estimation.interpreters import join_df
 from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.variance import design_variance
 from accuracy.measures import MEASURES, coefficients, confusion_indicators
@@ -32,7 +33,8 @@ class EstimateTable:
         frame: Columns ``variance``, ``domain`` (column name, empty for the whole), ``value`` (its value,
             ``all`` for the whole), ``measure``, ``estimate``, ``se``, ``ci_low``, ``ci_high``, ``one_sided``, ``df``,
             ``n_points``, ``n_psu``, ``n_eff``, ``deff``, ``cv``, ``flags`` (tuple), ``reason`` (why something is not
-            estimable, else empty). NaN stands for "not estimable".
+            estimable, else empty), ``se_interpreters`` (their part of ``se``; NaN where no panel was given). NaN
+            stands for "not estimable".
         level: Confidence level.
     """
 
@@ -152,21 +154,44 @@ def estimate_arrays(
     groups = sorted(set(values))
     masks = np.stack([values == g for g in groups])
     numbers = estimate_linearised(arrays, cells, masks, options, calibration=calibration)
+    added = _interpreter_variance(arrays, weight, masks, options)
     rows = []
     for g, name in enumerate(groups):
         facts = DomainFacts.of(arrays, weight, cells, masks[g], options.variance)
         for k, measure in enumerate(options.measures):
+            sampling, more = float(numbers["variance"][g, k]), float(added[g, k])
+            df = (
+                facts.df if options.interpreters is None else join_df(sampling, facts.df, more, options.interpreters.df)
+            )
             described = describe(
                 MEASURES[measure],
                 value=float(numbers["estimate"][g, k]),
-                variance=float(numbers["variance"][g, k]),
+                variance=sampling + more,
                 srs_variance=float(numbers["srs_variance"][g, k]),
-                facts=facts,
+                facts=replace(facts, df=df),
                 options=options,
             )
+            if options.interpreters is not None:
+                described["deff"] *= sampling / (sampling + more) if sampling > 0 else math.nan
+            described["se_interpreters"] = math.nan if options.interpreters is None else math.sqrt(more)
             key = {"variance": options.variance, "domain": domain or "", "value": str(name), "measure": measure}
             rows.append({**key, **described})
     return EstimateTable(frame=pd.DataFrame(rows), level=options.level)
+
+
+def _interpreter_variance(arrays: SampleArrays, weight: Floats, masks: Bools, options: EstimateOptions) -> Floats:
+    """float64 (G, K): what the interpreters add to the variances; 0 where no panel is given."""
+    if options.interpreters is None:
+        return np.zeros((len(masks), len(options.measures)))
+    return options.interpreters.variance(
+        arrays,
+        weight,
+        masks,
+        options.measures,
+        kind=options.variance,
+        lonely=options.lonely_psu,
+        fpc_in_cells=options.fpc_in_cells,
+    )
 
 
 def estimate_linearised(

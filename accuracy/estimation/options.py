@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from accuracy.errors import DesignError
+from accuracy.estimation.interpreters import InterpreterPanel
 from accuracy.estimation.variance import LonelyRule, PpsVariance, VarianceKind
 from accuracy.intervals import IntervalKind, check_level
 from accuracy.measures import DEFAULT_MEASURES, MEASURES
@@ -48,6 +49,7 @@ class EstimateOptions:
             ``hajek``.
         fpc_in_cells: Finite-population correction of points for ``cities_fixed`` (``two_stage`` always has it).
         flag_rules: Limits of the flags.
+        interpreters: Who answered what, so that their variance enters the standard errors; None leaves it out.
 
     Raises:
         DesignError: A measure is unknown.
@@ -62,6 +64,7 @@ class EstimateOptions:
     pps: PpsVariance = "brewer"
     fpc_in_cells: bool = False
     flag_rules: FlagRules = field(default_factory=FlagRules)
+    interpreters: InterpreterPanel | None = None
 
     def __post_init__(self) -> None:
         check_level(self.level)

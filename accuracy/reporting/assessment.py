@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,10 @@ from accuracy.estimation.table_estimates import (
     primary_variance,
 )
 from accuracy.estimation.variance import VarianceKind
+from accuracy.reporting.reference_quality import ReferenceQuality, describe_reference
 from accuracy.survey.agreement import Agreement
 from accuracy.survey.leakage import LeakageReport
+from accuracy.survey.record import SurveyRecord
 from accuracy.survey.sample import ReferenceSample
 
 SCHEMA_VERSION = "1.0.0"
@@ -45,10 +47,10 @@ class Context:
     Attributes:
         product: Name and version of the map.
         map_date: ISO date of its imagery.
-        frame: Which cities the sample stands for.
-        seed: Seed of the draw.
+        survey: The record of the draw: frame, seed, names of cities, checksums of the map; None where it is not given.
+        names: What people call the cities, by key.
         unit_area_m2: Area of one unit of the sizes (a pixel), to show areas; None for shares only.
-        agreements: Interpreters' agreement.
+        agreements: Interpreters' agreement; empty where the table's own readings are to give it.
         leakage: The check against the training manifest, None if it was not made.
         autocorrelation: How alike errors are within cities, None if it was not asked.
         calibrated: Which measures of the headline follow known totals: ``areas`` or ``all``.
@@ -56,8 +58,8 @@ class Context:
 
     product: str = ""
     map_date: str = ""
-    frame: str = ""
-    seed: str = ""
+    survey: SurveyRecord | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
     unit_area_m2: float | None = None
     agreements: tuple[Agreement, ...] = ()
     leakage: LeakageReport | None = None
@@ -91,6 +93,7 @@ class Assessment:
         total_known: Whether that is known (map totals) or itself estimated.
         calibrated_measures: Which rows of the headline are calibrated where totals are known.
         whole: What people read for all units together.
+        reference: What is known of the labels.
     """
 
     design: dict[str, str]
@@ -112,6 +115,7 @@ class Assessment:
     calibration_note: str
     total_units: float
     total_known: bool
+    reference: ReferenceQuality
     calibrated_measures: CalibratedMeasures = "areas"
     whole: str = "the whole"
 
@@ -153,7 +157,11 @@ def assess(
     context = context or Context()
     design = sample.design
     primary = primary_variance(sample)
-    options = replace(options or EstimateOptions(), variance=primary)
+    reference = describe_reference(sample)
+    plain_options = replace(options or EstimateOptions(), variance=primary, interpreters=None)
+    options = replace(plain_options, interpreters=reference.panel)
+    if not context.agreements:
+        context = replace(context, agreements=reference.agreements)
     if sample.arrays.in_m2:
         context = _in_square_metres(sample, context)
     notes: list[str] = []
@@ -168,7 +176,7 @@ def assess(
         try:
             checks = estimate_replicated(
                 sample,
-                options,
+                plain_options,
                 by=tuple(by),
                 replicates=replicates,
                 seed=seed,
@@ -178,23 +186,24 @@ def assess(
         except AccuracyError as error:
             notes.append(f"no bootstrap or jackknife: {error}")
     kind: VarianceKind = "two_stage" if design.psu is None else primary
-    whole = replace(options, variance=kind)
+    whole = replace(plain_options, variance=kind)
     return Assessment(
         design=_design_box(sample, context),
         primary=primary,
         estimates=plain.tables.frame,
         calibrated=None if known is None else known.tables.frame,
-        cities=_estimate_cities(sample, options),
+        cities=_estimate_cities(sample, plain_options),
         checks=checks,
         matrix_counts=tabulate_errors(sample, as_="counts"),
         matrix_share=tabulate_errors(sample),
         matrix_se=estimate_matrix_se(sample, whole),
         sensitivity=estimate_sensitivity(sample, whole),
-        blocks=None if blocks is None else estimate_from_blocks(blocks, options),
+        blocks=None if blocks is None else estimate_from_blocks(blocks, plain_options),
         context=context,
         notes=(*plain.notes, *notes),
-        warnings=tuple(_warnings(plain.tables, sample, context)),
-        limits=tuple(_limits(sample, context, has_blocks=blocks is not None)),
+        warnings=(*_warnings(plain.tables, sample, context), *reference.warnings),
+        limits=tuple(_limits(sample, context, reference, has_blocks=blocks is not None)),
+        reference=reference,
         level=options.level,
         calibration_note=CALIBRATION_NOTES[context.calibrated] if known else "design weights",
         calibrated_measures=context.calibrated,
@@ -242,7 +251,15 @@ def _design_box(sample: ReferenceSample, context: Context) -> dict[str, str]:
         "purposive": "chosen on purpose: the figures speak for the assessed cities only",
         "census": "all cities of the frame",
     }[design.psu_selection]
-    box = {"map": context.product, "date of the map's imagery": context.map_date, "frame": context.frame}
+    box = {"map": context.product, "date of the map's imagery": _map_date(sample, context)}
+    survey = context.survey
+    if survey is not None:
+        box |= {
+            "frame": survey.frame,
+            "SHA-256 of the map's files": survey.map_sha256,
+            "strata": f"candidate: a score of {survey.candidate_threshold:g} or more, or within {survey.buffer_m:g} m"
+            " of the map",
+        }
     if design.psu is not None:
         population = arrays.psu_population
         frame = f" of {population.sum():g}" if np.isfinite(population).all() else ""
@@ -252,11 +269,13 @@ def _design_box(sample: ReferenceSample, context: Context) -> dict[str, str]:
             for name, n, N in zip(arrays.stratum_names, arrays.psu_sampled, population, strict=True)
         )
     box["units drawn"] = f"{len(sample.table)}, of which {int(sample.responded.sum())} answered"
-    box["non-response"] = f"{sample.non_response_rate:.1%}, spread within city and stratum; bounded under sensitivity"
+    box["non-response"] = f"{sample.non_response_rate:.1%}, its weight spread within city and stratum" + (
+        "; best and worst case under sensitivity" if sample.non_response_rate else ""
+    )
     if design.second_stage_strata:
         keys = design.keys(sample.labelled)["second"].value_counts().sort_index()
         box["answered units per stratum"] = "; ".join(f"{k} {v}" for k, v in keys.items())
-    box["seed of the draw"] = context.seed
+    box["seed of the draw"] = "" if survey is None else str(survey.seed)
     for column, label in (("date_ref", "dates of the reference"), ("interpreter", "interpreters")):
         if column in sample.table.columns:
             values = sample.table[column].dropna().astype(str)
@@ -270,6 +289,14 @@ def _design_box(sample: ReferenceSample, context: Context) -> dict[str, str]:
                 f"{pair.overall:.3f} [{pair.overall_low:.3f}, {pair.overall_high:.3f}] overall, {on_uv} on villages"
             )
     return {k: v for k, v in box.items() if v}
+
+
+def _map_date(sample: ReferenceSample, context: Context) -> str:
+    """As given, or as the design says by city."""
+    if context.map_date or "map_date" not in sample.table.columns:
+        return context.map_date
+    dates = sorted({str(d) for d in sample.table["map_date"].dropna() if str(d).strip()})
+    return dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}, by city" if dates else ""
 
 
 def _warnings(table: EstimateTable, sample: ReferenceSample, context: Context) -> list[str]:
@@ -290,7 +317,7 @@ def _warnings(table: EstimateTable, sample: ReferenceSample, context: Context) -
     return found
 
 
-def _limits(sample: ReferenceSample, context: Context, *, has_blocks: bool) -> list[str]:
+def _limits(sample: ReferenceSample, context: Context, reference: ReferenceQuality, *, has_blocks: bool) -> list[str]:
     scope = (
         "Cities other than the assessed ones: they were chosen on purpose."
         if sample.design.psu_selection == "purposive"
@@ -300,7 +327,7 @@ def _limits(sample: ReferenceSample, context: Context, *, has_blocks: bool) -> l
     limits = [
         scope,
         f"Other dates than the map's{date}: villages are demolished.",
-        "Errors of the reference itself: its labels are taken as the truth; interpreters' agreement bounds the doubt.",
+        reference.limit,
         "Single cities: their recall and F1 rest on too few points outside the map and show the spread only.",
     ]
     if not has_blocks:

@@ -78,9 +78,12 @@ def _render(a: Assessment, title: str) -> str:
         areas_text=_describe_areas(a, head),
         uncalibrated=None if a.calibrated is None else _estimates(plain, a.whole),
         standard_errors=_standard_errors(a),
-        cities=_estimates(a.cities) if has_cities else None,
+        cities=_estimates(_named(a.cities, a), a.whole) if has_cities else None,
         charts=[_forest(a, "UA"), _forest(a, "F1")] if has_cities else [],
         sensitivity=_sensitivity(a.sensitivity),
+        sensitivity_note=_say_of_sensitivity(a),
+        interpreters=None if a.reference.interpreters is None else _interpreters(a),
+        dates=None if a.reference.dates is None else _dates(a),
         blocks=None if a.blocks is None else _blocks(a.blocks),
         likeness=None if alike is None else _likeness(alike),
         leakage="It was not checked." if a.context.leakage is None else a.context.leakage.statement(),
@@ -105,6 +108,39 @@ def _estimates(frame: pd.DataFrame, whole: str = "the whole") -> Table:
             ]
         )
     return build_table(["", "units / cities", *_names(measures), "marks"], rows)
+
+
+def _named(cities: pd.DataFrame, a: Assessment) -> pd.DataFrame:
+    """Rows of cities with what people call them."""
+    names = a.context.names
+    return cities.assign(value=[f"{names[v]} ({v})" if names.get(v) else v for v in cities["value"]])
+
+
+def _interpreters(a: Assessment) -> dict[str, Any]:
+    """Who read how many points, and what they add to the standard errors."""
+    table = a.reference.interpreters
+    columns = {"cannot_say": "cannot say", "read_by_others_too": "read by others, too"}
+    rows = a.headline[a.headline["value"] == WHOLE]
+    parts = None
+    if a.reference.panel is not None:
+        parts = build_table(
+            ["standard error", *_names(list(rows["measure"]))],
+            [["of sampling and interpreters", *rows["se"]], ["of the interpreters alone", *rows["se_interpreters"]]],
+        )
+    return {"table": tabulate_frame(pd.DataFrame(table).rename(columns=columns)), "parts": parts}
+
+
+def _dates(a: Assessment) -> dict[str, Any]:
+    """Gaps between the labels' imagery and the map's."""
+    frame = pd.DataFrame(a.reference.dates)
+    rows = [[r["gap"], r["points"], f"{r['share']:.1%}"] for r in frame.to_dict("records")]
+    return {"table": build_table(["labels' imagery", "points", "share"], rows), "text": a.reference.dates_text}
+
+
+def _say_of_sensitivity(a: Assessment) -> str:
+    if len(set(a.sensitivity["choice"])) > 1:
+        return "Standard errors here are those of sampling alone. Rows that leave points out flatter."
+    return "All drawn units were answered, and no column of the table marks one of them as doubtful."
 
 
 def _names(measures: Sequence[str]) -> list[str]:
@@ -147,7 +183,7 @@ def _forest(a: Assessment, measure: str) -> Any:
     rows = []
     whole = head[(head["measure"] == measure) & (head["value"] == WHOLE)]
     regions = head[(head["measure"] == measure) & (head["value"] != WHOLE) & ~head["value"].str.contains("=")]
-    cities = a.cities[a.cities["measure"] == measure]
+    cities = _named(a.cities[a.cities["measure"] == measure], a)
     for frame, strong in ((whole, True), (regions, True), (cities, False)):
         for r in frame.to_dict("records"):
             cell = make_plain_cell(r)

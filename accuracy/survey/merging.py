@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Literal, get_args
 
 import numpy as np
@@ -123,6 +125,15 @@ def read_readings(text: object) -> dict[str, float]:
     return {name: {"1": 1.0, "0": 0.0}.get(answer, float("nan")) for name, answer in pairs}
 
 
+def tabulate_readings(column: pd.Series) -> pd.DataFrame:
+    """A column ``readings`` as float64 (rows, interpreters), 1, 0 or NaN; the interpreter with most answers first."""
+    texts = column.astype(object).where(column.notna(), "")
+    codes, known = pd.factorize(texts)
+    table = pd.DataFrame([read_readings(text) for text in known], index=range(len(known)), dtype=float)
+    table = table.iloc[codes].set_axis(column.index, axis=0)
+    return table[list(table.notna().sum().sort_values(ascending=False, kind="stable").index)]
+
+
 def _one_per_interpreter(tables: Sequence[LabelTable]) -> pd.DataFrame:
     """All answers; a table saved twice counts once, and an interpreter who contradicts themself is named."""
     answers = pd.concat([t.frame.assign(source=t.source) for t in tables], ignore_index=True)
@@ -208,8 +219,8 @@ def _majority(answers: pd.DataFrame) -> pd.DataFrame:
         {
             "share": grouped["label"].mean(),
             "n_answers": grouped["label"].count(),
-            "readings": grouped["reading"].agg("; ".join),
-            "interpreter": grouped["interpreter"].agg("; ".join),
+            "readings": _join(told["point_id"], told["reading"]),
+            "interpreter": _join(told["point_id"], told["interpreter"]),
             "date_ref": grouped["date_ref"].max(),
         }
     )
@@ -221,6 +232,12 @@ def _majority(answers: pd.DataFrame) -> pd.DataFrame:
     merged["disagreed"] = (share > 0) & (share < 1)
     merged["ref"] = (share > 0.5).astype(float).mask(share.isna() | (share == 0.5))
     return merged
+
+
+def _join(points: pd.Series, texts: pd.Series) -> pd.Series:
+    """Texts of each point, which stand in the order of the points, joined."""
+    pairs = groupby(zip(points, texts, strict=True), key=itemgetter(0))
+    return pd.Series({point: "; ".join(text for _, text in rows) for point, rows in pairs}, dtype=object)
 
 
 def _settle(merged: pd.DataFrame, open_points: pd.Series, answers: pd.DataFrame, rules: MergeRules) -> None:

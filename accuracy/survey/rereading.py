@@ -4,7 +4,7 @@ The rest stratum is nearly all of the ground, so each of its points stands for a
 village, half a per cent of false "urban village" answers there invents a third of the true villages as omissions. One
 reading is therefore no omission: it is confirmed by a second, and what two readings leave open is read a third time.
 False answers of the other kind (an omission overlooked) are as rare per point but only met at true omissions, so they
-weigh little.
+weigh little. The same holds in the candidate stratum where single readings err often (`omissions_of`).
 
 Points without anything special are mixed in, so that the list itself tells the interpreter nothing; they also show how
 much interpreters differ where nothing looked odd (`accuracy.estimation.interpreters`).
@@ -30,7 +30,12 @@ SINGLE_OMISSION, DIFFERENT, MIXED_IN = "omission read once", "answers differ", "
 
 
 def find_single_omissions(
-    merged: pd.DataFrame, *, map_column: str = "map", stratum_column: str = "map_stratum"
+    merged: pd.DataFrame,
+    *,
+    map_column: str = "map",
+    ref_column: str = "ref",
+    stratum_column: str = "map_stratum",
+    strata: Sequence[str] = (REST,),
 ) -> pd.Series:
     """Bool per row of a merged table: an omission in the rest stratum that one interpreter alone has seen.
 
@@ -38,21 +43,26 @@ def find_single_omissions(
 
     False everywhere where the table lacks the columns of readings or strata.
     """
-    if not {"readings", stratum_column, map_column} <= set(merged.columns):
+    if not {"readings", "n_answers", stratum_column, map_column, ref_column} <= set(merged.columns):
         return pd.Series(data=False, index=merged.index)
     mapped = as_text(merged[map_column]).str.lower().isin(YES)
-    village = as_text(merged["ref"]).str.lower().isin(YES)
-    rest = as_text(merged[stratum_column]) == REST
+    village = as_text(merged[ref_column]).str.lower().isin(YES)
+    here = as_text(merged[stratum_column]).isin(list(strata))
     settled = (
         as_text(merged["adjudicated"]).str.lower().isin(YES)
         if "adjudicated" in merged.columns
         else pd.Series(data=False, index=merged.index)
     )
-    return rest & village & ~mapped & ~settled & (pd.to_numeric(merged["n_answers"]) < 2)
+    return here & village & ~mapped & ~settled & (pd.to_numeric(merged["n_answers"]) < 2)
 
 
 def order_rereading(
-    design: gpd.GeoDataFrame, tables: Sequence[LabelTable], *, seed: int, mixed_in: float = 1.0
+    design: gpd.GeoDataFrame,
+    tables: Sequence[LabelTable],
+    *,
+    seed: int,
+    mixed_in: float = 1.0,
+    omissions_of: Sequence[str] = (REST,),
 ) -> pd.DataFrame:
     """Points to be read by an interpreter who has not read them yet.
 
@@ -61,6 +71,7 @@ def order_rereading(
         tables: Answers so far.
         seed: Seed of the points that are mixed in.
         mixed_in: Points mixed in per point that needs reading, from the same strata.
+        omissions_of: Strata whose omissions are read again.
 
     Returns:
         ``point_id``, ``reason`` (``omission read once``, ``answers differ``, ``mixed in``), ``readings`` so far; empty
@@ -72,7 +83,12 @@ def order_rereading(
     if mixed_in < 0:
         raise LabelError(f"--mixed-in {mixed_in:g} is negative: give points per point that needs reading")
     merged = merge_labels(design, tables, MergeRules(disagreement="unanswered", dates="keep"))
-    single = find_single_omissions(merged).to_numpy(dtype=bool)
+    if "map_stratum" in merged.columns:
+        known = sorted(set(as_text(merged["map_stratum"])))
+        unknown = [name for name in omissions_of if name not in (*known, REST)]
+        if unknown:
+            raise LabelError(f"--omissions {unknown[0]!r} is no stratum of the points (they have {', '.join(known)})")
+    single = find_single_omissions(merged, strata=omissions_of).to_numpy(dtype=bool)
     apart = (merged["ref"].isna() & (merged["n_answers"] > 0)).to_numpy(dtype=bool)
     reason = np.where(single, SINGLE_OMISSION, np.where(apart, DIFFERENT, ""))
     strata = (

@@ -10,12 +10,23 @@ from flows.console import JsonFlag, say, show, table
 from flows.sample_options import (
     By,
     Calibrated,
+    Interval,
+    Level,
     LonelyPsu,
     MapColumn,
     MapTotals,
+    NoAnswer,
+    PositiveClass,
+    PsuPopulation,
+    PsuProbability,
+    PsuSampled,
     RefColumn,
     SecondStage,
     Seed,
+    SsuPopulation,
+    SsuSampled,
+    Survey,
+    UnitArea,
     Weight,
     block_design,
     read_totals,
@@ -47,24 +58,38 @@ def assess_sample(
     second_stage_stratum: SecondStage = None,
     map_column: MapColumn = "map",
     ref_column: RefColumn = "ref",
+    positive: PositiveClass = None,
+    no_answer: NoAnswer = None,
+    psu_population: PsuPopulation = "N_city",
+    psu_sampled: PsuSampled = "n_city",
+    ssu_population: SsuPopulation = "M_pix",
+    ssu_sampled: SsuSampled = "m_pts",
+    unit_area: UnitArea = "pixel_m2",
     weight: Weight = None,
+    psu_probability: PsuProbability = "pi_city",
     by: By = None,
     map_totals: MapTotals = None,
     calibrate: Calibrated = "areas",
+    survey: Survey = None,
     training: Annotated[
         Path | None, typer.Option(help="Everything that shaped the model (places, ids, cities, label sources).")
     ] = None,
     min_distance_m: Annotated[float, typer.Option(help="Least distance to training places.")] = 1000.0,
-    labels: Annotated[list[Path] | None, typer.Option(help="Interpreters' tables, for their agreement.")] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(help="Interpreters' tables, for their agreement; else the sample's own column `readings`."),
+    ] = None,
     blocks: Annotated[Path | None, typer.Option(help="blocks_design.parquet of `uvmap sample blocks`.")] = None,
     digitised: Annotated[Path | None, typer.Option(help="Villages digitised in the blocks.")] = None,
     polygons: Annotated[list[Path] | None, typer.Option(help="The products' polygons, for the blocks.")] = None,
     resolution_m: Annotated[float, typer.Option(help="Pixel of the block comparison.")] = 2.0,
     pixel_m: Annotated[float | None, typer.Option(help="Side of a pixel of the sizes, to show km².")] = None,
-    map_date: Annotated[str, typer.Option(help="Date of the map's imagery.")] = "",
+    map_date: Annotated[str, typer.Option(help="Date of the map's imagery; else the sample's column `map_date`.")] = "",
     product: Annotated[str, typer.Option(help="Name and version of the map.")] = "",
     lonely_psu: LonelyPsu = "fail",
-    replicates: Annotated[int, typer.Option(help="Bootstrap replicates; 0 for none.")] = 1000,
+    interval: Interval = "logit_t",
+    level: Level = 0.95,
+    replicates: Annotated[int, typer.Option(min=0, help="Bootstrap replicates; 0 for none.")] = 1000,
     seed: Seed = 0,
     title: Title = DEFAULT_TITLE,
     as_json: JsonFlag = False,
@@ -79,10 +104,12 @@ def assess_sample(
     from accuracy.estimation.calibration import CALIBRATED_MEASURES
     from accuracy.estimation.options import EstimateOptions
     from accuracy.estimation.variance import LONELY_RULES
+    from accuracy.intervals import INTERVAL_KINDS
     from accuracy.reporting.assessment import Context
     from accuracy.reporting.assessment import assess as run
     from accuracy.reporting.report import write_report
     from accuracy.survey.design import PSU_SELECTIONS, SamplingDesign
+    from accuracy.survey.record import read_survey
     from accuracy.survey.sample import ReferenceSample
     from accuracy.tables import read_table
 
@@ -96,15 +123,34 @@ def assess_sample(
         psu=psu or None,
         ssu=ssu or None,
         second_stage_strata=tuple(strata),
+        psu_population=psu_population,
+        psu_sampled=psu_sampled,
+        ssu_population=ssu_population,
+        ssu_sampled=ssu_sampled,
+        unit_area=unit_area,
         weight=weight,
-        psu_probability="pi_city",
+        psu_probability=psu_probability,
     )
-    sample = ReferenceSample(table=units, design=design, map_column=map_column, reference_column=ref_column)
-    options = EstimateOptions(lonely_psu=choose(lonely_psu, LONELY_RULES, "--lonely-psu"))
+    sample = ReferenceSample(
+        table=units,
+        design=design,
+        map_column=map_column,
+        reference_column=ref_column,
+        positive=positive,
+        unanswered=frozenset(no_answer or ()),
+    )
+    options = EstimateOptions(
+        interval_kind=choose(interval, INTERVAL_KINDS, "--interval"),
+        level=level,
+        lonely_psu=choose(lonely_psu, LONELY_RULES, "--lonely-psu"),
+    )
     say(f"estimate {len(units)} units")
+    record = None if survey is None else read_survey(survey)
     context = Context(
-        product=product,
+        product=product or _name_product(record),
         map_date=map_date,
+        survey=record,
+        names=_names(units, psu, record),
         unit_area_m2=None if pixel_m is None else pixel_m**2,
         calibrated=choose(calibrate, CALIBRATED_MEASURES, "--calibrate"),
         agreements=_agreements(labels),
@@ -227,6 +273,24 @@ def _write_gallery(
             rasters, find_polygons(product), ground, out / GALLERY_NAME, title=f"{title}: gallery", imagery=scenes
         )
     return GALLERY_NAME
+
+
+def _names(units: Any, psu: str, record: Any) -> dict[str, str]:
+    """What people call the cities: as the record of the draw says, or the sample's column `city_name`."""
+    if record is not None:
+        return dict(record.names)
+    if not psu or not {psu, "city_name"} <= set(units.columns):
+        return {}
+    from accuracy.survey.design import as_text
+
+    known = units.assign(key=as_text(units[psu]))[["key", "city_name"]].dropna().drop_duplicates("key")
+    return {str(k): str(v) for k, v in zip(known["key"], known["city_name"], strict=True)}
+
+
+def _name_product(record: Any) -> str:
+    """The releases of the map that was drawn from, where the record says them."""
+    releases = [] if record is None else sorted({c.release for c in record.cities if c.release})
+    return "release " + ", ".join(releases) if releases else ""
 
 
 def _agreements(labels: list[Path] | None) -> tuple[Any, ...]:

@@ -9,13 +9,21 @@ from flows.console import JsonFlag, say, show, table
 from flows.sample_options import (
     By,
     Calibrated,
+    Interval,
+    Level,
     LonelyPsu,
     MapColumn,
     MapTotals,
+    NoAnswer,
+    PositiveClass,
+    PsuPopulation,
     PsuProbability,
+    PsuSampled,
     RefColumn,
     SecondStage,
     Seed,
+    SsuPopulation,
+    SsuSampled,
     UnitArea,
     Weight,
     read_totals,
@@ -36,16 +44,12 @@ def estimate(
     second_stage_stratum: SecondStage = None,
     map_column: MapColumn = "map",
     ref_column: RefColumn = "ref",
-    positive: Annotated[
-        str | None, typer.Option(help="Class that is urban village, where map and ref hold class names.")
-    ] = None,
-    no_answer: Annotated[
-        list[str] | None, typer.Option(help="Further value of the reference that means no answer.")
-    ] = None,
-    psu_population: Annotated[str, typer.Option(help="Column: cities of the region in the frame.")] = "N_city",
-    psu_sampled: Annotated[str, typer.Option(help="Column: cities drawn in the region.")] = "n_city",
-    ssu_population: Annotated[str, typer.Option(help="Column: pixels of city x stratum.")] = "M_pix",
-    ssu_sampled: Annotated[str, typer.Option(help="Column: points drawn there.")] = "m_pts",
+    positive: PositiveClass = None,
+    no_answer: NoAnswer = None,
+    psu_population: PsuPopulation = "N_city",
+    psu_sampled: PsuSampled = "n_city",
+    ssu_population: SsuPopulation = "M_pix",
+    ssu_sampled: SsuSampled = "m_pts",
     weight: Weight = None,
     psu_probability: PsuProbability = "pi_city",
     by: By = None,
@@ -60,10 +64,8 @@ def estimate(
         Path | None, typer.Option(help="Table of all cells of the drawn cities; one without a point is an error.")
     ] = None,
     lonely_psu: LonelyPsu = "fail",
-    interval: Annotated[
-        str, typer.Option(help="logit_t, wald_t, korn_graubard, wilson, clopper_pearson, likelihood or asin.")
-    ] = "logit_t",
-    level: Annotated[float, typer.Option(help="Confidence level.")] = 0.95,
+    interval: Interval = "logit_t",
+    level: Level = 0.95,
     replicates: Annotated[
         int, typer.Option(help="Bootstrap replicates, as a check; adds bootstrap and jackknife.")
     ] = 0,
@@ -80,6 +82,7 @@ def estimate(
     """
     from accuracy.choices import choose
     from accuracy.estimation.calibration import CALIBRATED_MEASURES
+    from accuracy.estimation.interpreters import InterpreterPanel
     from accuracy.estimation.options import EstimateOptions
     from accuracy.estimation.variance import LONELY_RULES
     from accuracy.intervals import INTERVAL_KINDS
@@ -116,6 +119,7 @@ def estimate(
         interval_kind=choose(interval, INTERVAL_KINDS, "--interval"),
         level=level,
         lonely_psu=choose(lonely_psu, LONELY_RULES, "--lonely-psu"),
+        interpreters=InterpreterPanel.of(sample),
     )
     if per_class:
         _show_classes(sample, options, as_json=as_json)
@@ -147,6 +151,8 @@ def _show_estimates(
         for row in again.to_dict("records"):
             cell = data.setdefault(row["variance"], {}).setdefault(row["value"], {})
             cell[row["measure"]] = {k: _plain(row[k]) for k in ("estimate", "se", "ci_low", "ci_high")}
+    if options.interpreters is not None:
+        say("note: standard errors hold what interpreters differ in (column `readings`), beside sampling")
     for note in result.notes:
         say(f"note: {note}")
     show(data, text=_text(data, options.level, name_whole(sample.design)), as_json=as_json)

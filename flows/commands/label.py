@@ -195,6 +195,10 @@ def reread(
     mixed_in: Annotated[
         float, typer.Option(min=0, help="Points mixed in per point that needs reading, so that the list tells nothing.")
     ] = 1.0,
+    omissions: Annotated[
+        list[str] | None,
+        typer.Option(help="Stratum whose omissions are read again: rest; repeat to add candidate, where readings err."),
+    ] = None,
     label_column: LabelColumn = None,
     id_column: IdColumn = None,
     date_format: DateFormat = None,
@@ -226,7 +230,7 @@ def reread(
         for path in labels
     ]
     points = read_places(design)
-    order = order_rereading(points, tables, seed=seed, mixed_in=mixed_in)
+    order = order_rereading(points, tables, seed=seed, mixed_in=mixed_in, omissions_of=tuple(omissions or ("rest",)))
     reasons = {str(k): int(v) for k, v in order["reason"].value_counts().sort_index().items()}
     if order.empty:
         show(

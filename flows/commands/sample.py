@@ -126,7 +126,8 @@ def points(
     --buffer-m of a mapped pixel), rest.
 
     points_to_label.gpkg holds places only; points_design.parquet holds map, strata and sizes: keep it from
-    interpreters. Run again with more points: all earlier points stay.
+    interpreters. survey.json records the draw: seed, frame, strata, and the checksums of the products. Run again with
+    more points: all earlier points stay.
 
     Example: uvmap sample points --cities sample/cities.csv --products out/china --seed 7 --out sample
     """
@@ -135,10 +136,11 @@ def points(
     from accuracy.survey.map_strata import MapStrata
     from accuracy.survey.point_draw import blind, describe_draw, draw_points
     from accuracy.tables import write_table
+    from flows.survey_record import add_villages, record_city, record_survey
 
     strata = MapStrata(candidate_threshold=candidate_threshold, buffer_m=buffer_m)
     allocation = {"mapped": mapped, "candidate": candidate, "rest": rest}
-    parts, counts = [], {}
+    parts, counts, kept = [], {}, []
     places = find_places(cities, products, single=single_place(score, mask, city, region))
     for place in progress(places, total=len(places), unit="city", label="draw points"):
         drawn = draw_points(
@@ -150,12 +152,15 @@ def points(
             strata=strata,
         )
         counts[place["city"]] = describe_draw(drawn)
-        parts.append(drawn.design.to_crs("EPSG:4326").assign(**place["draw"]))
+        kept.append(record_city(place, drawn))
+        located = add_villages(drawn.design, place, kept[-1])
+        parts.append(located.to_crs("EPSG:4326").assign(**place["draw"]))
     design = pd.concat(parts, ignore_index=True)
     design["pi"] = first_stage(design) * design["pi_point"]
     files = [
         write_table(design, out / "points_design.parquet"),
         write_table(blind(design, seed=seed), out / "points_to_label.gpkg"),
+        record_survey(kept, places, strata, seed=seed).write(out),
     ]
     _done(files, counts, len(design), "points", as_json=as_json)
 

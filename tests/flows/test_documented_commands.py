@@ -83,3 +83,27 @@ def test_commands_in_documents_exist(path):
 def test_the_command_reference_is_that_of_the_program():
     written = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert written == command_reference(build_app()), "run: python -m flows.command_reference > docs/commands.md"
+
+
+OF_A_LABELLED_SAMPLE = [
+    *(ROOT / "accuracy/survey" / f"{name}.py" for name in ("sample", "design", "design_checks", "design_arrays")),
+    *(ROOT / "accuracy/estimation").glob("*.py"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "modules"),
+    [
+        ("uvmap estimate", OF_A_LABELLED_SAMPLE),
+        ("uvmap assess sample", [*OF_A_LABELLED_SAMPLE, *(ROOT / "accuracy/reporting").glob("*.py")]),
+    ],
+    ids=["estimate", "assess"],
+)
+def test_commands_offer_every_option_that_their_messages_advise(command, modules):
+    known = {o for name, c in commands(build_app()) if name == command for p in c.params for o in p.opts}
+    advised = {}
+    for path in modules:
+        for text in messages(path):
+            for flag in set(FLAG.findall(text)) - known:
+                advised.setdefault(path.name, set()).add(flag)
+    assert not advised, f"{command} does not have what its messages advise: {advised}"

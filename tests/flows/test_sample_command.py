@@ -106,6 +106,49 @@ def test_a_sample_says_what_the_published_polygons_say_at_its_points(tmp_path, s
     assert (high & ~inside).any() and (inside & ~high).any()  # the scores cut at 0.5 would say otherwise
 
 
+def test_the_draw_is_recorded_with_the_files_it_was_drawn_from(tmp_path):
+    import hashlib
+
+    import geopandas as gpd
+    import rasterio
+    import shapely
+
+    from accuracy.survey.record import read_survey
+
+    cities = pd.DataFrame({"adcode": ["440300", "990002"], "region": "South", "N_city": 5, "n_city": 2})
+    cities.to_csv(tmp_path / "cities.csv", index=False)
+    for k, code in enumerate(cities["adcode"]):
+        folder = make_product(tmp_path / "out" / code, seed=k)
+        lineage = {"image_date": f"202{k}-05-01", "release": "2024.1"}
+        (folder / "manifest.json").write_text(json.dumps({"inputs": {"lineage": lineage}}), encoding="utf-8")
+    run(
+        "sample", "points", "--cities", tmp_path / "cities.csv", "--products", tmp_path / "out", "--seed", "3",
+        "--out", tmp_path / "s", command=sample_command,
+    )  # fmt: skip
+    survey = read_survey(tmp_path / "s" / "survey.json")
+    assert (survey.seed, survey.frame) == (3, "5 cities in 1 regions")
+    assert [(c.city, c.name, c.map_date, c.release) for c in survey.cities] == [
+        ("440300", "Shenzhen 深圳市", "2020-05-01", "2024.1"),
+        ("990002", "Demo 0002 示范市0002", "2021-05-01", "2024.1"),
+    ]  # fmt: skip
+    for city in survey.cities:
+        for name, digest in city.files.items():
+            assert hashlib.sha256((tmp_path / "out" / city.city / name).read_bytes()).hexdigest() == digest
+        assert set(city.files) == {f"{city.city}_{x}" for x in ("uv_mask.tif", "scores.tif", "uv.parquet")}
+        with rasterio.open(tmp_path / "out" / city.city / f"{city.city}_uv_mask.tif") as mask:
+            assert city.stratum_px["mapped"] == (mask.read(1) == 1).sum()
+    design = gpd.read_parquet(tmp_path / "s" / "points_design.parquet")
+    assert dict(zip(design["city"], design["map_date"], strict=True)) == {
+        "440300": "2020-05-01",
+        "990002": "2021-05-01",
+    }
+    assert design["village_m2"].notna().tolist() == design["map"].astype(bool).tolist()
+    one = design[(design["city"] == "440300") & (design["map"] == 1)].to_crs("EPSG:32649").iloc[0]
+    villages = gpd.read_parquet(tmp_path / "out" / "440300" / "440300_uv.parquet").geometry
+    hit = villages[villages.intersects(one.geometry)]
+    assert shapely.area(hit.iloc[0]) == pytest.approx(one["village_m2"], rel=2e-3)
+
+
 def test_scores_without_the_mask_of_the_published_polygons_are_refused(tmp_path):
     folder = make_product(tmp_path / "990001")
     with pytest.raises(AccuracyError, match="--score without --mask"):

@@ -1,0 +1,209 @@
+"""What the interpreters add to the error: other interpreters would have labelled the same points differently.
+
+A measurement model (Hansen, Hurwitz & Bershad 1961; for maps Stehman et al. 2022, Remote Sensing of Environment 269,
+112806): interpreter t, one of many who might have worked, says "village" at point k with a probability q_kt, on average
+over all of them q_k. What he has in common with himself at all his points, no number of points removes. Where points
+were read twice it shows as e_kt, his answer less the mean of all J_k answers of the point; sqrt(J / (J - 1)) e_kt has
+the expectation of q_kt - q_k in the square. The variance added is
+
+    sum_t ( sum_k sqrt(J_k / (J_k - 1)) w_k D_k e_kt (S_tc + x_kt) )^2   less its own sampling variance, 0 if negative
+
+with D_k what the answer 1 instead of 0 does to the linearised measure, and
+
+- S_tc = weight of the points of class c that he alone read / weight of those that he read with others. A class is
+  second-stage stratum x first reading (of the interpreter with most answers), so that omissions that are all read again
+  and other points of which some are stand for their own kind.
+- x_kt for the points read twice themselves. The majority of three changes with one of them by 2 q (1 - q), the chance
+  that the other two differ; three of them give x = sqrt(3 / 2) 2 q (1 - q), with q the share of readings that say
+  "village" among the points of the stratum that ended with the same answer. Where even splits were left to the first
+  interpreter, x is the share of splits that went his way: one who always wins has x = 1. Adjudicated splits count as
+  settled by a third.
+
+One interpreter for all points and a second for some give D^2 / 2 - v(D) / 2, D the difference of their estimates on
+what both read. Errors that all interpreters share stay hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from accuracy.arrays import Bools, Floats, Ints, SampleArrays
+from accuracy.errors import SampleTableError
+from accuracy.estimation.variance import LonelyRule, VarianceKind, design_variance
+from accuracy.measures import coefficients, confusion_indicators
+from accuracy.survey.design import as_text
+from accuracy.survey.merging import tabulate_readings
+from accuracy.survey.sample import YES, ReferenceSample
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpreterPanel:
+    """Who answered what, over the n answered rows of a sample.
+
+    Attributes:
+        names: T interpreters, the one with most answers first.
+        labels: float64 (n, T), 1 or 0; NaN where an interpreter did not answer.
+        final: bool (n,), the answer that was used.
+        mapped: bool (n,), what the map says.
+        stratum: int64 (n,), second-stage stratum.
+        adjudicated: bool (n,), settled by somebody else.
+    """
+
+    names: tuple[str, ...]
+    labels: Floats
+    final: Bools
+    mapped: Bools
+    stratum: Ints
+    adjudicated: Bools
+
+    @classmethod
+    def of(cls, sample: ReferenceSample, column: str = "readings") -> InterpreterPanel | None:
+        """The panel of a merged table; None where it says nothing of readings, or nobody read a point twice."""
+        if column not in sample.table.columns or not sample.responded.any():
+            return None
+        rows = sample.labelled
+        table = tabulate_readings(rows[column])
+        labels = table.to_numpy(dtype=np.float64).reshape(len(rows), -1)
+        if not (np.isfinite(labels).sum(axis=1) > 1).any():
+            return None
+        settled = (
+            as_text(rows["adjudicated"]).str.lower().isin(YES).to_numpy(dtype=bool)
+            if "adjudicated" in rows.columns
+            else np.zeros(len(rows), dtype=bool)
+        )
+        second = sample.design.keys(rows)["second"].astype(str).to_numpy()
+        return cls(
+            names=tuple(str(n) for n in table.columns),
+            labels=labels,
+            final=sample.reference,
+            mapped=sample.mapped,
+            stratum=np.unique(second, return_inverse=True)[1].astype(np.int64),
+            adjudicated=settled,
+        )
+
+    @property
+    def readings(self) -> Ints:
+        """int64 (n,): answers per point."""
+        return np.asarray(np.isfinite(self.labels).sum(axis=1), dtype=np.int64)
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of the interpreters' variance: one less than those who share points."""
+        shared = np.isfinite(self.labels) & (self.readings > 1)[:, None]
+        return float(max(1, int(shared.any(axis=0).sum()) - 1))
+
+    @property
+    def classes(self) -> Ints:
+        """int64 (n,): second-stage stratum x first reading."""
+        read = np.isfinite(self.labels)
+        first = self.labels[np.arange(len(read)), read.argmax(axis=1)]
+        return np.asarray(2 * self.stratum + np.nan_to_num(first).astype(np.int64))
+
+    def unseen(self, weight: Floats) -> float:
+        """Share of the weight that was read once, in classes of which no point was read twice."""
+        twice = self.readings > 1
+        seen = np.bincount(self.classes, twice, minlength=int(self.classes.max()) + 1)
+        return float(weight[~twice & (seen[self.classes] == 0)].sum() / weight.sum())
+
+    def variance(
+        self,
+        arrays: SampleArrays,
+        weight: Floats,
+        masks: Bools,
+        measures: tuple[str, ...],
+        *,
+        kind: VarianceKind,
+        lonely: LonelyRule = "fail",
+        fpc_in_cells: bool = False,
+    ) -> Floats:
+        """Variance that the interpreters add to K measures in G domains.
+
+        Args:
+            arrays: The design.
+            weight: float64 (n,), the weights of the estimate.
+            masks: bool (G, n), the domains.
+            measures: K names.
+            kind: The design variance by which the noise of the comparison is taken off.
+            lonely: See `design_variance`.
+            fpc_in_cells: See `design_variance`.
+
+        Returns:
+            float64 (G, K); NaN where the measure has no denominator.
+
+        Raises:
+            SampleTableError: The panel belongs to another sample.
+        """
+        if len(weight) != len(self.labels):
+            raise SampleTableError(
+                f"the readings are of {len(self.labels)} points, the estimate of {len(weight)}: read them off the same"
+                " table"
+            )
+        y_of, x_of = coefficients(measures)
+        cells = confusion_indicators(self.mapped, self.final)
+        gain = confusion_indicators(self.mapped, np.ones_like(self.final))
+        gain -= confusion_indicators(self.mapped, np.zeros_like(self.final))
+        is_total = x_of.sum(axis=0) == 0
+        X = np.where(is_total, 1.0, (masks * weight) @ (cells @ x_of))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            R = np.where(is_total, 0.0, ((masks * weight) @ (cells @ y_of)) / X)
+        steps = self._steps(weight)
+        used = steps[:, np.abs(steps).sum(axis=0) > 0]
+        out = np.zeros_like(X)
+        if not used.size:
+            return np.where(X > 0, out, np.nan)
+        for g, mask in enumerate(masks):
+            change = mask[:, None] * (gain @ y_of - R[g] * (gain @ x_of)) / X[g]
+            for t in range(steps.shape[1]):
+                z = steps[:, t, None] * change
+                noise = design_variance(z, arrays, kind=kind, lonely=lonely, fpc_in_cells=fpc_in_cells)
+                out[g] += np.square(z.sum(axis=0)) - noise
+        return np.where(X > 0, np.maximum(out, 0.0), np.nan)
+
+    def _steps(self, weight: Floats) -> Floats:
+        """float64 (n, T): sqrt(J / (J - 1)) w e (S + x)."""
+        read, J = np.isfinite(self.labels), self.readings
+        twice = J > 1
+        mean = np.nan_to_num(self.labels).sum(axis=1) / np.maximum(J, 1)
+        e = np.where(read & twice[:, None], np.nan_to_num(self.labels) - mean[:, None], 0.0)
+        classes, size = self.classes, int(self.classes.max()) + 1
+        alone = np.stack([np.bincount(classes, weight * (r & ~twice), minlength=size) for r in read.T], axis=1)
+        shared = np.stack([np.bincount(classes, weight * (r & twice), minlength=size) for r in read.T], axis=1)
+        S = np.divide(alone, shared, out=np.zeros_like(alone), where=shared > 0)[classes]
+        factor = weight * np.sqrt(J / np.maximum(J - 1, 1))
+        return np.asarray(factor[:, None] * e * (S + self._own(weight, mean, J)))
+
+    def _own(self, weight: Floats, mean: Floats, J: Ints) -> Floats:
+        """float64 (n, T): x, how much an answer decides at the points read twice."""
+        twice = J > 1
+        group = 2 * self.stratum + self.final
+        size = int(group.max()) + 1
+        answers = np.bincount(group, weight * twice * J, minlength=size)
+        q = np.divide(
+            np.bincount(group, weight * twice * J * mean, minlength=size), answers,
+            out=np.zeros(size), where=answers > 0,
+        )[group]  # fmt: skip
+        x = np.repeat((np.sqrt(1.5) * 2 * q * (1 - q))[:, None], len(self.names), axis=1)
+        split = twice & (mean == 0.5) & ~self.adjudicated  # left to a rule, here: the first interpreter's answer
+        if split.any():
+            lost = np.bincount(self.stratum, weight * split)
+            won = np.stack(
+                [
+                    np.bincount(self.stratum, weight * split * (self.final == L), minlength=len(lost))
+                    for L in self.labels.T
+                ],
+                axis=1,
+            )
+            share = np.divide(won, lost[:, None], out=np.zeros_like(won), where=lost[:, None] > 0)
+            x = np.where((lost > 0)[self.stratum][:, None], share[self.stratum], x)
+        return np.asarray(x)
+
+
+def join_df(sampling: float, df: float, interpreters: float, interpreters_df: float) -> float:
+    """Degrees of freedom of the sum of two estimated variances (Satterthwaite 1946)."""
+    total = sampling + interpreters
+    if not total > 0 or not interpreters > 0:
+        return df
+    parts = (sampling**2 / df if df > 0 else np.inf) + interpreters**2 / interpreters_df
+    return float(total**2 / parts) if np.isfinite(parts) else df
