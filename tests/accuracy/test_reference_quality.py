@@ -21,7 +21,8 @@ from tests.accuracy.test_report import table
 
 def record(**changes):
     city = CityRecord(
-        city="N0", name="Northville 北城", region="North", map_date="2024-06-30", release="1.0", pi_city=0.1, pixel_m2=100.0,
+        city="N0", name="Northville 北城", region="North", map_date="2024-06-30", release="1.0", pi_city=0.1,
+        pixel_m2=100.0,
         stratum_px={"mapped": 10, "candidate": 40, "rest": 900}, points={"mapped": 3, "candidate": 4, "rest": 5},
         not_predicted_px=2, files={"a_uv_mask.tif": "11", "a_scores.tif": "22"},
     )  # fmt: skip
