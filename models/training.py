@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import Tensor, nn
 
 from models.errors import ModelsError
-from models.training_batches import BatchData
+from models.training_batches import BalancedOrder, BatchData
 from models.training_callbacks import AverageWeights, OneBar, RunKey
 from models.training_config import TrainingConfig
 from models.training_context import deterministic, quiet_lightning
@@ -29,6 +29,7 @@ from models.training_optimiser import learning_rate_factor, parameter_groups
 from models.training_run import Run, key_of_run
 
 __all__ = [
+    "BalancedOrder",
     "BatchData",
     "Run",
     "TrainingConfig",
@@ -156,9 +157,14 @@ def fit(module: TrainingModule, data: BatchData, run: Run, *, figure: str | None
         figure: Validation figure that is shown and decides on the best weights; higher is better.
 
     Raises:
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or a GPU is wanted where there is none.
     """
     config, out = module.config, run.out
+    if config.accelerator == "gpu" and torch.cuda.device_count() < config.devices:
+        raise TrainingError(
+            f"{config.devices} GPUs are wanted, there are {torch.cuda.device_count()}: give --accelerator cpu or auto, "
+            "or fewer --devices"
+        )
     out.mkdir(parents=True, exist_ok=True)
     state = out / RESUME_NAME
     found = _saved_run_key(state) if run.resume else None
@@ -176,7 +182,7 @@ def fit(module: TrainingModule, data: BatchData, run: Run, *, figure: str | None
             accelerator=config.accelerator,
             devices=config.devices,
             strategy="ddp_find_unused_parameters_true" if config.devices > 1 else "auto",
-            precision=config.precision,  # type: ignore[arg-type]
+            precision=config.precision,
             accumulate_grad_batches=config.accumulate,
             gradient_clip_val=config.clip,
             logger=_loggers(out),

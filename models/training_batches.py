@@ -60,6 +60,31 @@ class BatchSource(Dataset[Any]):
         return self.make(self.order[start : start + self.batch_size], rng)
 
 
+class BalancedOrder:
+    """The order of an epoch in which every place has the same share, give or take one tile.
+
+    An epoch has as many tiles as there are; those of a small place come several times, and of a large one each epoch
+    shows others.
+
+    Args:
+        place: int32 (N,), place of each tile.
+    """
+
+    def __init__(self, place: NDArray[np.int32]) -> None:
+        self.tiles = [np.flatnonzero(place == p) for p in np.unique(place)]
+        self.size = len(place)
+
+    def __call__(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """int64 (N,)."""
+        places = rng.permutation(len(self.tiles))
+        drawn = []
+        for k, p in enumerate(places):
+            wanted = self.size // len(places) + (k < self.size % len(places))
+            rounds = -(-wanted // len(self.tiles[p]))
+            drawn.append(np.concatenate([rng.permutation(self.tiles[p]) for _ in range(rounds)])[:wanted])
+        return rng.permutation(np.concatenate(drawn)).astype(np.int64)
+
+
 class BatchData(lightning.LightningDataModule):
     """Training and validation batches for Lightning; a new order every epoch."""
 

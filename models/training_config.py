@@ -1,6 +1,6 @@
 """How a model is optimised."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +20,7 @@ class TrainingConfig(BaseModel):
         encoder_rate: Factor on the learning rate of a pretrained encoder.
         accumulate: Steps whose gradients are added up.
         clip: Largest norm of the gradient.
-        precision: Lightning's precision: ``32-true`` or ``bf16-mixed``.
+        precision: Lightning's precision: ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``bf16-true``.
         accelerator: Lightning's accelerator: ``auto``, ``cpu``, ``gpu``.
         devices: Devices of this machine; more than one trains with DDP.
         workers: Processes that prepare batches; 0 prepares them in this one.
@@ -43,8 +43,8 @@ class TrainingConfig(BaseModel):
     encoder_rate: Annotated[float, Field(ge=0)] = 1.0
     accumulate: Annotated[int, Field(gt=0)] = 1
     clip: Annotated[float, Field(gt=0)] = 1.0
-    precision: str = "32-true"
-    accelerator: str = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "32-true"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Annotated[int, Field(gt=0)] = 1
     workers: Annotated[int, Field(ge=0)] = 0
     validate_every: Annotated[int, Field(gt=0)] = 5

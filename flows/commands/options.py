@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict, TypeVar, Unpack
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipeline.city.ground import CityGround
 from pipeline.city.sources import CitySources, SourceNotes, find_sources
 from pipeline.errors import PipelineError
 from regions.crs import utm_code
 from regions.registry import UNREGISTERED, find_city
-from regions.settings import GridConfig, PolygonConfig, RefinementConfig, Settings
+from regions.settings import GridConfig, PolygonConfig, RefinementConfig
 
 GRID = GridConfig()
 POLYGONS = PolygonConfig()
 REFINEMENT = RefinementConfig()
 """The defaults that the options show."""
 
-SettingsT = TypeVar("SettingsT", bound=Settings)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 CityArg = Annotated[str | None, typer.Argument(help="Adcode, Chinese or English name; none with --imagery.")]
 DataRoot = Annotated[Path, typer.Option(help="Folder with one folder per adcode.")]
@@ -164,7 +164,7 @@ def polygons_of(*, min_area_m2: float, **values: Any) -> PolygonConfig:
         OptionError: values that do not fit each other.
     """
     hole = min(POLYGONS.min_hole_m2, min_area_m2)
-    return _settings_of(PolygonConfig, min_area_m2=min_area_m2, min_hole_m2=hole, **values)
+    return checked(PolygonConfig, min_area_m2=min_area_m2, min_hole_m2=hole, **values)
 
 
 def grid_of(**values: Any) -> GridConfig:
@@ -173,7 +173,7 @@ def grid_of(**values: Any) -> GridConfig:
     Raises:
         OptionError: values that do not fit.
     """
-    return _settings_of(GridConfig, **values)
+    return checked(GridConfig, **values)
 
 
 def refinement_of(**values: Any) -> RefinementConfig:
@@ -182,11 +182,15 @@ def refinement_of(**values: Any) -> RefinementConfig:
     Raises:
         OptionError: values that do not fit each other.
     """
-    return _settings_of(RefinementConfig, **values)
+    return checked(RefinementConfig, **values)
 
 
-def _settings_of(model: type[SettingsT], **values: Any) -> SettingsT:
-    """The model, checked; what does not fit is said in one line."""
+def checked(model: type[ModelT], **values: Any) -> ModelT:
+    """Settings of any kind from options; what does not fit is said in one line.
+
+    Raises:
+        OptionError: values that do not fit.
+    """
     try:
         return model(**values)
     except ValidationError as error:

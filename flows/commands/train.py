@@ -9,7 +9,9 @@ from flows.commands import options as opt
 from flows.console import JsonFlag, progress, say, show
 
 FROZEN_OPTIONS = {"task", "tiles", "frozen", "pretrained", "out", "json"}
-TASK_OPTIONS = FROZEN_OPTIONS | {"size", "epochs", "max_seconds", "seed"}
+HOW = {"epochs", "max_seconds", "batch_size", "learning_rate", "encoder_rate", "patience", "validate_every"}
+WHERE = {"precision", "accelerator", "devices", "workers", "ema"}
+TASK_OPTIONS = FROZEN_OPTIONS | {"size", "seed"} | HOW | WHERE
 """What `--task zones`, `scenes` and `change` use; `--frozen` trains nothing."""
 
 
@@ -38,12 +40,43 @@ def train(
     frozen: Annotated[
         bool, typer.Option("--frozen", help="Scenes: judge the encoder of --pretrained as it is, train nothing.")
     ] = False,
-    chips: Annotated[Path | None, typer.Option(help="Folder of plain images with VIA JSON polygons.")] = None,
+    chips: Annotated[
+        list[Path] | None, typer.Option("--chips", help="Folder of plain images with VIA JSON polygons; repeatable.")
+    ] = None,
     chip_scale: Annotated[float, typer.Option(help="Factor that brings chips to the imagery's pixel size.")] = 1.0,
-    size: Annotated[str, typer.Option(help="Size of the model: tiny, small, base or large.")] = "tiny",
+    validate_on: Annotated[
+        str | None, typer.Option(help="Place to validate on, never learnt from: a city, a scene's file, or chips.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Model: tiny, small, base or large; that of --pretrained, else tiny.")
+    ] = None,
     stride_px: Annotated[int, typer.Option(help="Distance between training tiles of 224 px.")] = 112,
+    augment: Annotated[str, typer.Option(help="How tiles are varied: plain, or strong for other ground.")] = "plain",
+    balance: Annotated[bool, typer.Option("--balance", help="All places give as many tiles to an epoch.")] = False,
+    label_smoothing: Annotated[float, typer.Option(help="Share of each label that is spread over all classes.")] = 0.0,
+    ignore_band_px: Annotated[int, typer.Option(help="Leave out pixels this near to another class.")] = 0,
+    bootstrap: Annotated[float, typer.Option(help="Share of each label taken from what the model itself says.")] = 0.0,
     max_seconds: Annotated[float | None, typer.Option(help="Stop training after this time.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Stop training after this many epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Tiles per step and device; the size's own.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak of the learning rate; the size's own.")] = None,
+    encoder_rate: Annotated[float | None, typer.Option(help="Factor on it for the encoder, such as 0.1.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after this many validations without a better one; keep the best.")
+    ] = None,
+    validate_every: Annotated[int | None, typer.Option(help="Epochs between validations.")] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Share of the past in the averaged weights that are kept; 0 for the last.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="32-true, bf16-mixed, 16-mixed or bf16-true; bf16-mixed on a GPU.")
+    ] = None,
+    accelerator: Annotated[str | None, typer.Option(help="auto, cpu or gpu.")] = None,
+    devices: Annotated[int | None, typer.Option(help="GPUs of this machine to train on.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that prepare batches.")] = None,
+    tiles_in_memory_gb: Annotated[
+        float, typer.Option(help="Tiles of more than this are kept on disk while training.")
+    ] = 2.0,
     pretrained: Annotated[Path | None, typer.Option(help="Checkpoint whose encoder to start from.")] = None,
     text_encoder: opt.TextEncoder = None,
     text_weights: opt.TextWeights = None,
@@ -52,21 +85,40 @@ def train(
 ) -> None:
     """Train a model; areas with role `train` are learnt from, those with role `validation` choose the model.
 
-    Without areas, every fifth column of tiles is kept for validation. Areas with role `assess` are never read.
+    Without areas for validation, every fifth strip of what is learnt from is kept for it, at a distance. Figures on the
+    place that was learnt from say little of other places: --validate-on keeps one back. Areas with role `assess` are
+    never read.
 
     Example: uvmap train 440300 440100 --data-root data/china --out out/model
 
+    Example: uvmap train 440300 440100 --validate-on 440100 --augment strong --patience 3 --out out/model
+
     Example: uvmap train --task zones --tiles tiles/zones --pretrained out/pretrained/checkpoint --out out/zones
     """
+    how: dict[str, Any] = {
+        "epochs": epochs,
+        "max_seconds": max_seconds,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "encoder_rate": encoder_rate,
+        "patience": patience,
+        "validate_every": validate_every,
+        "precision": precision,
+        "accelerator": accelerator,
+        "devices": devices,
+        "workers": workers,
+        "ema": ema,
+    }
     if task != "villages" or tiles is not None:
         opt.refuse_unused(context, used=FROZEN_OPTIONS if frozen else TASK_OPTIONS, what=f"--task {task}")
-        how = {"out": out, "size": size, "epochs": epochs, "pretrained": pretrained, "seed": seed}
-        _train_task(task, tiles, how | {"max_seconds": max_seconds}, frozen=frozen, as_json=json)
+        run = {"out": out, "size": size, "pretrained": pretrained, "seed": seed, "changes": how}
+        _train_task(task, tiles, run, frozen=frozen, as_json=json)
         return
     opt.refuse_unused(context, used={*context.params} - {"frozen"}, what="--task villages")
+    from models.segmentation.loss import LossConfig
     from pipeline.city.check import check_city
     from pipeline.city.tag_text import tag_text_of
-    from pipeline.learning.training import train_model
+    from pipeline.learning.training import Grounds, Recipe, train_model
     from regions.settings import TextConfig
 
     # before the tiles: what is missing is said at once
@@ -96,19 +148,22 @@ def train(
         for warning in check_city(ground).warnings:
             say(f"warning: {warning}")
         grounds.append(ground)
+    material = Grounds(
+        grounds=grounds, chips=chips or (), chip_scale=chip_scale, validate_on=validate_on, stride_px=stride_px
+    )
+    loss = opt.checked(LossConfig, label_smoothing=label_smoothing, ignore_band_px=ignore_band_px, bootstrap=bootstrap)
     result = train_model(
-        grounds,
+        material,
         out=out,
-        chips=chips,
-        chip_scale=chip_scale,
         size=size,
-        stride_px=stride_px,
-        max_seconds=max_seconds,
-        epochs=epochs,
+        recipe=Recipe(augment=augment, balance=balance, loss=loss),
         pretrained=pretrained,
         text_encoder=tags,
+        tiles_in_memory_gb=tiles_in_memory_gb,
         seed=seed,
         progress=None if json else progress,
+        warn=lambda text: say(f"warning: {text}"),
+        **how,
     )
     figures = {"checkpoint": str(result.checkpoint), **result.figures}
     text = "\n".join(f"{key:<20} {_short(value)}" for key, value in figures.items())

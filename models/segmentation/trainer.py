@@ -21,7 +21,7 @@ from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embedd
 from models.segmentation.calibration import CalibrationSample, CalibrationSampler, calibrate
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.encoder_start import load_encoder
-from models.segmentation.loss import DiceCrossEntropy
+from models.segmentation.loss import DiceCrossEntropy, LossConfig
 from models.segmentation.metrics import FigureKeeper
 from models.segmentation.model import GeoLinkSegmenter
 from models.tiles.augmentation import AugmentationConfig
@@ -31,6 +31,7 @@ from models.tiles.semantics import tag_encoder_id, with_semantic_width
 from models.tiles.sharded import Samples
 from models.tiles.shards import SampleError
 from models.training import (
+    BalancedOrder,
     BatchData,
     Run,
     TrainingConfig,
@@ -80,10 +81,11 @@ class SegmentationTraining(TrainingModule):
         checkpoint: CheckpointConfig,
         semantics: Tensor,
         total_steps: int,
+        loss: LossConfig | None = None,
     ) -> None:
         super().__init__(model, config, total_steps=total_steps)
         self.checkpoint = checkpoint
-        self.loss = DiceCrossEntropy(len(checkpoint.classes))
+        self.loss = DiceCrossEntropy(len(checkpoint.classes), loss)
         self.keeper = FigureKeeper(checkpoint.classes)
         self.register_buffer("semantics", semantics, persistent=False)
 
@@ -119,6 +121,8 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
     out: Path,
     training: TrainingConfig | None = None,
     augmentation: AugmentationConfig | None = None,
+    loss: LossConfig | None = None,
+    balance: bool = False,
     text_encoder: TagTextEncoder | None = None,
     classes: Sequence[str] = ("other", "urban_village"),
     seed: int = 0,
@@ -140,6 +144,8 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         out: Folder: ``checkpoint/`` is the result, ``log/`` the CSV log.
         training: How to optimise; None takes the defaults.
         augmentation: How to vary the samples; None takes the defaults.
+        loss: What is minimised; None takes the defaults.
+        balance: Every place gives as many tiles to an epoch, however many it has.
         text_encoder: Embeds tags; None takes the hashed one, which needs no weights. The model takes its width.
         classes: Names of the classes.
         seed: Seed of weights, order and augmentation.
@@ -156,6 +162,7 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
     """
     training = training or TrainingConfig()
     augmentation = augmentation or AugmentationConfig()
+    loss = loss or LossConfig()
     check_samples(samples, config, tuple(classes), "training")
     if validation is not None:
         check_samples(validation, config, tuple(classes), "validation")
@@ -180,6 +187,7 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         make=BatchMaker(samples, config.encoder, augmentation),
         validation_size=len(validation) if validation is not None else 0,
         make_validation=BatchMaker(validation, config.encoder) if validation is not None else None,
+        order=BalancedOrder(samples.place) if balance else None,
     )
     torch.manual_seed(seed)
     model = GeoLinkSegmenter(config).to(memory_format=torch.channels_last)
@@ -187,22 +195,26 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
     if pretrained is not None:
         start = load_encoder(model.encoder, pretrained, tag_encoder=checkpoint.tag_encoder)
     module = SegmentationTraining(
-        model, training, checkpoint=checkpoint, semantics=semantics, total_steps=data.total_steps
+        model, training, checkpoint=checkpoint, semantics=semantics, total_steps=data.total_steps, loss=loss
     )
     key = key_of_run(
         checkpoint.to_json(),
         training.model_dump(),
         vars(augmentation),
+        loss.model_dump(),
+        balance,
         seed,
         start,
         *samples.content,
         *(validation.content if validation is not None else ()),
     )
-    card = ModelCard(
-        title=title,
-        data=tuple(s for s in (samples.source, f"{len(samples)} training tiles", f"start: {start or 'random'}") if s),
-        licence=licence,
+    told = (
+        samples.source,
+        f"{len(samples)} training tiles",
+        f"start: {start or 'random'}",
+        _judged_on(samples, validation),
     )
+    card = ModelCard(title=title, data=tuple(line for line in told if line), licence=licence)
     run = Run(out=out, seed=seed, key=key, label="training", resume=resume, progress=progress)
     return fit_and_save(module, data, card, run, trained_on=set(samples.place.tolist()))
 
@@ -266,6 +278,15 @@ def _final_figures(
             module.keeper.update(out if calibration is None else calibration.calibrated(out), here.labels)
             sampler.add(out, here.labels, here.place)
     return module.keeper.result(), sampler.sample()
+
+
+def _judged_on(samples: Samples, validation: Samples | None) -> str:
+    """For the card: where the validation tiles are from, and whether training knows the place."""
+    if validation is None:
+        return ""
+    known, found = ({s.places[k] for k in set(s.place.tolist())} for s in (samples, validation))
+    seen = sorted(known & found)
+    return f"validated on {'; '.join(sorted(found))}" + (f"; training has tiles of {'; '.join(seen)}" if seen else "")
 
 
 def check_samples(samples: Samples, config: SegmentationConfig, classes: tuple[str, ...], what: str) -> None:

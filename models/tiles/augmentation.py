@@ -51,6 +51,10 @@ class AugmentationConfig:
     drop_nodata: float = 0.05
 
 
+AUGMENTATIONS: dict[str, AugmentationConfig] = {"plain": AugmentationConfig(), "strong": AugmentationConfig()}
+"""By name."""
+
+
 def symmetric_array(array: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:
     """Apply one of the eight symmetries of the square to the last two axes.
 

@@ -5,7 +5,7 @@ VIA (the VGG Image Annotator) writes one JSON object whose values name a file an
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from models.tiles.samples import IGNORE, SampleSet
 from pipeline.errors import PipelineError
+
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 class ChipError(PipelineError):
@@ -26,19 +28,40 @@ def read_via_chips(
     *,
     tile_px: int = 224,
     scale: float = 1.0,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    progress: Progress = iter,
 ) -> SampleSet:
-    """Samples of a folder with one VIA JSON file and the images that it names.
+    """Samples of all chips of a folder; arguments as for `cut_via_chips`.
+
+    Returns:
+        Image-only samples, in the order of the file names.
+
+    Raises:
+        ChipError: as `cut_via_chips`, or no chip is large enough for a tile.
+    """
+    parts = list(cut_via_chips(folder, tile_px=tile_px, scale=scale, progress=progress))
+    if not parts:
+        raise ChipError(f"{folder}: no chip fills a quarter of a tile of {tile_px} px: give a larger scale")
+    return SampleSet.concat(parts)
+
+
+def cut_via_chips(
+    folder: Path,
+    *,
+    tile_px: int = 224,
+    scale: float = 1.0,
+    progress: Progress = iter,
+) -> Iterator[SampleSet]:
+    """Samples of a folder with one VIA JSON file and the images that it names, chip by chip.
 
     Args:
-        folder: Holds ``*.json`` and the images.
+        folder: Holds ``*.json`` and the images; it is one place, named by it and the folder above.
         tile_px: Side of the samples; a chip is cut into tiles, the rest of it is padded and ignored.
         scale: Factor on the chip's size, to bring it to the pixel size of the other samples (0.4 for chips of
             0.4 m beside imagery of 1 m).
         progress: Wraps the chips to show progress.
 
-    Returns:
-        Image-only samples, in the order of the file names.
+    Yields:
+        Image-only samples of one chip, in the order of the file names; a chip smaller than a quarter tile has none.
 
     Raises:
         ChipError: no JSON file, not VIA, or an image that is missing or cannot be read.
@@ -47,14 +70,18 @@ def read_via_chips(
     if len(found) != 1:
         raise ChipError(f"{folder}: expected one VIA JSON file, found {len(found)}: {[p.name for p in found]}")
     entries = _entries(found[0])
-    images, labels = [], []
+    source, place = f"{folder.name}: {len(entries)} chips", place_of_chips(folder)
     for name in progress(sorted(entries)):
-        pixels, mask = _chip(folder / name, entries[name], scale)
-        for image, label in _tiles(pixels, mask, tile_px):
-            images.append(image)
-            labels.append(label)
-    source = f"{folder.name}: {len(entries)} chips"
-    return SampleSet.image_only(np.stack(images), np.stack(labels), source=source, place=folder.name)
+        tiles = list(_tiles(*_chip(folder / name, entries[name], scale), tile_px))
+        if tiles:
+            images, labels = zip(*tiles, strict=True)
+            yield SampleSet.image_only(np.stack(images), np.stack(labels), source=source, place=place)
+
+
+def place_of_chips(folder: Path) -> str:
+    """Name of a folder of chips as a place: it and the folder above, since many are called ``train``."""
+    whole = folder.resolve()
+    return f"{whole.parent.name}/{whole.name}"
 
 
 def _entries(path: Path) -> dict[str, list[NDArray[np.float64]]]:

@@ -11,8 +11,8 @@ Every fifth tile by name is kept for validation, of scenes every fifth of each c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -31,7 +31,8 @@ from models.tiles.samples import SampleSet
 from models.training_config import TrainingConfig
 from pipeline.errors import PipelineError
 from pipeline.files import replacing
-from pipeline.learning.training import HELD_OUT_EVERY, segmentation_config, training_config
+from pipeline.learning.held_out import HELD_OUT_EVERY
+from pipeline.learning.training import segmentation_config, size_of, training_config
 from regions.raster.scores import SCORE_SCALE
 
 Task = Literal["zones", "scenes", "change"]
@@ -50,9 +51,8 @@ class TaskRun:
     Attributes:
         tiles: Folder of tiles, by the layout of the task.
         out: Folder that receives the checkpoint.
-        size: Preset of the model.
-        epochs: Rounds over the tiles; the preset's where None.
-        max_seconds: Time limit; the result then depends on the machine.
+        size: Preset of the model; that of ``pretrained`` where None, else the smallest.
+        changes: Fields of `TrainingConfig` that differ from the preset's; None is the preset's.
         pretrained: Checkpoint whose encoder to start from.
         seed: Seed of all that is random.
         progress: Show a progress bar.
@@ -60,9 +60,8 @@ class TaskRun:
 
     tiles: Path
     out: Path
-    size: str = "tiny"
-    epochs: int | None = None
-    max_seconds: float | None = None
+    size: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
     pretrained: Path | None = None
     seed: int = 0
     progress: bool = False
@@ -70,7 +69,7 @@ class TaskRun:
     @property
     def training(self) -> TrainingConfig:
         """How the model is optimised."""
-        return training_config(self.size, max_seconds=self.max_seconds, epochs=self.epochs)
+        return training_config(size_of(self.size, pretrained=self.pretrained), **self.changes)
 
 
 def train_task(task: str, run: TaskRun) -> TrainResult:

@@ -10,7 +10,7 @@ from flows.cli import build_app
 from flows.command_reference import commands
 from flows.commands import options
 from pipeline.learning.pairs import write_pairs
-from pipeline.learning.training import train_model
+from pipeline.learning.training import Grounds
 from regions.campaign import Campaign
 from regions.settings import GridConfig, PolygonConfig, RefinementConfig
 
@@ -23,7 +23,7 @@ def default_of(function, name):
 
 
 OF_ANOTHER_KIND = {
-    ("uvmap train", "stride_px"): default_of(train_model, "stride_px"),  # between training tiles
+    ("uvmap train", "stride_px"): default_of(Grounds.__init__, "stride_px"),  # between training tiles
     ("uvmap pretrain", "stride_px"): default_of(write_pairs, "stride_px"),  # between pairs
     ("uvmap sample blocks", "block_px"): default_of(draw_blocks, "block_px"),  # squares that people digitise
 }

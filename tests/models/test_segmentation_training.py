@@ -14,12 +14,13 @@ from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSIT
 from models.geolink.text import HashedTagEncoder
 from models.segmentation.config import SIZES, SegmentationConfig
 from models.segmentation.decoder import LightUPerNet
-from models.segmentation.loss import DiceCrossEntropy
+from models.segmentation.loss import DiceCrossEntropy, LossConfig, near_another_class
 from models.segmentation.metrics import FigureKeeper
 from models.segmentation.model import GeoLinkSegmenter
 from models.segmentation.predictor import PredictionError, SegmentationPredictor
 from models.segmentation.trainer import CHECKPOINT_NAME, train_segmenter
 from models.tiles.samples import IGNORE, SampleSet
+from models.tiles.sharded import ShardedSamples
 from models.tiles.shards import SampleError
 from models.training import RESUME_NAME, TrainingConfig, TrainingError
 
@@ -157,6 +158,17 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, di
     resumed = train_segmenter(_samples(), _samples(1, 5), CONFIG, **run)
     assert steps["n"] == 9 - 3 * dies_at
     assert resumed.digest == whole.digest
+
+
+def test_tiles_on_disk_give_the_same_weights(tmp_path):
+    kept = []
+    for name, samples in (("train", _samples()), ("validation", _samples(1, 5))):
+        samples.save(tmp_path / name, shard_tiles=5)
+        kept.append(ShardedSamples.open(tmp_path / name))
+    averaged = TRAINING.model_copy(update={"ema": 0.9, "workers": 1})
+    one = train_segmenter(_samples(), _samples(1, 5), CONFIG, out=tmp_path / "a", training=averaged, progress=False)
+    two = train_segmenter(*kept, CONFIG, out=tmp_path / "b", training=averaged, progress=False)
+    assert (one.digest, one.figures) == (two.digest, two.figures)
 
 
 def test_other_samples_do_not_continue_an_old_run(tmp_path, monkeypatch):
@@ -358,6 +370,40 @@ def test_dice_is_that_of_the_formula():
     torch.testing.assert_close(got["cross_entropy"], functional.cross_entropy(flat, labels[known].long()))
     blank = DiceCrossEntropy(2)(logits, torch.full_like(labels, IGNORE))
     assert all(float(v) == 0 for v in blank.values())
+
+
+@given(seed=st.integers(0, 10_000), band=st.integers(1, 4), classes=st.integers(2, 4))
+@settings(max_examples=25, deadline=None)
+def test_the_band_is_that_of_its_definition(seed, band, classes):
+    rng = np.random.default_rng(seed)
+    coarse = rng.choice(np.array([*range(classes), IGNORE], np.uint8), (2, 4, 4))
+    labels = np.kron(coarse, np.ones((1, 4, 4), np.uint8))
+    want = np.zeros(labels.shape, bool)
+    for k, row, col in np.ndindex(*labels.shape):
+        around = labels[k, max(0, row - band) : row + band + 1, max(0, col - band) : col + band + 1]
+        own = labels[k, row, col]
+        want[k, row, col] = own != IGNORE and ((around != own) & (around != IGNORE)).any()
+    np.testing.assert_array_equal(near_another_class(torch.from_numpy(labels), band).numpy(), want)
+
+
+def test_noisy_labels_count_by_the_formulas():
+    torch.manual_seed(1)
+    logits, labels = torch.randn(2, 3, 6, 6), torch.randint(0, 3, (2, 6, 6), dtype=torch.uint8)
+    labels[0, :2] = IGNORE
+    known = labels != IGNORE
+    log_p = logits.log_softmax(1).permute(0, 2, 3, 1)[known]
+    y = functional.one_hot(labels[known].long(), 3).float()
+    soft = DiceCrossEntropy(3, LossConfig(label_smoothing=0.1))(logits, labels)
+    torch.testing.assert_close(soft["cross_entropy"], -((0.9 * y + 0.1 / 3) * log_p).sum(1).mean())
+    own = functional.one_hot(log_p.argmax(1), 3).float()
+    boot = DiceCrossEntropy(3, LossConfig(bootstrap=0.2))(logits, labels)
+    torch.testing.assert_close(boot["cross_entropy"], -((0.8 * y + 0.2 * own) * log_p).sum(1).mean())
+    banded = DiceCrossEntropy(3, LossConfig(ignore_band_px=1))(logits, labels)
+    left = torch.where(near_another_class(labels, 1), IGNORE, labels)
+    torch.testing.assert_close(banded["dice"], DiceCrossEntropy(3)(logits, left)["dice"])
+    blank = torch.full_like(labels, IGNORE)
+    everything = LossConfig(label_smoothing=0.1, ignore_band_px=2, bootstrap=0.3)
+    assert all(float(v) == 0 for v in DiceCrossEntropy(3, everything)(logits, blank).values())
 
 
 def test_figures_are_those_of_the_confusion():

@@ -5,12 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from models.geolink.pretraining import GeoLinkPretraining
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.model import GeoLinkSegmenter
-from models.training import BEST_NAME, RESUME_NAME, BatchData, Run, TrainingConfig, TrainingModule, fit
+from models.training import BEST_NAME, RESUME_NAME, BalancedOrder, BatchData, Run, TrainingConfig, TrainingModule, fit
 from models.training_callbacks import AverageWeights
 from models.training_optimiser import parameter_groups
 
@@ -163,3 +165,17 @@ def test_whole_numbers_are_taken_over_not_averaged():
     steps = [torch.tensor(3), torch.tensor(7)]
     average._mix(steps, [torch.tensor(5), torch.tensor(9)], 4)
     assert [int(s) for s in steps] == [5, 9]
+
+
+@given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=5), seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_places_have_equal_shares_of_an_epoch(counts, seed):
+    place = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts)).astype(np.int32)
+    drawn = BalancedOrder(place)(np.random.default_rng(seed))
+    assert len(drawn) == len(place)
+    shares = np.bincount(place[drawn], minlength=len(counts))
+    assert shares.max() - shares.min() <= 1
+    # within a place no tile comes twice before each came once
+    for p, share in enumerate(shares):
+        times = np.bincount(drawn[place[drawn] == p], minlength=len(place))[place == p]
+        assert times.max() - times.min() <= 1 and times.sum() == share
