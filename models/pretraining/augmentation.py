@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSITION_POINTS, TileGraphs
+from models.geolink.graph import TileGraphs
 from models.tiles.augmentation import AugmentationConfig, jittered, symmetric_array, symmetric_graphs
-
-_LEAVES = GEOMETRY_COLUMNS.index("leaves_tile")
+from models.tiles.crops import Crop, cropped_graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +33,6 @@ class PairAugmentation:
     symmetries: bool = True
     colour_share: float = 0.5
     colour: float = 0.4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Crop:
-    """A part of a tile, in shares of its side from the upper left.
-
-    Attributes:
-        left, top, width, height: Place and size, 0 to 1.
-    """
-
-    left: float
-    top: float
-    width: float
-    height: float
 
 
 def draw_crop(config: PairAugmentation, rng: np.random.Generator) -> Crop:
@@ -77,44 +62,6 @@ def cropped_image(image: NDArray[np.uint8], crop: Crop, side_px: int) -> tuple[N
         cut = functional.interpolate(cut, size=(side_px, side_px), mode="bilinear", align_corners=False, antialias=True)
     made = Crop(left=x0 / side, top=y0 / side, width=w / side, height=h / side)
     return cut[0].round().clamp(0, 255).to(torch.uint8).numpy(), made
-
-
-def cropped_graph(graph: TileGraphs, crop: Crop) -> TileGraphs:
-    """What a crop of one tile sees of its graph.
-
-    Kept are the nodes with a point in the crop, and the edges between kept nodes. Points are counted relative to
-    the crop; those outside stay outside. Sizes and distances are of the ground and do not change.
-
-    Args:
-        graph: Graph of one tile.
-        crop: The part.
-    """
-    keep, position, geometry = {}, {}, {}
-    for t in NODE_TYPES:
-        xy = graph.position[t].reshape(-1, POSITION_POINTS[t], 2)
-        moved = (xy - np.array([crop.left, crop.top])) / np.array([crop.width, crop.height])
-        inside = ((moved >= 0) & (moved <= 1)).all(-1)
-        keep[t] = inside.any(1)
-        position[t] = moved.reshape(graph.position[t].shape).astype(np.float32)[keep[t]]
-        shape = graph.geometry[t][keep[t]].copy()
-        shape[:, _LEAVES] = np.maximum(shape[:, _LEAVES], ~inside[keep[t]].all(1))
-        geometry[t] = shape
-    new_row = {t: np.cumsum(keep[t]) - 1 for t in NODE_TYPES}
-    edge_index, edge_attr = {}, {}
-    for src, dst in EDGE_TYPES:
-        source, target = graph.edge_index[src, dst]
-        both = keep[src][source] & keep[dst][target]
-        edge_index[src, dst] = np.stack([new_row[src][source[both]], new_row[dst][target[both]]]).astype(np.int64)
-        edge_attr[src, dst] = graph.edge_attr[src, dst][both]
-    return replace(
-        graph,
-        node_tile={t: graph.node_tile[t][keep[t]] for t in NODE_TYPES},
-        semantic_id={t: graph.semantic_id[t][keep[t]] for t in NODE_TYPES},
-        position=position,
-        geometry=geometry,
-        edge_index=edge_index,
-        edge_attr=edge_attr,
-    )
 
 
 def augment_pair(

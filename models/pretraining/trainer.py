@@ -18,9 +18,10 @@ from models.geolink.masking import PretrainingMasks, draw_masks
 from models.geolink.packing import PackedGraphs
 from models.geolink.pretraining import GeoLinkPretraining, LossWeights, PretrainingLosses
 from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
-from models.pretraining.augmentation import Crop, PairAugmentation, augment_pair, cropped_image
+from models.pretraining.augmentation import PairAugmentation, augment_pair, cropped_image
 from models.pretraining.pairs import MANIFEST_NAME, PairSet
 from models.tiles.batches import normalised, packed_or_none
+from models.tiles.crops import Crop
 from models.tiles.semantics import tag_encoder_id, with_semantic_width
 from models.training import (
     BatchData,

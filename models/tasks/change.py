@@ -17,7 +17,7 @@ from models.segmentation.config import SegmentationConfig
 from models.segmentation.encoder_start import load_encoder
 from models.segmentation.model import GeoLinkSegmenter
 from models.segmentation.trainer import SegmentationTraining, TrainResult, fit_and_save
-from models.tiles.augmentation import AugmentationConfig, jittered, symmetric_array
+from models.tiles.augmentation import AugmentationConfig, coloured, symmetric_array
 from models.tiles.batches import Batch, normalised
 from models.tiles.samples import IGNORE
 from models.training import BatchData, Run, TrainingConfig, key_of_run
@@ -90,7 +90,7 @@ class _ChangeBatches:
                     symmetry = int(rng.integers(8))
                     pair, label = symmetric_array(pair, symmetry), symmetric_array(label, symmetry)
                 # two dates have two lights
-                pair = np.stack([jittered(date, self.augmentation, rng) for date in pair])
+                pair = np.stack([coloured(date, self.augmentation, rng) for date in pair])
             images.append(pair)
             labels.append(label)
         return Batch(

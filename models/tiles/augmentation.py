@@ -1,7 +1,8 @@
 """Augmentation that keeps image, label and graph in step.
 
 Symmetries of the square are applied to the pixels and, by the same rule, to node positions, orientations and edge
-bearings. Colours change only the image. Dropping the map of a tile teaches the model to do without.
+bearings; a change of scale to pixels, positions, sizes and distances. Colours change only the image. Dropping the map
+of a tile teaches the model to do without.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from models.geolink.graph import (
     RICH_COLUMNS,
     TileGraphs,
 )
+from models.tiles.crops import draw_view, zoomed_graph, zoomed_pixels
+from models.tiles.photometry import Photometry, recoloured
 from models.tiles.samples import IGNORE
 
 _COS, _SIN = GEOMETRY_COLUMNS.index("cos_2_orientation"), GEOMETRY_COLUMNS.index("sin_2_orientation")
@@ -32,6 +35,8 @@ class AugmentationConfig:
 
     Attributes:
         symmetries: Flip and turn.
+        scale: Least and most factor by which a tile is seen larger; (1, 1) leaves it.
+        photometry: Strong changes of colour, which then take the place of the next five; None for the mild ones.
         brightness: Largest additive change, on the scale 0 to 1.
         contrast: Largest relative change of contrast.
         channel_gain: Largest relative change of a single band (haze and sensors differ by colour).
@@ -42,6 +47,8 @@ class AugmentationConfig:
     """
 
     symmetries: bool = True
+    scale: tuple[float, float] = (1.0, 1.0)
+    photometry: Photometry | None = None
     brightness: float = 0.1
     contrast: float = 0.25
     channel_gain: float = 0.08
@@ -51,8 +58,11 @@ class AugmentationConfig:
     drop_nodata: float = 0.05
 
 
-AUGMENTATIONS: dict[str, AugmentationConfig] = {"plain": AugmentationConfig(), "strong": AugmentationConfig()}
-"""By name."""
+AUGMENTATIONS: dict[str, AugmentationConfig] = {
+    "plain": AugmentationConfig(),
+    "strong": AugmentationConfig(scale=(0.7, 1.45), photometry=Photometry()),
+}
+"""By name: ``plain`` for ground that looks like the training ground, ``strong`` for other seasons and sensors."""
 
 
 def symmetric_array(array: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:
@@ -115,6 +125,13 @@ def symmetric_graphs(graphs: TileGraphs, symmetry: int) -> TileGraphs:  # noqa: 
     return TileGraphs(
         graphs.n_tiles, graphs.node_tile, graphs.semantic_id, position, geometry, graphs.edge_index, edge_attr
     )
+
+
+def coloured(image: NDArray[np.uint8], config: AugmentationConfig, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Vary the colours of one tile uint8 (3, T, T), strongly where the configuration has a photometry."""
+    if config.photometry is None:
+        return jittered(image, config, rng)
+    return with_data_of(image, recoloured(image, config.photometry, rng))
 
 
 def jittered(image: NDArray[np.uint8], config: AugmentationConfig, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -184,13 +201,17 @@ def augment(
         config: What to vary, and how much.
         rng: Source of chance.
     """
+    if config.scale != (1.0, 1.0):
+        view = draw_view(config.scale, rng)
+        image, label = zoomed_pixels(image, label, view)
+        graph = zoomed_graph(graph, view)
     if config.symmetries:
         symmetry = int(rng.integers(8))
         image, label = symmetric_array(image, symmetry), symmetric_array(label, symmetry)
         graph = symmetric_graphs(graph, symmetry)
     if rng.uniform() < config.drop_map:
         graph = TileGraphs.empty(1, rich=graph.is_rich)
-    image = jittered(image, config, rng)
+    image = coloured(image, config, rng)
     if rng.uniform() < config.drop_nodata:
         image, label = without_corner(image, label, rng)
     return image, label, graph

@@ -5,15 +5,9 @@ from hypothesis import strategies as st
 
 from models.geolink.graph import EDGE_TYPES, GEOMETRY_COLUMNS, NODE_TYPES, POSITION_POINTS, TileGraphs
 from models.geolink.synthetic import random_tile_graphs
-from models.pretraining.augmentation import (
-    Crop,
-    PairAugmentation,
-    augment_pair,
-    cropped_graph,
-    cropped_image,
-    draw_crop,
-)
+from models.pretraining.augmentation import PairAugmentation, augment_pair, cropped_image, draw_crop
 from models.pretraining.pairs import MANIFEST_NAME, PairsError, PairSet, PairWriter
+from models.tiles.crops import Crop, cropped_graph
 from models.tiles.graphs import split_graphs
 from models.tiles.shards import SampleError, graph_arrays
 
