@@ -1,11 +1,15 @@
 """Options of the commands that read a labelled sample: which columns hold its design, and how it is estimated."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
     from accuracy.survey.design import SamplingDesign
     from accuracy.survey.sample import ReferenceSample
 
@@ -41,6 +45,42 @@ Survey = Annotated[
 ]
 LonelyPsu = Annotated[str, typer.Option(help="A single unit in a stratum: fail, certainty, adjust or average.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")]
+
+
+Stratum = Annotated[str, typer.Option(help="Column of regions; '' for none.")]
+Psu = Annotated[str, typer.Option(help="Column of cities; '' for a single-stage sample.")]
+Ssu = Annotated[str, typer.Option(help="Column of point ids.")]
+Selection = Annotated[
+    str, typer.Option(help="How the cities were chosen: probability, pps, purposive or census. No default.")
+]
+
+
+def build_sample(
+    units: "pd.DataFrame", *, psu_selection: str, columns: "Mapping[str, Any]", answers: "Mapping[str, Any]"
+) -> "ReferenceSample":
+    """A labelled table as a sample.
+
+    Args:
+        units: The table.
+        psu_selection: How its cities were chosen.
+        columns: Columns of the design, by the names of `SamplingDesign`; '' for none. Without ``second_stage_strata``
+            these are ``map_stratum`` where the table has it.
+        answers: ``map_column``, ``reference_column``, ``positive``, ``unanswered``.
+    """
+    from accuracy.choices import choose
+    from accuracy.survey.design import PSU_SELECTIONS, SamplingDesign
+    from accuracy.survey.sample import ReferenceSample
+
+    given = {name: column or None for name, column in columns.items() if name != "second_stage_strata"}
+    strata = columns.get("second_stage_strata")
+    if strata is None:
+        strata = ["map_stratum"] if "map_stratum" in units.columns else []
+    design = SamplingDesign(
+        psu_selection=choose(psu_selection, PSU_SELECTIONS, "--psu-selection"),
+        second_stage_strata=tuple(strata),
+        **given,
+    )
+    return ReferenceSample(table=units, design=design, **answers)
 
 
 def read_totals(path: Path | None, sample: "ReferenceSample") -> dict[tuple[str, ...], float] | None:

@@ -6,8 +6,6 @@ must not be added (McNemar's test is the case of simple random sampling).
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 
@@ -44,7 +42,7 @@ def compare_maps(
     options = options or EstimateOptions()
     names = options.measures
     arrays = sample.arrays
-    parts = [_linearised(replace(sample, map_column=column), names) for column in (map_a, map_b)]
+    parts = [_linearised(sample.with_map(column), names) for column in (map_a, map_b)]
     (value_a, d_a), (value_b, d_b) = parts
     v = design_variance(
         arrays.weight[:, None] * (d_a - d_b),

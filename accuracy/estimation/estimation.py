@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -183,15 +184,15 @@ def _interpreter_variance(arrays: SampleArrays, weight: Floats, masks: Bools, op
     """float64 (G, K): what the interpreters add to the variances; 0 where no panel is given."""
     if options.interpreters is None:
         return np.zeros((len(masks), len(options.measures)))
-    return options.interpreters.variance(
-        arrays,
-        weight,
-        masks,
-        options.measures,
+    sampling = partial(
+        design_variance,
+        arrays=arrays,
         kind=options.variance,
         lonely=options.lonely_psu,
         fpc_in_cells=options.fpc_in_cells,
+        pps=options.pps,
     )
+    return options.interpreters.variance(weight, masks, options.measures, sampling_variance=sampling)
 
 
 def estimate_linearised(

@@ -25,13 +25,13 @@ what both read. Errors that all interpreters share stay hidden.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from accuracy.arrays import Bools, Floats, Ints, SampleArrays
+from accuracy.arrays import Bools, Floats, Ints
 from accuracy.errors import SampleTableError
-from accuracy.estimation.variance import LonelyRule, VarianceKind, design_variance
 from accuracy.measures import coefficients, confusion_indicators
 from accuracy.survey.design import as_text
 from accuracy.survey.merging import tabulate_readings
@@ -109,25 +109,20 @@ class InterpreterPanel:
 
     def variance(
         self,
-        arrays: SampleArrays,
         weight: Floats,
         masks: Bools,
         measures: tuple[str, ...],
         *,
-        kind: VarianceKind,
-        lonely: LonelyRule = "fail",
-        fpc_in_cells: bool = False,
+        sampling_variance: Callable[[Floats], Floats],
     ) -> Floats:
         """Variance that the interpreters add to K measures in G domains.
 
         Args:
-            arrays: The design.
             weight: float64 (n,), the weights of the estimate.
             masks: bool (G, n), the domains.
             measures: K names.
-            kind: The design variance by which the noise of the comparison is taken off.
-            lonely: See `design_variance`.
-            fpc_in_cells: See `design_variance`.
+            sampling_variance: The design's variance of the column sums of float64 (n, K), by which the noise of the
+                comparison is taken off.
 
         Returns:
             float64 (G, K); NaN where the measure has no denominator.
@@ -157,8 +152,7 @@ class InterpreterPanel:
             change = mask[:, None] * (gain @ y_of - R[g] * (gain @ x_of)) / X[g]
             for t in range(steps.shape[1]):
                 z = steps[:, t, None] * change
-                noise = design_variance(z, arrays, kind=kind, lonely=lonely, fpc_in_cells=fpc_in_cells)
-                out[g] += np.square(z.sum(axis=0)) - noise
+                out[g] += np.square(z.sum(axis=0)) - sampling_variance(z)
         return np.where(X > 0, np.maximum(out, 0.0), np.nan)
 
     def _steps(self, weight: Floats) -> Floats:

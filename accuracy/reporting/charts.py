@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +31,24 @@ class ForestRow:
     text: str
 
 
-def draw_forest(rows: Sequence[ForestRow], *, title: str) -> go.Figure:
-    """Values in [0, 1] with their intervals, the first row on top."""
+def draw_differences(rows: Sequence[ForestRow], *, title: str) -> go.Figure:
+    """Values about 0 with their intervals, the first row on top."""
+    ends = [abs(v) for r in rows for v in (r.value, r.low, r.high) if v is not None and math.isfinite(v)]
+    reach = 1.1 * max([*ends, 0.01])
+    figure = draw_forest(rows, title=title, span=(-reach, reach))
+    figure.add_vline(x=0, line={"color": "#888", "width": 1})
+    figure.update_layout(margin={"l": 330, "r": 230, "t": 45, "b": 30})
+    return figure
+
+
+def draw_forest(rows: Sequence[ForestRow], *, title: str, span: tuple[float, float] = (0, 1)) -> go.Figure:
+    """Values with their intervals, the first row on top.
+
+    Args:
+        rows: What is drawn.
+        title: Heading.
+        span: Ends of the axis.
+    """
     figure = go.Figure()
     for strong, name, colour, size in ((True, "summary", "#123f7a", 10), (False, "single", "#5b7fae", 7)):
         mine = [(k, r) for k, r in enumerate(rows) if r.strong is strong and r.value is not None]
@@ -54,7 +71,7 @@ def draw_forest(rows: Sequence[ForestRow], *, title: str) -> go.Figure:
         {"x": 1.02, "y": k, "xref": "paper", "text": _plain(r.text), "showarrow": False, "xanchor": "left"}
         for k, r in enumerate(rows)
     ]
-    figure.update_xaxes(range=[0, 1], zeroline=False)
+    figure.update_xaxes(range=list(span), zeroline=False)
     figure.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=labels, range=[len(rows) - 0.4, -0.6], showgrid=False, zeroline=False
     )

@@ -107,6 +107,13 @@ class ReferenceSample:
         """The same sample with other reference labels (sensitivity), one per drawn row."""
         return replace(self, table=self.table.assign(**{self.reference_column: list(values)}))
 
+    def with_map(self, column: str) -> ReferenceSample:
+        """The same points judging another map; the design, which does not depend on the map, is not read again."""
+        other = replace(self, map_column=column)
+        for name in ("responded", "labelled", "arrays", "reference"):
+            other.__dict__[name] = getattr(self, name)  # where `cached_property` keeps what it found
+        return other
+
     def _text(self, rows: pd.DataFrame, column: str) -> pd.Series:
         return as_text(rows[column])
 

@@ -17,18 +17,23 @@ from flows.sample_options import (
     MapTotals,
     NoAnswer,
     PositiveClass,
+    Psu,
     PsuPopulation,
     PsuProbability,
     PsuSampled,
     RefColumn,
     SecondStage,
     Seed,
+    Selection,
+    Ssu,
     SsuPopulation,
     SsuSampled,
+    Stratum,
     Survey,
     UnitArea,
     Weight,
     block_design,
+    build_sample,
     read_totals,
 )
 
@@ -48,13 +53,11 @@ app = typer.Typer(
 def assess_sample(
     labelled: Annotated[Path, typer.Argument(help="Labelled sample of `uvmap label merge`.")],
     *,
-    psu_selection: Annotated[
-        str, typer.Option(help="How the cities were chosen: probability, pps, purposive or census. No default.")
-    ],
+    psu_selection: Selection,
     out: Out = DEFAULT_OUT,
-    stratum: Annotated[str, typer.Option(help="Column of regions; '' for none.")] = "region",
-    psu: Annotated[str, typer.Option(help="Column of cities; '' for a single-stage sample.")] = "city",
-    ssu: Annotated[str, typer.Option(help="Column of point ids.")] = "point_id",
+    stratum: Stratum = "region",
+    psu: Psu = "city",
+    ssu: Ssu = "point_id",
     second_stage_stratum: SecondStage = None,
     map_column: MapColumn = "map",
     ref_column: RefColumn = "ref",
@@ -108,36 +111,32 @@ def assess_sample(
     from accuracy.reporting.assessment import Context
     from accuracy.reporting.assessment import assess as run
     from accuracy.reporting.report import write_report
-    from accuracy.survey.design import PSU_SELECTIONS, SamplingDesign
     from accuracy.survey.record import read_survey
-    from accuracy.survey.sample import ReferenceSample
     from accuracy.tables import read_table
 
     units = read_table(labelled)
-    strata = second_stage_stratum
-    if strata is None:
-        strata = ["map_stratum"] if "map_stratum" in units.columns else []
-    design = SamplingDesign(
-        psu_selection=choose(psu_selection, PSU_SELECTIONS, "--psu-selection"),
-        stratum=stratum or None,
-        psu=psu or None,
-        ssu=ssu or None,
-        second_stage_strata=tuple(strata),
-        psu_population=psu_population,
-        psu_sampled=psu_sampled,
-        ssu_population=ssu_population,
-        ssu_sampled=ssu_sampled,
-        unit_area=unit_area,
-        weight=weight,
-        psu_probability=psu_probability,
-    )
-    sample = ReferenceSample(
-        table=units,
-        design=design,
-        map_column=map_column,
-        reference_column=ref_column,
-        positive=positive,
-        unanswered=frozenset(no_answer or ()),
+    sample = build_sample(
+        units,
+        psu_selection=psu_selection,
+        columns={
+            "stratum": stratum,
+            "psu": psu,
+            "ssu": ssu,
+            "second_stage_strata": second_stage_stratum,
+            "psu_population": psu_population,
+            "psu_sampled": psu_sampled,
+            "ssu_population": ssu_population,
+            "ssu_sampled": ssu_sampled,
+            "unit_area": unit_area,
+            "weight": weight,
+            "psu_probability": psu_probability,
+        },
+        answers={
+            "map_column": map_column,
+            "reference_column": ref_column,
+            "positive": positive,
+            "unanswered": frozenset(no_answer or ()),
+        },
     )
     options = EstimateOptions(
         interval_kind=choose(interval, INTERVAL_KINDS, "--interval"),

@@ -1,5 +1,7 @@
 """What interpreters add to the error: closed forms, a known truth in many repetitions, the protocol of re-reading."""
 
+from functools import partial
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from accuracy.estimation.estimation import estimate, estimate_linearised
 from accuracy.estimation.interpreters import InterpreterPanel, join_df
 from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.sensitivity import estimate_sensitivity
+from accuracy.estimation.variance import design_variance
 from accuracy.intervals import logit_t
 from accuracy.measures import confusion_indicators
 from accuracy.survey.design import SamplingDesign
@@ -137,7 +140,8 @@ def repeat(mode, repetitions, spread=0.3):
             adjudicated=np.zeros(len(k), dtype=bool),
         )  # fmt: skip
         got = estimate_linearised(arrays, confusion_indicators(mapped, final), everywhere, options)
-        added = panel.variance(arrays, arrays.weight, everywhere, MEASURES, kind="two_stage")[0]
+        noise = partial(design_variance, arrays=arrays, kind="two_stage")
+        added = panel.variance(arrays.weight, everywhere, MEASURES, sampling_variance=noise)[0]
         sampling = got["variance"][0]
         df = [join_df(v, len(k) - 3, a, panel.df) for v, a in zip(sampling, added, strict=True)]
         out.append([got["estimate"][0], sampling, added, df])
