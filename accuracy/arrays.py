@@ -39,6 +39,7 @@ class SampleArrays:
         in_m2: Weights are areas in m² that a point stands for; else numbers of units.
         psu_probability: float64 (P,), first-stage inclusion probabilities of cities drawn without replacement with
             unequal ones (1 is a certainty), or None: then they are n_h / N_h.
+        count: float64 (n,), how many equal points each row stands for, or None: one each.
         times_drawn: float64 (P,), how often each city was drawn with replacement, or None: once each.
         between_psu: Why a variance between primary units has no meaning for this design, or None.
     """
@@ -57,6 +58,7 @@ class SampleArrays:
     in_m2: bool = False
     psu_probability: Floats | None = None
     times_drawn: Floats | None = None
+    count: Floats | None = None
     between_psu: str | None = None
 
     @cached_property
@@ -73,7 +75,17 @@ class SampleArrays:
     @cached_property
     def ssu_sampled(self) -> Ints:
         """int64 (C,): points per cell (m_c)."""
-        return np.bincount(self.cell, minlength=len(self.cell_names)).astype(np.int64)
+        return np.bincount(self.cell, self.count, minlength=len(self.cell_names)).astype(np.int64)
+
+    @cached_property
+    def points(self) -> Floats:
+        """float64 (n,): points that each row stands for."""
+        return np.ones(len(self.weight)) if self.count is None else self.count
+
+    @cached_property
+    def mass(self) -> Floats:
+        """float64 (n,): weight of each row's points together."""
+        return self.weight if self.count is None else self.weight * self.count
 
     @cached_property
     def stratum(self) -> Ints:
@@ -87,13 +99,13 @@ class SampleArrays:
 
     @cached_property
     def points_to_psu(self) -> Any:
-        """Sparse (P, n) sum of points into primary units."""
-        return _summing(self.psu, len(self.psu_names))
+        """Sparse (P, n) sum of points (of rows times their count) into primary units."""
+        return _summing(self.psu, len(self.psu_names), self.count)
 
     @cached_property
     def points_to_cells(self) -> Any:
-        """Sparse (C, n) sum of points into cells."""
-        return _summing(self.cell, len(self.cell_names))
+        """Sparse (C, n) sum of points (of rows times their count) into cells."""
+        return _summing(self.cell, len(self.cell_names), self.count)
 
     @cached_property
     def psu_to_strata(self) -> Any:
@@ -101,6 +113,6 @@ class SampleArrays:
         return _summing(self.stratum_of_psu, len(self.stratum_names))
 
 
-def _summing(codes: Ints, groups: int) -> Any:
+def _summing(codes: Ints, groups: int, count: Floats | None = None) -> Any:
     n = len(codes)
-    return sparse.csr_array((np.ones(n), (codes, np.arange(n))), shape=(groups, n))
+    return sparse.csr_array((np.ones(n) if count is None else count, (codes, np.arange(n))), shape=(groups, n))

@@ -32,6 +32,8 @@ from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.table_estimates import estimate_table
 from accuracy.survey.sample import ReferenceSample
 
+LAYOUT_POINTS = 30_000_000  # points of all layouts behind a p value: 1,000 of 30,000 points, 99 of a million
+MIN_LAYOUTS = 99
 METRES_PER_DEGREE = 111_320.0
 
 
@@ -83,7 +85,7 @@ def measure_autocorrelation(
         raise DesignError(f"neighbours {neighbours} and permutations {permutations} must be at least 1")
     arrays = sample.arrays
     wrong = sample.mapped != sample.reference
-    second = sample.design.keys(sample.labelled)["second"].to_numpy()
+    second = sample.second
     places, notes = _places_m(sample, arrays)
     rng = np.random.default_rng(seed)
     rows = []
@@ -156,9 +158,12 @@ def find_neighbour_pairs(places: Floats, groups: Ints, neighbours: int) -> Ints:
         _, near = KDTree(places[members]).query(places[members], k=k + 1)
         itself = near == np.arange(len(members))[:, None]
         itself[~itself.any(axis=1), -1] = True  # more than k points at one place: drop the last one found
-        ends = np.stack([np.repeat(np.arange(len(members)), k), near[~itself]], axis=1)
-        found.append(members[np.sort(ends, axis=1)])
-    return np.unique(np.concatenate(found), axis=0)
+        size = np.int64(len(members))
+        ends = np.sort(np.stack([np.repeat(np.arange(size), k), near[~itself]], axis=1))
+        once = np.sort(ends[:, 0] * size + ends[:, 1])
+        once = once[np.append(True, np.diff(once) > 0)]
+        found.append(members[np.stack(np.divmod(once, size), axis=1)])
+    return np.concatenate(found)
 
 
 def count_joins(
@@ -170,7 +175,7 @@ def count_joins(
         wrong: bool (n,), errors.
         cell: int64 (n,), within which errors may lie on any point.
         pairs: int64 (pairs, 2).
-        permutations: Layouts drawn for the p value (found + 1) / (permutations + 1).
+        permutations: Layouts drawn for the p value (found + 1) / (permutations + 1); fewer for a great many points.
         rng: Their source.
     """
     a, b = pairs[:, 0], pairs[:, 1]
@@ -181,10 +186,14 @@ def count_joins(
     apart = (k / n)[cell[a]] * (k / n)[cell[b]]
     expected = float(np.where(cell[a] == cell[b], together, apart).sum())
     order = np.argsort(cell, kind="stable")
+    ends = np.cumsum(n).astype(np.int64)
+    permutations = max(MIN_LAYOUTS, min(permutations, LAYOUT_POINTS // max(1, len(wrong))))
     reached = 0
-    laid = np.empty_like(wrong)
+    laid, sorted_wrong = np.empty_like(wrong), wrong[order]
     for _ in range(permutations):
-        laid[order] = wrong[np.lexsort((rng.random(len(wrong)), cell))]
+        for first, end in zip(ends - n.astype(np.int64), ends, strict=True):
+            rng.shuffle(sorted_wrong[first:end])
+        laid[order] = sorted_wrong
         reached += int((laid[a] & laid[b]).sum()) >= found
     return {
         "joins": len(pairs),
@@ -199,7 +208,9 @@ def _places_m(sample: ReferenceSample, arrays: SampleArrays) -> tuple[Floats | N
     table = sample.labelled
     if not isinstance(table, gpd.GeoDataFrame) or table.geometry.isna().any() or table.crs is None:
         return None, ("no join counts: the table has no geometry with a CRS for every point",)
-    places = table.geometry.to_crs("EPSG:4326").representative_point()
+    places = table.geometry if table.crs == "EPSG:4326" else table.geometry.to_crs("EPSG:4326")
+    if not (places.geom_type == "Point").all():
+        places = places.representative_point()
     lon, lat = places.x.to_numpy(), places.y.to_numpy()
     middle = np.bincount(arrays.psu, lat) / np.bincount(arrays.psu)
     east = lon * np.cos(np.radians(middle))[arrays.psu]

@@ -11,11 +11,12 @@ g_c = T_c / That_c for c = region x map class, w* = w g_c; the linearised residu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from accuracy.arrays import Floats, Ints
 from accuracy.errors import DesignError
@@ -44,9 +45,13 @@ class Calibration:
     names: tuple[str, ...]
 
     def factors(self, weight: Floats) -> Floats:
-        """float64 (n,): g of each point's cell."""
+        """float64 (n,): g of each row's cell, from the rows' weights (of all their points)."""
         estimated = np.bincount(self.cell, weight, minlength=len(self.totals))
         return (self.totals / np.where(estimated > 0, estimated, 1))[self.cell]
+
+    def take(self, rows: Ints) -> Calibration:
+        """The calibration of some of the rows."""
+        return replace(self, cell=self.cell[rows])
 
     def require_sane(self, weight: Floats) -> None:
         """Raise where the known sizes are too far from what the sample estimates to be of the same thing.
@@ -78,9 +83,8 @@ class Calibration:
     def residuals(self, d: Floats, weight: Floats) -> Floats:
         """float64 (n, K): d less the weighted mean of its cell."""
         size = np.bincount(self.cell, weight, minlength=len(self.totals))
-        sums = np.zeros((len(self.totals), d.shape[1]))
-        np.add.at(sums, self.cell, weight[:, None] * d)
-        return np.asarray(d - (sums / np.where(size > 0, size, 1)[:, None])[self.cell])
+        summing = sparse.csr_array((weight, (self.cell, np.arange(len(weight)))), shape=(len(self.totals), len(weight)))
+        return np.asarray(d - ((summing @ d) / np.where(size > 0, size, 1)[:, None])[self.cell])
 
 
 def is_calibrated(measure: str, which: CalibratedMeasures) -> bool:

@@ -40,12 +40,13 @@ class DomainFacts:
         kish: float64 (4,), effective number of points per cell.
         kish_mapped: Effective number of mapped points.
         kish_unmapped: Effective number of unmapped points.
-        weights: float64 (points,), their weights.
-        onehot: float64 (points, 4), their cells.
+        weights: float64 (rows,), weights of a point of each row.
+        onehot: float64 (rows, 4), their cells.
         n_points: Points.
         n_psu: Primary units.
         fewest_psu: Primary units of the smallest stratum that is not a certainty; 0 where all are.
         df: See `degrees_of_freedom`.
+        points: float64 (rows,), points of each row, or None: one each.
     """
 
     counts: Floats
@@ -59,13 +60,18 @@ class DomainFacts:
     n_psu: int
     fewest_psu: int
     df: float
+    points: Floats | None = None
+
+    def count(self, inside: Bools) -> int:
+        """Points of the rows under ``inside`` (bool (rows,))."""
+        return int(inside.sum() if self.points is None else self.points[inside].sum())
 
     @classmethod
     def of(
         cls, arrays: SampleArrays, weight: Floats, onehot: Floats, mask: Bools, variance: VarianceKind
     ) -> DomainFacts:
         """Facts of the points under ``mask``."""
-        w = weight[mask]
+        w, points = weight[mask], arrays.points[mask]
         part = onehot[mask]
         psu = np.unique(arrays.psu[mask])
         mapped = part[:, 0] + part[:, 1] > 0
@@ -73,14 +79,15 @@ class DomainFacts:
         _, per_stratum = np.unique(arrays.stratum_of_psu[free], return_counts=True)
         fixed = are_cities_fixed(arrays, mask, variance)
         return cls(
-            counts=(part > 0).sum(axis=0).astype(np.float64),
-            totals=w @ part,
-            kish=np.array([_kish(w * part[:, k]) for k in range(4)]),
-            kish_mapped=_kish(w[mapped]),
-            kish_unmapped=_kish(w[~mapped]),
+            counts=points @ (part > 0),
+            totals=(w * points) @ part,
+            kish=np.array([_kish(w * part[:, k], points) for k in range(4)]),
+            kish_mapped=_kish(w[mapped], points[mapped]),
+            kish_unmapped=_kish(w[~mapped], points[~mapped]),
             weights=w,
+            points=points,
             onehot=part,
-            n_points=int(mask.sum()),
+            n_points=int(points.sum()),
             n_psu=len(psu),
             fewest_psu=0 if fixed or not len(per_stratum) else int(per_stratum.min()),
             df=degrees_of_freedom(arrays, mask, variance),
@@ -107,7 +114,7 @@ def degrees_of_freedom(arrays: SampleArrays, mask: Bools, variance: VarianceKind
         variance: Which variance.
     """
     if are_cities_fixed(arrays, mask, variance):
-        return float(int(mask.sum()) - len(np.unique(arrays.cell[mask])))
+        return float(arrays.points[mask].sum() - len(np.unique(arrays.cell[mask])))
     psu = np.unique(arrays.psu[mask])
     if variance == "two_stage" and arrays.psu_probability is not None:
         psu = psu[~arrays.is_certain[psu]]
@@ -186,7 +193,7 @@ def _flags(measure: Measure, facts: DomainFacts, rules: FlagRules) -> list[str]:
 
 
 def _denominator_points(measure: Measure, facts: DomainFacts) -> int:
-    return int(((facts.onehot @ np.array(measure.denominator)) > 0).sum())
+    return facts.count((facts.onehot @ np.array(measure.denominator)) > 0)
 
 
 def _interval(
@@ -203,7 +210,7 @@ def _interval(
         low, high = intervals.wald_t(value, se, facts.df, level)
         return float(low), float(high)
     inside = facts.onehot @ np.array(measure.denominator) > 0
-    n = int(inside.sum())
+    n = facts.count(inside)
     if kind in {"wilson", "clopper_pearson"}:
         w = facts.weights[inside]
         is_count = set(measure.numerator) | set(measure.denominator) <= {0, 1} and np.ptp(w) <= 1e-9 * w.max()
@@ -283,6 +290,6 @@ def _why_not(measure: Measure) -> str:
     return reasons.get(measure.name, "its denominator is zero in this sample")
 
 
-def _kish(weight: Floats) -> float:
-    total = float(np.square(weight).sum())
-    return float(weight.sum()) ** 2 / total if total > 0 else 0.0
+def _kish(weight: Floats, points: Floats) -> float:
+    total = float(points @ np.square(weight))
+    return float(points @ weight) ** 2 / total if total > 0 else 0.0

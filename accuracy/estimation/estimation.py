@@ -18,6 +18,7 @@ from accuracy.estimation.calibration import Calibration, calibrate
 from accuracy.estimation.describe import DomainFacts, describe
 from accuracy.estimation.interpreters import join_df
 from accuracy.estimation.options import EstimateOptions
+from accuracy.estimation.pooling import pool_points
 from accuracy.estimation.variance import design_variance
 from accuracy.measures import MEASURES, coefficients, confusion_indicators
 from accuracy.survey.sample import ReferenceSample
@@ -149,14 +150,22 @@ def estimate_arrays(
         calibration: Known totals, or None.
     """
     options = options or EstimateOptions()
-    weight = arrays.weight if calibration is None else arrays.weight * calibration.factors(arrays.weight)
-    if values is None:
-        values = np.full(len(cells), WHOLE, dtype=object)
-    groups = sorted(set(values))
-    masks = np.stack([values == g for g in groups])
+    groups, code = [WHOLE], np.zeros(len(cells), dtype=np.int64)
+    if values is not None:
+        code, names = pd.factorize(np.asarray(values), sort=True)
+        groups = [str(name) for name in names]
+    added = np.zeros((len(groups), len(options.measures)))
+    if options.interpreters is not None:  # of single points, which pooled rows no longer are
+        factor = 1.0 if calibration is None else calibration.factors(arrays.weight)
+        added = _interpreter_variance(arrays, arrays.weight * factor, code == np.arange(len(groups))[:, None], options)
+    labels = [code] if calibration is None else [code, calibration.cell]
+    arrays, rows = pool_points(arrays, cells, labels)
+    cells, code = cells[rows], code[rows]
+    calibration = None if calibration is None else calibration.take(rows)
+    weight = arrays.weight if calibration is None else arrays.weight * calibration.factors(arrays.mass)
+    masks = code == np.arange(len(groups))[:, None]
     numbers = estimate_linearised(arrays, cells, masks, options, calibration=calibration)
-    added = _interpreter_variance(arrays, weight, masks, options)
-    rows = []
+    table = []
     for g, name in enumerate(groups):
         facts = DomainFacts.of(arrays, weight, cells, masks[g], options.variance)
         for k, measure in enumerate(options.measures):
@@ -175,14 +184,15 @@ def estimate_arrays(
             if options.interpreters is not None:
                 described["deff"] *= sampling / (sampling + more) if sampling > 0 else math.nan
             described["se_interpreters"] = math.nan if options.interpreters is None else math.sqrt(more)
-            key = {"variance": options.variance, "domain": domain or "", "value": str(name), "measure": measure}
-            rows.append({**key, **described})
-    return EstimateTable(frame=pd.DataFrame(rows), level=options.level)
+            key = {"variance": options.variance, "domain": domain or "", "value": name, "measure": measure}
+            table.append({**key, **described})
+    return EstimateTable(frame=pd.DataFrame(table), level=options.level)
 
 
 def _interpreter_variance(arrays: SampleArrays, weight: Floats, masks: Bools, options: EstimateOptions) -> Floats:
-    """float64 (G, K): what the interpreters add to the variances; 0 where no panel is given."""
-    if options.interpreters is None:
+    """float64 (G, K): what the interpreters add to the variances of the points' own figures."""
+    panel = options.interpreters
+    if panel is None:
         return np.zeros((len(masks), len(options.measures)))
     sampling = partial(
         design_variance,
@@ -192,7 +202,7 @@ def _interpreter_variance(arrays: SampleArrays, weight: Floats, masks: Bools, op
         fpc_in_cells=options.fpc_in_cells,
         pps=options.pps,
     )
-    return options.interpreters.variance(weight, masks, options.measures, sampling_variance=sampling)
+    return panel.variance(weight, masks, options.measures, sampling_variance=sampling)
 
 
 def estimate_linearised(
@@ -217,8 +227,9 @@ def estimate_linearised(
     """
     y_of, x_of = coefficients(options.measures)
     y, x = onehot @ y_of, onehot @ x_of
-    weight = arrays.weight if calibration is None else arrays.weight * calibration.factors(arrays.weight)
-    weighted_masks = masks * weight
+    weight = arrays.weight if calibration is None else arrays.weight * calibration.factors(arrays.mass)
+    mass = weight * arrays.points
+    weighted_masks = masks * mass
     Y, X = weighted_masks @ y, weighted_masks @ x
     is_total = x_of.sum(axis=0) == 0
     X = np.where(is_total, 1.0, X)
@@ -234,9 +245,9 @@ def estimate_linearised(
         part = slice(start, start + step)
         d = masks[part, :, None] * (y[None] - slope[part, None, :] * x[None]) / safe[part, None, :]
         flat = d.transpose(1, 0, 2).reshape(n, -1)
-        srs[part] = srs_variance(flat, weight).reshape(-1, n_measures)
+        srs[part] = srs_variance(flat, weight, arrays.points).reshape(-1, n_measures)
         if calibration is not None:
-            flat = calibration.residuals(flat, weight)
+            flat = calibration.residuals(flat, mass)
         v[part] = design_variance(
             weight[:, None] * flat,
             arrays,
@@ -251,7 +262,7 @@ def estimate_linearised(
     return {"estimate": R, "variance": v, "srs_variance": srs}
 
 
-def srs_variance(d: Floats, weight: Floats) -> Floats:
+def srs_variance(d: Floats, weight: Floats, points: Floats | None = None) -> Floats:
     """Variance of sum w d under simple random sampling of n of N = sum w units (denominator of deff).
 
     As R ``svymean(deff=TRUE)``: without replacement where N > n.
@@ -259,15 +270,17 @@ def srs_variance(d: Floats, weight: Floats) -> Floats:
     Args:
         d: float64 (n, K), linearised values.
         weight: float64 (n,), weights.
+        points: float64 (n,), how many points each row stands for; None is one.
 
     Returns:
         float64 (K,); NaN for fewer than two units.
     """
-    n, size = len(weight), float(weight.sum())
+    mass = weight if points is None else weight * points
+    n, size = len(weight) if points is None else int(points.sum()), float(mass.sum())
     if n < 2:
         return np.full(d.shape[1], np.nan)
-    mean = weight @ d / size
-    spread = weight @ np.square(d - mean) / size * n / (n - 1)
+    mean = mass @ d / size
+    spread = mass @ np.square(d - mean) / size * n / (n - 1)
     return np.asarray(spread * size**2 / n * max(0.0, 1 - n / size) if size > n else spread * size**2 / n)
 
 

@@ -73,13 +73,13 @@ class InterpreterPanel:
             if "adjudicated" in rows.columns
             else np.zeros(len(rows), dtype=bool)
         )
-        second = sample.design.keys(rows)["second"].astype(str).to_numpy()
+        second = sample.second
         return cls(
             names=tuple(str(n) for n in table.columns),
             labels=labels,
             final=sample.reference,
             mapped=sample.mapped,
-            stratum=np.unique(second, return_inverse=True)[1].astype(np.int64),
+            stratum=np.unique(second.astype(str), return_inverse=True)[1].astype(np.int64),
             adjudicated=settled,
         )
 

@@ -6,8 +6,11 @@ Cities are resampled inside regions, never points over cities (Rao & Wu 1988; Ra
     finite-population correction, m_h = n_h - 1 cities drawn with replacement, r_hi = times drawn
 
 With m_h = n_h - 1 and no correction w* = w n_h / (n_h - 1) r_hi, never negative. The jackknife (JKn) drops a city at
-a time: V = sum_h (n_h - 1) / n_h sum_i (theta_(hi) - theta)^2. Calibration is redone in every replicate. Since a
-replicate's weights are the same for all points of a city, both work on city totals and cost next to nothing.
+a time: V = sum_h (n_h - 1) / n_h sum_i (theta_(hi) - theta)^2. Calibration is redone in every replicate.
+
+Cities that are certainties were not drawn, so the bootstrap resamples the points of their cells in their place, by the
+same formula with m points and f = m / M. Equal points are one row, of which a replicate draws some: the cost depends
+on cells, not on points.
 """
 
 from __future__ import annotations
@@ -16,10 +19,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
+from scipy import sparse
 
-from accuracy.arrays import Bools, Floats, SampleArrays
+from accuracy.arrays import Bools, Floats, Ints, SampleArrays
 from accuracy.errors import DesignError, LonelyUnitError
 from accuracy.estimation.calibration import Calibration
+from accuracy.estimation.pooling import pool_points
 from accuracy.measures import coefficients
 
 CHUNK = 4_000_000
@@ -78,7 +84,7 @@ class Replicates:
 
 
 def draw_rao_wu_multipliers(arrays: SampleArrays, *, replicates: int, seed: int, fpc: bool = False) -> Floats:
-    """float64 (B, P): factor of each city's weights in each replicate.
+    """float64 (B, P): factor of each city's weights in each replicate; 1 for certainties.
 
     Raises:
         LonelyUnitError: A stratum with one city that is not a certainty.
@@ -87,25 +93,35 @@ def draw_rao_wu_multipliers(arrays: SampleArrays, *, replicates: int, seed: int,
     _check(arrays)
     rng = np.random.default_rng(seed)
     out = np.ones((replicates, len(arrays.stratum_of_psu)))
-    for h, n in enumerate(arrays.psu_sampled):
-        members = np.flatnonzero(arrays.stratum_of_psu == h)
-        fraction = n / arrays.psu_population[h] if fpc else 0.0
+    draws = np.ones(out.shape[1]) if arrays.times_drawn is None else arrays.times_drawn
+    for h in range(len(arrays.stratum_names)):
+        members = np.flatnonzero((arrays.stratum_of_psu == h) & ~arrays.is_certain)
+        if not len(members):
+            continue
+        n = round(float(draws[members].sum()))
         if n == 1:
             _lonely(arrays, h)
-            continue
-        times = rng.multinomial(n - 1, np.full(n, 1 / n), size=replicates).astype(np.float64)
+        fraction = n / arrays.psu_population[h] if fpc else 0.0
+        times = rng.multinomial(n - 1, draws[members] / n, size=replicates) / draws[members]
         out[:, members] = _multiplier(times, n, fraction)
     return out
 
 
 def make_jackknife_multipliers(arrays: SampleArrays) -> tuple[Floats, Floats]:
-    """float64 (P', P) weight factors, one city dropped at a time, and float64 (P',) factors (n_h - 1) / n_h."""
+    """float64 (P', P) weight factors, one city dropped at a time, and float64 (P',) factors (n_h - 1) / n_h.
+
+    Certainties of equal probability (a region taken whole) are dropped too, as in R's ``JKn``, which takes all cities
+    for drawn with replacement; those among cities of unequal probability are not.
+    """
     _check(arrays)
+    free = np.ones(len(arrays.stratum_of_psu), dtype=bool) if arrays.psu_probability is None else ~arrays.is_certain
     rows, factor = [], []
-    for h, n in enumerate(arrays.psu_sampled):
-        members = np.flatnonzero(arrays.stratum_of_psu == h)
-        if n == 1:
+    for h in range(len(arrays.stratum_names)):
+        members = np.flatnonzero((arrays.stratum_of_psu == h) & free)
+        n = len(members)
+        if n == 1 and not arrays.is_certain[members[0]]:
             _lonely(arrays, h)
+        if n < 2:
             continue
         for i in members:
             row = np.ones(len(arrays.stratum_of_psu))
@@ -113,10 +129,12 @@ def make_jackknife_multipliers(arrays: SampleArrays) -> tuple[Floats, Floats]:
             row[i] = 0
             rows.append(row)
             factor.append((n - 1) / n)
+    if not rows:
+        raise DesignError("every city is a certainty: there is none to drop for a jackknife")
     return np.stack(rows), np.array(factor)
 
 
-def replicate(
+def replicate(  # noqa: PLR0913 - design, outcome and domains of one sample, and how it is drawn again
     arrays: SampleArrays,
     onehot: Floats,
     masks: Bools,
@@ -126,6 +144,7 @@ def replicate(
     kind: Literal["bootstrap", "jackknife"] = "bootstrap",
     factor: Floats | None = None,
     calibration: Calibration | None = None,
+    within: np.random.Generator | None = None,
 ) -> Replicates:
     """Estimates under every set of replicate weights.
 
@@ -138,43 +157,71 @@ def replicate(
         kind: What the multipliers are.
         factor: float64 (B,); default 1 / B.
         calibration: Known totals, met again in every replicate.
+        within: Resamples the points of certainties, None leaves them as they are.
     """
     y_of, x_of = coefficients(measures)
     B, G = len(multipliers), len(masks)
     is_total = x_of.sum(axis=0) == 0
-
-    def measured(cells: Floats) -> Floats:
-        y, x = cells @ y_of, np.where(is_total, 1.0, cells @ x_of)
-        return np.where(x > 0, y / np.where(x > 0, x, 1), np.nan)
-
-    parts = np.zeros(len(onehot), dtype=np.int64) if calibration is None else calibration.cell
-    count = int(parts.max()) + 1
-    everyone = np.vstack([np.ones(len(arrays.stratum_of_psu)), multipliers])
-    gains = np.ones((B + 1, count))
-    by_part = [arrays.points_to_psu @ np.where(parts == q, arrays.weight, 0.0) for q in range(count)]
-    if calibration is not None:
-        estimated = everyone @ np.stack(by_part, axis=1)
-        gains = np.where(estimated > 0, calibration.totals / np.where(estimated > 0, estimated, 1), np.nan)
-    cells = np.zeros((B + 1, G, 4))
-    step = max(1, CHUNK // max(1, 4 * len(onehot)))
-    for start in range(0, G, step):
-        part = masks[start : start + step]
-        for q in range(count):
-            w = np.where(parts == q, arrays.weight, 0.0)
-            used = part[:, w > 0].any(axis=1)
-            if not used.any():
-                continue
-            values = (part[used, :, None] * (w[:, None] * onehot)[None]).transpose(1, 0, 2).reshape(len(w), -1)
-            psu_totals = arrays.points_to_psu @ values
-            scaled = (everyone * gains[:, q : q + 1]) @ psu_totals
-            cells[:, np.flatnonzero(used) + start] += scaled.reshape(B + 1, -1, 4)
-    values = measured(cells)
+    labels = [_signatures(masks), *([] if calibration is None else [calibration.cell])]
+    arrays, rows = pool_points(arrays, onehot, labels)
+    where, onehot = masks[:, rows], onehot[rows]
+    known = None if calibration is None else calibration.take(rows)
+    # values of every domain and cell of the confusion, mostly zero: rows x (G * 4)
+    g, r = np.nonzero(where)
+    values = sparse.csr_array(
+        (onehot[r].ravel(), (np.repeat(r, 4), (4 * g[:, None] + np.arange(4)).ravel())), shape=(len(rows), 4 * G)
+    )
+    cells = np.empty((B + 1, G, 4))
+    step = max(1, CHUNK // max(1, len(rows)))
+    for start in range(0, B + 1, step):
+        part = np.vstack([np.ones(multipliers.shape[1]), multipliers])[start : start + step][:, arrays.psu]
+        if within is not None:
+            _resample_points(part, arrays, within, first_is_full=start == 0)
+        weights = part * arrays.mass
+        if known is not None:
+            weights = weights * _gains(weights, known)
+        cells[start : start + step] = (values.T @ weights.T).T.reshape(-1, G, 4)
+    y, x = cells @ y_of, np.where(is_total, 1.0, cells @ x_of)
+    estimates = np.where(x > 0, y / np.where(x > 0, x, 1), np.nan)
     return Replicates(
         kind=kind,
-        full=values[0],
-        estimates=values[1:],
+        full=estimates[0],
+        estimates=estimates[1:],
         factor=np.full(B, 1 / B) if factor is None else factor,
     )
+
+
+def _signatures(masks: Bools) -> Ints:
+    """int64 (n,): equal for points of the same domains."""
+    out = np.zeros(masks.shape[1], dtype=np.int64)
+    for mask in masks:  # two columns at a time, so that numbers stay small
+        out = pd.factorize(2 * out + mask)[0].astype(np.int64)
+    return out
+
+
+def _gains(weights: Floats, known: Calibration) -> Floats:
+    """float64 (B, rows): calibration factors of every replicate; NaN where a cell has no point left."""
+    size = len(known.totals)
+    part = sparse.csr_array(
+        (np.ones(len(known.cell)), (np.arange(len(known.cell)), known.cell)), shape=(len(known.cell), size)
+    )
+    estimated = weights @ part
+    gain = np.where(estimated > 0, known.totals / np.where(estimated > 0, estimated, 1), np.nan)
+    return np.asarray(gain[:, known.cell])
+
+
+def _resample_points(part: Floats, arrays: SampleArrays, rng: np.random.Generator, *, first_is_full: bool) -> None:
+    """Draw the points of certainties' cells anew, in place; ``part`` is float64 (B, rows)."""
+    begin = int(first_is_full)
+    rows = np.flatnonzero(arrays.is_certain[arrays.psu])
+    for c in np.unique(arrays.cell[rows]):
+        here = rows[arrays.cell[rows] == c]
+        count = arrays.points[here]
+        m = round(float(count.sum()))
+        if m == 1:
+            continue  # nothing to draw from
+        times = rng.multinomial(m - 1, count / m, size=len(part) - begin) / count
+        part[begin:, here] = _multiplier(times, m, min(1.0, m / arrays.ssu_population[c]))
 
 
 def _multiplier(times: Floats, n: int, fraction: float) -> Floats:
@@ -189,8 +236,7 @@ def _check(arrays: SampleArrays) -> None:
 
 
 def _lonely(arrays: SampleArrays, h: int) -> None:
-    if arrays.psu_population[h] > 1:
-        raise LonelyUnitError(
-            f"stratum {arrays.stratum_names[h]!r} has 1 sampled primary unit of {arrays.psu_population[h]:g}: nothing"
-            " to resample. Merge it with a similar stratum"
-        )
+    raise LonelyUnitError(
+        f"stratum {arrays.stratum_names[h]!r} has 1 sampled primary unit of {arrays.psu_population[h]:g}: nothing"
+        " to resample. Merge it with a similar stratum"
+    )

@@ -160,7 +160,6 @@ def _without(sample: ReferenceSample, left_out: np.ndarray) -> ReferenceSample:
 
 
 def _yes_no(sample: ReferenceSample, mapped: np.ndarray, answers: np.ndarray) -> ReferenceSample:
-    table = sample.table.copy()
-    table[sample.map_column] = mapped.astype(int)
-    table[sample.reference_column] = [None if a is None else int(a) for a in answers]
-    return replace(sample, table=table, positive=None)
+    said = pd.Series(answers).astype("Float64").astype("Int64").astype(object)
+    columns = {sample.map_column: mapped.astype(int), sample.reference_column: said.to_numpy()}
+    return sample.with_answers(columns, positive=None)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from accuracy.arrays import Bools, Floats, SampleArrays
 from accuracy.errors import DesignError, SampleTableError
 from accuracy.estimation.calibration import CalibratedMeasures, is_calibrated
 from accuracy.estimation.estimation import WHOLE, EstimateTable, calibrate_sample, estimate
@@ -17,7 +18,6 @@ from accuracy.estimation.replication import draw_rao_wu_multipliers, make_jackkn
 from accuracy.estimation.variance import VARIANCE_KINDS, VarianceKind
 from accuracy.measures import confusion_indicators
 from accuracy.survey.design import PsuSelection, SamplingDesign, as_text
-from accuracy.survey.design_checks import find_problems
 from accuracy.survey.sample import ReferenceSample
 
 PRIMARY: dict[PsuSelection, VarianceKind] = {
@@ -176,8 +176,10 @@ def estimate_replicated(
                 kind="bootstrap" if kind == "bootstrap" else "jackknife",
                 factor=weights,
                 calibration=totals,
+                within=np.random.default_rng([seed, 1]) if kind == "bootstrap" else None,
             )
             se, absent = got.se(), got.not_estimable
+            se[~_varies(arrays, np.stack(masks), multipliers, kind)] = np.nan
             none = (np.full_like(se, np.nan),) * 2
             low, high = got.percentile_interval(options.level) if kind == "bootstrap" else none
             for g, (domain, value) in enumerate(labels):
@@ -195,6 +197,14 @@ def estimate_replicated(
                     }
     kinds = ("bootstrap", "jackknife")
     return pd.DataFrame([rows[kind, g, m] for kind in kinds for g in range(len(labels)) for m in options.measures])
+
+
+def _varies(arrays: SampleArrays, masks: Bools, multipliers: Floats, kind: str) -> Bools:
+    """Bool (G,): whether replicates say anything of a domain; a jackknife says nothing of cities it never drops."""
+    if kind == "bootstrap":
+        return np.ones(len(masks), dtype=bool)
+    dropped = (multipliers != 1).any(axis=0)[arrays.psu]
+    return np.asarray((masks & dropped).any(axis=1))
 
 
 UNITS_M2 = {"area_m2": 1.0, "area_km2": 1e6}
@@ -273,10 +283,10 @@ def _notes(sample: ReferenceSample) -> list[str]:
             " with replacement, which widens the intervals where they were not"
         )
     shown = {"lonely_psu", "probability_mismatch"}
-    notes += [p.message for p in find_problems(design, sample.table) if not p.fatal and p.code in shown]
+    notes += [p.message for p in sample.layout.problems if p.code in shown]
     if design.psu and design.stratum:
-        keys = design.keys(sample.table)[["stratum", "psu"]].drop_duplicates()
-        shared = keys[keys["psu"].duplicated()]["psu"]
+        names = pd.Series([name.split("/", 1)[1] for name in sample.layout.psu_names])
+        shared = names[names.duplicated()]
         if len(shared):
             notes.append(
                 f"{design.psu} {shared.iloc[0]!r} occurs in several values of {design.stratum}: taken as different"

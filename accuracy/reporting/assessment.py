@@ -273,12 +273,12 @@ def _design_box(sample: ReferenceSample, context: Context) -> dict[str, str]:
         "; best and worst case under sensitivity" if sample.non_response_rate else ""
     )
     if design.second_stage_strata:
-        keys = design.keys(sample.labelled)["second"].value_counts().sort_index()
+        keys = pd.Series(sample.second).value_counts().sort_index()
         box["answered units per stratum"] = "; ".join(f"{k} {v}" for k, v in keys.items())
     box["seed of the draw"] = "" if survey is None else str(survey.seed)
     for column, label in (("date_ref", "dates of the reference"), ("interpreter", "interpreters")):
         if column in sample.table.columns:
-            values = sample.table[column].dropna().astype(str)
+            values = pd.Series(sample.table[column].dropna().unique()).astype(str)
             if len(values):
                 few = sorted({part for v in values for part in v.split("; ")})
                 box[label] = f"{values.min()[:10]} to {values.max()[:10]}" if column == "date_ref" else ", ".join(few)

@@ -7,7 +7,7 @@ for all cities of the frame; ``census`` took them all; ``purposive`` speaks for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -86,6 +86,13 @@ class SamplingDesign:
             wanted.append(self.psu_probability)
         return [c for c in wanted if c is not None]
 
+    def uses(self, columns: Iterable[str]) -> bool:
+        """Whether one of the columns says something of the design."""
+        own = {self.stratum, self.psu, self.ssu, *self.second_stage_strata, self.psu_population, self.psu_sampled}
+        own |= {self.ssu_population, self.ssu_sampled, self.weight, self.unit_area}
+        own |= {self.psu_probability, self.times_drawn}
+        return bool(own & set(columns))
+
     def is_without_replacement(self, table: pd.DataFrame) -> bool:
         """Whether cities were drawn with unequal probabilities, without replacement, as the table states them."""
         column = self.psu_probability
@@ -134,5 +141,8 @@ def _joined(columns: Sequence[pd.Series]) -> pd.Series:
 
 def as_text(column: pd.Series) -> pd.Series:
     """Ids and classes as text: 7, 7.0, "7" and "7.0" are the same; missing stays missing."""
-    text = column.astype("string").str.strip()
-    return text.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True).astype(object)
+    number, seen = pd.factorize(column)  # each value once: a million rows hold few strata
+    text = pd.Series(seen).astype("string").str.strip()
+    text = text.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True).astype(object)
+    values = np.array([*text, None], dtype=object)[number]
+    return pd.Series(values, index=column.index, name=column.name, dtype=object)

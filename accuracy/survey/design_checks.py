@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ def require_frame(design: SamplingDesign, table: pd.DataFrame, frame: pd.DataFra
     Raises:
         DesignError: A cell has no point, or a point no cell.
     """
-    _raise_fatal(find_problems(design, table, frame=frame))
+    raise_fatal(find_problems(design, table, frame=frame))
 
 
 def require_sound(design: SamplingDesign, table: pd.DataFrame) -> None:
@@ -60,10 +60,15 @@ def require_sound(design: SamplingDesign, table: pd.DataFrame) -> None:
     Raises:
         DesignError: The first of its fatal problems.
     """
-    _raise_fatal(find_problems(design, table))
+    raise_fatal(find_problems(design, table))
 
 
-def _raise_fatal(problems: list[DesignProblem]) -> None:
+def raise_fatal(problems: Sequence[DesignProblem]) -> None:
+    """Raise the first fatal problem, if there is one.
+
+    Raises:
+        DesignError: There is.
+    """
     fatal = [p for p in problems if p.fatal]
     if fatal:
         more = f" ({len(fatal) - 1} more problems)" if len(fatal) > 1 else ""

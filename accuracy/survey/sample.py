@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from accuracy.arrays import Bools, SampleArrays
 from accuracy.errors import SampleTableError
 from accuracy.survey.design import SamplingDesign, as_text
-from accuracy.survey.design_arrays import build_arrays
+from accuracy.survey.design_arrays import DesignLayout, build_arrays, lay_out
 
 YES = frozenset({"1", "true", "yes", "y", "uv", "urban_village", "urban village"})
 NO = frozenset({"0", "false", "no", "n", "not_uv", "not uv", "non_uv", "non-uv", "non uv", "other"})
@@ -65,7 +66,17 @@ class ReferenceSample:
             raise SampleTableError(
                 f"no row of {len(self.table)} has an answer in {self.reference_column!r}: label the points first"
             )
-        return build_arrays(self.design, self.table, self.responded)
+        return build_arrays(self.design, self.table, self.responded, layout=self.layout)
+
+    @cached_property
+    def layout(self) -> DesignLayout:
+        """The drawn units in their cells and cities, checked; the same whatever was answered."""
+        return lay_out(self.design, self.table)
+
+    @cached_property
+    def second(self) -> NDArray[np.object_]:
+        """Object (answered rows,): second-stage stratum of each."""
+        return np.array(self.layout.second_names, dtype=object)[self.layout.second[self.responded]]
 
     @cached_property
     def mapped(self) -> Bools:
@@ -105,7 +116,14 @@ class ReferenceSample:
 
     def with_reference(self, values: Iterable[Any]) -> ReferenceSample:
         """The same sample with other reference labels (sensitivity), one per drawn row."""
-        return replace(self, table=self.table.assign(**{self.reference_column: list(values)}))
+        return self.with_answers({self.reference_column: list(values)})
+
+    def with_answers(self, columns: Mapping[str, Any], **fields: Any) -> ReferenceSample:
+        """The same drawn units with other columns of answers, and other fields of this class."""
+        other = replace(self, table=self.table.assign(**columns), **fields)
+        if "layout" in self.__dict__ and not self.design.uses(columns):
+            other.__dict__["layout"] = self.layout  # nothing of it has changed, and it costs more than an estimate
+        return other
 
     def with_map(self, column: str) -> ReferenceSample:
         """The same points judging another map; the design, which does not depend on the map, is not read again."""
