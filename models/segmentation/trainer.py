@@ -15,6 +15,7 @@ from models.calibration import Calibration
 from models.checkpoints import (
     CheckpointConfig,
     ModelCard,
+    load_config,
     save_checkpoint,
 )
 from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
@@ -127,6 +128,7 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
     classes: Sequence[str] = ("other", "urban_village"),
     seed: int = 0,
     pretrained: Path | None = None,
+    image_start: bool = False,
     resume: bool = True,
     title: str = "Urban village segmentation",
     licence: str = "not stated",
@@ -150,6 +152,7 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         classes: Names of the classes.
         seed: Seed of weights, order and augmentation.
         pretrained: Checkpoint whose encoder is the start, of the same encoder configuration.
+        image_start: Of ``pretrained`` take the image encoder alone.
         resume: Continue an interrupted run of equal samples and configuration.
         title: Title of the model card.
         licence: Licence of the weights, for the model card.
@@ -168,13 +171,15 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         check_samples(validation, config, tuple(classes), "validation")
     encoder = text_encoder or HashedTagEncoder(width=config.encoder.semantic_width)
     config = config.model_copy(update={"encoder": with_semantic_width(config.encoder, encoder.width)})
+    starts_with_map = pretrained is not None and not image_start and load_config(pretrained).tag_encoder is not None
     checkpoint = CheckpointConfig(
         kind=KIND,
         model=config.model_dump(mode="json"),
         tile_px=samples.tile_px,
         resolution_m=samples.resolution_m,
         classes=tuple(classes),
-        tag_encoder=tag_encoder_id(encoder),
+        # a model that never saw a map does not read one
+        tag_encoder=tag_encoder_id(encoder) if samples.tag_sets or starts_with_map else None,
     )
     both: list[Samples] = [samples, *([validation] if validation is not None else [])]
     samples, *others = share_tables(both)
@@ -193,7 +198,7 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
     model = GeoLinkSegmenter(config).to(memory_format=torch.channels_last)
     start = ""
     if pretrained is not None:
-        start = load_encoder(model.encoder, pretrained, tag_encoder=checkpoint.tag_encoder)
+        start = load_encoder(model.encoder, pretrained, tag_encoder=checkpoint.tag_encoder, image_alone=image_start)
     module = SegmentationTraining(
         model, training, checkpoint=checkpoint, semantics=semantics, total_steps=data.total_steps, loss=loss
     )
@@ -204,7 +209,7 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         loss.model_dump(),
         balance,
         seed,
-        start,
+        (start, image_start),
         *samples.content,
         *(validation.content if validation is not None else ()),
     )

@@ -133,6 +133,7 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     size: str | None = None,
     recipe: Recipe = Recipe(),
     pretrained: Path | None = None,
+    image_start: bool = False,
     text_encoder: TagTextEncoder | None = None,
     tiles_in_memory_gb: float = TILES_IN_MEMORY_GB,
     seed: int = 0,
@@ -148,6 +149,7 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
         size: Preset of the model; None takes that of ``pretrained``, else ``tiny``.
         recipe: How samples are varied, weighed and judged.
         pretrained: Checkpoint whose encoder to start from.
+        image_start: Of ``pretrained`` take the image encoder alone.
         text_encoder: Text model of the map's tags; None takes the hashed one.
         tiles_in_memory_gb: Training and validation tiles above this size, each, go to ``out/tiles`` while they are
             cut, and are read from there; removed at the end.
@@ -189,6 +191,7 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
         balance=recipe.balance,
         seed=seed,
         pretrained=pretrained,
+        image_start=image_start,
         text_encoder=text_encoder,
         progress=progress is not None,
     )
