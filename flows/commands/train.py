@@ -78,9 +78,6 @@ def train(
         float, typer.Option(help="Tiles of more than this are kept on disk while training.")
     ] = 2.0,
     pretrained: Annotated[Path | None, typer.Option(help="Checkpoint whose encoder to start from.")] = None,
-    image_encoder_only: Annotated[
-        bool, typer.Option("--image-encoder-only", help="Of --pretrained take what reads images, not the map.")
-    ] = False,
     text_encoder: opt.TextEncoder = None,
     text_weights: opt.TextWeights = None,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
@@ -124,11 +121,8 @@ def train(
     from pipeline.learning.training import Grounds, Recipe, train_model
     from regions.settings import TextConfig
 
-    if image_encoder_only and pretrained is None:
-        raise opt.OptionError("--image-encoder-only takes the image encoder of a checkpoint: give --pretrained")
     # before the tiles: what is missing is said at once
-    start = None if image_encoder_only else pretrained
-    tags = tag_text_of(start, TextConfig(encoder=text_encoder, weights=text_weights), work=out.parent / ".work")
+    tags = tag_text_of(pretrained, TextConfig(encoder=text_encoder, weights=text_weights), work=out.parent / ".work")
     wanted: list[tuple[str | None, list[Path] | None]] = [(c, None) for c in cities or []]
     if not wanted and (imagery or chips is None):
         wanted = [(None, imagery)]
@@ -164,7 +158,6 @@ def train(
         size=size,
         recipe=Recipe(augment=augment, balance=balance, loss=loss),
         pretrained=pretrained,
-        image_start=image_encoder_only,
         text_encoder=tags,
         tiles_in_memory_gb=tiles_in_memory_gb,
         seed=seed,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import ValidationError
-from torch import Tensor
 
 from models.checkpoints import (
     CONFIG_NAME,
@@ -41,45 +40,31 @@ def encoder_config_of(path: Path) -> GeoLinkConfig:
         ) from error
 
 
-def load_encoder(
-    encoder: GeoLinkEncoder, path: Path, *, tag_encoder: TagEncoderId | None = None, image_alone: bool = False
-) -> str:
+def load_encoder(encoder: GeoLinkEncoder, path: Path, *, tag_encoder: TagEncoderId | None = None) -> str:
     """Fill ``encoder`` from a checkpoint that holds a GeoLink encoder, and return the checkpoint's digest.
 
     Args:
         encoder: The encoder to fill.
         path: Folder of a checkpoint of any kind whose ``model`` has an ``encoder``.
         tag_encoder: The tag text encoder in use; None does not check it.
-        image_alone: Take the image encoder alone; what reads the map stays as it is, for any tag vectors.
 
     Raises:
-        CheckpointError: no encoder in it, one of another configuration, or trained with other or unknown tag vectors.
+        CheckpointError: no encoder in it, one of another configuration, or trained with other tag vectors.
     """
     checkpoint = load_checkpoint(path)
-    unused = HEAD_FIELDS | {"semantic_width"} if image_alone else HEAD_FIELDS
     saved = checkpoint.config.model.get("encoder")
     wanted = encoder.config.model_dump(mode="json")
     if not isinstance(saved, dict):
         raise CheckpointError(f"{path} holds no GeoLink encoder (kind '{checkpoint.config.kind}'): give another one")
-    for name in (n for n in sorted(wanted.keys() | saved.keys()) if n not in unused):
+    for name in (n for n in sorted(wanted.keys() | saved.keys()) if n not in HEAD_FIELDS):
         if saved.get(name) != wanted.get(name):
             raise CheckpointError(
                 f"{path} has an encoder with {name} {saved.get(name)}, the model needs {wanted.get(name)}: "
                 "train with the encoder configuration of the checkpoint"
             )
-    if image_alone:
-        load_weights(encoder.image, _under("encoder.image.", checkpoint.weights), source=path)
-        return checkpoint.digest
     if tag_encoder is not None:
-        if checkpoint.config.tag_encoder is None and checkpoint.config.kind == "pretraining":
-            raise CheckpointError(
-                f"{path} does not say with which tag vectors it was pretrained, so its weights cannot read the map: "
-                "import published weights with --text-encoder, take --image-encoder-only, or train without a map"
-            )
         check_tag_encoder(path, checkpoint.config.tag_encoder, tag_encoder)
-    load_weights(encoder, _under("encoder.", checkpoint.weights), source=path)
+    prefix = "encoder."
+    weights = {k.removeprefix(prefix): v for k, v in checkpoint.weights.items() if k.startswith(prefix)}
+    load_weights(encoder, weights, source=path)
     return checkpoint.digest
-
-
-def _under(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

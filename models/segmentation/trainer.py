@@ -15,11 +15,10 @@ from models.calibration import Calibration
 from models.checkpoints import (
     CheckpointConfig,
     ModelCard,
-    load_config,
     save_checkpoint,
 )
 from models.geolink.text import HashedTagEncoder, TagTextEncoder, tag_set_embeddings
-from models.segmentation.calibration import CalibrationSample, CalibrationSampler, calibrate
+from models.segmentation.calibration import CalibrationOutcome, CalibrationSample, CalibrationSampler, calibrate
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.encoder_start import load_encoder
 from models.segmentation.loss import DiceCrossEntropy, LossConfig
@@ -60,6 +59,7 @@ class TrainResult:
             ``miou_before``) without the calibration; ``temperature``, ``bias``, ``ece_before``, ``ece``.
         steps: Optimiser steps that were made.
         seconds: Time that the training took, this process only.
+        calibrated: The calibration and reliability before and after it; None without validation.
     """
 
     checkpoint: Path
@@ -67,6 +67,7 @@ class TrainResult:
     figures: dict[str, float]
     steps: int
     seconds: float
+    calibrated: CalibrationOutcome | None = None
 
 
 class SegmentationTraining(TrainingModule):
@@ -128,7 +129,6 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
     classes: Sequence[str] = ("other", "urban_village"),
     seed: int = 0,
     pretrained: Path | None = None,
-    image_start: bool = False,
     resume: bool = True,
     title: str = "Urban village segmentation",
     licence: str = "not stated",
@@ -152,7 +152,6 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         classes: Names of the classes.
         seed: Seed of weights, order and augmentation.
         pretrained: Checkpoint whose encoder is the start, of the same encoder configuration.
-        image_start: Of ``pretrained`` take the image encoder alone.
         resume: Continue an interrupted run of equal samples and configuration.
         title: Title of the model card.
         licence: Licence of the weights, for the model card.
@@ -171,15 +170,13 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         check_samples(validation, config, tuple(classes), "validation")
     encoder = text_encoder or HashedTagEncoder(width=config.encoder.semantic_width)
     config = config.model_copy(update={"encoder": with_semantic_width(config.encoder, encoder.width)})
-    starts_with_map = pretrained is not None and not image_start and load_config(pretrained).tag_encoder is not None
     checkpoint = CheckpointConfig(
         kind=KIND,
         model=config.model_dump(mode="json"),
         tile_px=samples.tile_px,
         resolution_m=samples.resolution_m,
         classes=tuple(classes),
-        # a model that never saw a map does not read one
-        tag_encoder=tag_encoder_id(encoder) if samples.tag_sets or starts_with_map else None,
+        tag_encoder=tag_encoder_id(encoder),
     )
     both: list[Samples] = [samples, *([validation] if validation is not None else [])]
     samples, *others = share_tables(both)
@@ -198,7 +195,7 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
     model = GeoLinkSegmenter(config).to(memory_format=torch.channels_last)
     start = ""
     if pretrained is not None:
-        start = load_encoder(model.encoder, pretrained, tag_encoder=checkpoint.tag_encoder, image_alone=image_start)
+        start = load_encoder(model.encoder, pretrained, tag_encoder=checkpoint.tag_encoder)
     module = SegmentationTraining(
         model, training, checkpoint=checkpoint, semantics=semantics, total_steps=data.total_steps, loss=loss
     )
@@ -209,7 +206,7 @@ def train_segmenter(  # noqa: PLR0913 -- data, sizes, schedule and switches of o
         loss.model_dump(),
         balance,
         seed,
-        (start, image_start),
+        start,
         *samples.content,
         *(validation.content if validation is not None else ()),
     )
@@ -245,6 +242,7 @@ def fit_and_save(
     figure = ("iou" if len(checkpoint.classes) == 2 else "miou") if validated else None
     fit(module, data, run, figure=figure)
     figures: dict[str, float] = {}
+    outcome = None
     if validated:
         raw, sample = _final_figures(module, data)
         outcome = calibrate(sample, trained_on=trained_on)
@@ -265,6 +263,7 @@ def fit_and_save(
         figures=figures,
         steps=module.global_step,
         seconds=time.monotonic() - started,
+        calibrated=outcome,
     )
 
 

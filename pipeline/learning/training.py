@@ -26,6 +26,7 @@ from pipeline.city.ground import TILE_PX, CityGround
 from pipeline.learning.chips import cut_via_chips, place_of_chips
 from pipeline.learning.ground_tiles import TrainingDataError, Use, ground_tiles, scenes_named
 from pipeline.learning.held_out import HELD_OUT_EVERY
+from pipeline.learning.reliability_page import RELIABILITY_NAME, write_reliability_page
 from regions.errors import RegionsError
 from regions.registry import find_city
 
@@ -133,7 +134,6 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     size: str | None = None,
     recipe: Recipe = Recipe(),
     pretrained: Path | None = None,
-    image_start: bool = False,
     text_encoder: TagTextEncoder | None = None,
     tiles_in_memory_gb: float = TILES_IN_MEMORY_GB,
     seed: int = 0,
@@ -149,7 +149,6 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
         size: Preset of the model; None takes that of ``pretrained``, else ``tiny``.
         recipe: How samples are varied, weighed and judged.
         pretrained: Checkpoint whose encoder to start from.
-        image_start: Of ``pretrained`` take the image encoder alone.
         text_encoder: Text model of the map's tags; None takes the hashed one.
         tiles_in_memory_gb: Training and validation tiles above this size, each, go to ``out/tiles`` while they are
             cut, and are read from there; removed at the end.
@@ -191,11 +190,12 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
         balance=recipe.balance,
         seed=seed,
         pretrained=pretrained,
-        image_start=image_start,
         text_encoder=text_encoder,
         progress=progress is not None,
     )
     shutil.rmtree(folder, ignore_errors=True)
+    if result.calibrated is not None:
+        write_reliability_page(result.calibrated, out / RELIABILITY_NAME)
     return result
 
 

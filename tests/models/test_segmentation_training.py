@@ -233,27 +233,6 @@ def test_the_model_takes_the_width_of_its_text_encoder(tmp_path):
         SegmentationPredictor.load(result.checkpoint, tags, device="cpu", text_encoder=HashedTagEncoder(width=16))
 
 
-def test_weights_of_unknown_tag_vectors_read_no_map(tmp_path, trained):
-    """Published weights that were imported without their text encoder."""
-    _, result = trained
-    read = load_checkpoint(result.checkpoint)
-    start = tmp_path / "start"
-    config = replace(read.config, kind="pretraining", tag_encoder=None)
-    save_checkpoint(start, weights=read.weights, config=config, card=_card())
-    how = {"training": TRAINING.model_copy(update={"epochs": 1, "encoder_rate": 0.0}), "seed": 9, "progress": False}
-    with pytest.raises(CheckpointError, match="does not say with which tag vectors it was pretrained"):
-        train_segmenter(_samples(2), None, CONFIG, out=tmp_path / "a", pretrained=start, **how)
-    images = _samples(2).images, _samples(2).labels
-    made = train_segmenter(SampleSet.image_only(*images), None, CONFIG, out=tmp_path / "b", pretrained=start, **how)
-    assert load_checkpoint(made.checkpoint).config.tag_encoder is None  # it never saw a map, and will read none
-    part = train_segmenter(_samples(2), None, CONFIG, out=tmp_path / "c", pretrained=start, image_start=True, **how)
-    before, after = read.weights, load_checkpoint(part.checkpoint).weights
-    same = {k for k in before if torch.equal(before[k], after[k])}
-    assert {k for k in before if k.startswith("encoder.image.")} <= same
-    assert not any(k.startswith("encoder.osm.layers.0.weight") for k in same)
-    assert load_checkpoint(part.checkpoint).config.tag_encoder is not None
-
-
 def test_samples_that_do_not_fit_are_refused(tmp_path):
     samples = _samples()
     with pytest.raises(SampleError, match="label 2, the model knows 2 classes"):

@@ -83,8 +83,8 @@ def test_no_tags_and_odd_text_are_normal_input(encoder):
 def test_tags_are_written_as_words():
     assert [written(t) for t in (("building", "yes"), ("shop", "hair_dresser"), ("roof:shape", "flat"))] == [
         "building",
-        "shop: hair dresser",
-        "roof shape: flat",
+        "hair dresser (shop)",
+        "flat (roof shape)",
     ]
 
 
