@@ -48,7 +48,7 @@ STEP_FLOOR = 0.02
 class Place:
     """A city whose assessed districts are mapped again and again, with fewer and fewer features."""
 
-    def __init__(self, name: str, data: Path, work: Path, *, blur_m: float = 0.0) -> None:
+    def __init__(self, name: str, data: Path, checkpoint: Path, work: Path, *, blur_m: float = 0.0) -> None:
         """Take a city's data; what is made goes to ``work``."""
         self.name, self.work = name, work
         work.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ class Place:
         aoi = work / "aoi.gpkg"
         gpd.GeoDataFrame(geometry=[self.areas.union_all()], crs=crs).to_file(aoi)
         self.ground = CityGround(sources=replace(sources, aoi=aoi), crs=crs, grid=GRID, work=work / "stages")
-        graph = run_stage("graph", self._job(self.ground, Path("none")))
+        graph = run_stage("graph", self._job(self.ground, checkpoint))
         self.features = gpd.read_parquet(Path(graph["folder"]) / "features.parquet")
         self.reference = read_city_reference(sources, crs=crs)
 
@@ -161,13 +161,15 @@ def main() -> None:
     args = parser.parse_args()
     checkpoints = [args.demo / "model" / "checkpoint", *args.checkpoints]
     own = args.demo / "data" / DEMO_ADCODE
-    places = [Place("demo city", own, args.work / "own")]
+    places = [Place("demo city", own, checkpoints[0], args.work / "own")]
     if args.blur_m:
-        places.append(Place(f"blurred {args.blur_m:g} m", own, args.work / "blurred", blur_m=args.blur_m))
+        places.append(
+            Place(f"blurred {args.blur_m:g} m", own, checkpoints[0], args.work / "blurred", blur_m=args.blur_m)
+        )
     for k in range(args.cities):
         ground = demo_ground(args.work, seed=101 + k, side_m=args.side_m)
         data = ground.sources.imagery[0].parents[1]
-        places.append(Place(f"other city {k + 1}", data, args.work / f"other-{k + 1}"))
+        places.append(Place(f"other city {k + 1}", data, checkpoints[0], args.work / f"other-{k + 1}"))
     print(f"{'city':<12} {'dropped':>8} {'IoU':>8} {'min':>8} {'max':>8} {'F1':>8} {'IoU scores':>12} {'runs':>6}")
     rows = {place.name: curve(place, checkpoints, args.seeds) for place in places}
     verdicts = {name: verdict(found) for name, found in rows.items()}

@@ -6,6 +6,7 @@ can use them, so that one training loop serves all.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -99,6 +100,6 @@ CONTESTANTS: dict[str, Contestant] = {
     "unet-lite0": Contestant(build=lite0(smp.Unet), **PRETRAINED),  # type: ignore[arg-type]
     "segformer-lite0": Contestant(build=lite0(smp.Segformer), **PRETRAINED),  # type: ignore[arg-type]
     "deeplabv3plus-lite0": Contestant(build=lite0(smp.DeepLabV3Plus), **PRETRAINED),  # type: ignore[arg-type]
-    "upernet-lite0": Contestant(build=lite0(smp.UPerNet), **PRETRAINED),  # type: ignore[arg-type]
+    "upernet-lite0": Contestant(build=lite0(partial(smp.UPerNet, decoder_channels=128)), **PRETRAINED),  # type: ignore[arg-type]
     **{f"uvmap {size}": Contestant(build=ours(size)) for size in SIZES if size == "tiny"},
 }

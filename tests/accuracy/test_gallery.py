@@ -155,3 +155,14 @@ def test_the_page_opens_from_disk_and_outlines_can_be_hidden(tmp_path, subject, 
     browser.find_element(By.CSS_SELECTOR, "[data-hide=no-published]").click()
     assert line.value_of_css_property("display") == "none"
     assert not [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+
+
+def test_a_map_without_villages_and_a_reference_without_any(tmp_path, subject):
+    nothing = frame([])
+    empty = write_raster(tmp_path / "e.tif", GRID, np.zeros((600, 800), np.uint8), nodata=255)
+    blank = GallerySubject(
+        rasters=MapRasters(mask=empty, scores=subject.rasters.scores), published=nothing, reference=nothing
+    )
+    result = write_gallery(blank, tmp_path / "g.html", title="t", limits=GalleryLimits(tiles=2))
+    assert result.shown == {"village": 0, "missed": 0, "false": 0, "tile": 2}
+    assert result.page.read_text(encoding="utf-8").count("not estimable") == 4
