@@ -1,6 +1,6 @@
 """Baselines on equal terms: segmentation models of the literature and this project's, on real imagery.
 
-Run ``python benchmarks/quality.py --data DATA [--models unet-lite0 "uvmap tiny"] [--steps 400] [--seeds 1]``.
+Run ``python benchmarks/quality.py --data DATA [--models unet-lite0 "uvmap tiny"] [--steps 400] [--augment strong]``.
 ``DATA`` holds `beijing-uv/` and `uv-chips/` (`docs/real_data.md`). Every model is trained by the training loop of
 `uvmap train` on the same tiles (training mosaic at 1 m, chips at 0.4) with the same batches, augmentation, loss,
 schedule, weight averaging and number of steps, then judged on the tiles of `beijing-uv/val`, another season and other
@@ -32,7 +32,7 @@ from flows.commands import options as opt
 from models.checkpoints import CheckpointConfig
 from models.geolink.config import GeoLinkConfig
 from models.segmentation.trainer import KIND, SegmentationTraining
-from models.tiles.augmentation import AugmentationConfig
+from models.tiles.augmentation import AUGMENTATIONS
 from models.tiles.batches import BatchMaker, normalised
 from models.tiles.samples import IGNORE, SampleSet
 from models.training import BatchData, Run, TrainingConfig, fit
@@ -57,6 +57,14 @@ SOURCE_TILES = 160
 CHECKPOINT = CheckpointConfig(
     kind=KIND, model={}, tile_px=TILE_PX, resolution_m=RESOLUTION_M, classes=("other", "urban_village")
 )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every model is given: steps, and how the tiles of each are varied."""
+
+    steps: int
+    augment: str
 
 
 @dataclass(frozen=True)
@@ -103,23 +111,24 @@ def read_data(data: Path, work: Path) -> tuple[SampleSet, SampleSet]:
     return SampleSet.concat([all_tiles(mosaic, TRAIN_STRIDE_PX), chips]), all_tiles(scenes, TILE_PX)
 
 
-def batches_of(samples: SampleSet, config: TrainingConfig, *, steps: int, seed: int) -> BatchData:
+def batches_of(samples: SampleSet, config: TrainingConfig, budget: Budget, *, seed: int) -> BatchData:
     """As many batches as there are steps, in one epoch: passes over all samples behind each other."""
 
     def order(rng: np.random.Generator) -> np.ndarray:
-        passes = -(-steps * config.batch_size // len(samples))
-        return np.concatenate([rng.permutation(len(samples)) for _ in range(passes)])[: steps * config.batch_size]
+        passes = -(-tiles // len(samples))
+        return np.concatenate([rng.permutation(len(samples)) for _ in range(passes)])[:tiles]
 
-    make = BatchMaker(samples, GeoLinkConfig(), AugmentationConfig())
-    return BatchData(size=steps * config.batch_size, config=config, seed=seed, make=make, order=order)
+    tiles = budget.steps * config.batch_size
+    make = BatchMaker(samples, GeoLinkConfig(), AUGMENTATIONS[budget.augment])
+    return BatchData(size=tiles, config=config, seed=seed, make=make, order=order)
 
 
-def train(contestant: Contestant, samples: SampleSet, *, steps: int, seed: int, work: Path) -> nn.Module:
+def train(contestant: Contestant, samples: SampleSet, budget: Budget, *, seed: int, work: Path) -> nn.Module:
     """A model trained by the loop of `uvmap train`."""
     config = TrainingConfig(
         batch_size=BATCH, epochs=1, learning_rate=contestant.learning_rate, ema=EMA, accelerator="cpu"
     )
-    data = batches_of(samples, config, steps=steps, seed=seed)
+    data = batches_of(samples, config, budget, seed=seed)
     torch.manual_seed(seed)
     model = contestant.build().to(memory_format=torch.channels_last)
     module = SegmentationTraining(
@@ -191,12 +200,12 @@ def operations(model: nn.Module) -> int:
     return int(counter.get_total_flops())
 
 
-def compete(name: str, train_on: SampleSet, judged: SampleSet, *, steps: int, seed: int) -> dict[str, object]:
+def compete(name: str, train_on: SampleSet, judged: SampleSet, budget: Budget, *, seed: int) -> dict[str, object]:
     """Train and judge one model."""
     contestant = CONTESTANTS[name]
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        model = train(contestant, train_on, steps=steps, seed=seed, work=Path(folder))
+        model = train(contestant, train_on, budget, seed=seed, work=Path(folder))
     trained = time.process_time()
     has_norms = bool(batch_norms(model))
     if has_norms:
@@ -212,7 +221,7 @@ def compete(name: str, train_on: SampleSet, judged: SampleSet, *, steps: int, se
         "model": name,
         "start": contestant.start,
         "seed": seed,
-        "steps": steps,
+        **asdict(budget),
         "source": asdict(source),
         "scene": None if scene is None else asdict(scene),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -222,12 +231,12 @@ def compete(name: str, train_on: SampleSet, judged: SampleSet, *, steps: int, se
     }
 
 
-def check_equal_terms(samples: SampleSet) -> None:
+def check_equal_terms(samples: SampleSet, budget: Budget) -> None:
     """The first batch must not depend on the model's rate or weights."""
     seen = []
     for rate in (1e-3, 2e-3):
         config = TrainingConfig(batch_size=BATCH, epochs=1, learning_rate=rate, ema=EMA, accelerator="cpu")
-        data = batches_of(samples, config, steps=3, seed=0)
+        data = batches_of(samples, config, budget, seed=0)
         seen.append(next(iter(data.train_dataloader())))
     if not (torch.equal(seen[0].images, seen[1].images) and torch.equal(seen[0].labels, seen[1].labels)):
         raise SystemExit("two models would be trained on different batches")
@@ -252,12 +261,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", nargs="+", choices=sorted(CONTESTANTS), default=list(CONTESTANTS))
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--augment", choices=sorted(AUGMENTATIONS), default="strong")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path("out/quality"))
     args = parser.parse_args()
+    budget = Budget(args.steps, args.augment)
     train_on, judged = read_data(args.data, args.work)
-    check_equal_terms(train_on)
-    print(f"{len(train_on)} training tiles, {len(judged)} judged; {args.steps} steps of {BATCH} tiles")
+    check_equal_terms(train_on, budget)
+    print(
+        f"{len(train_on)} training tiles, {len(judged)} judged;"
+        f" {args.steps} steps of {BATCH} tiles, {args.augment} augmentation"
+    )
     heads = "   IoU     F1    bF1    ECE"
     print(f"{'':<37}{'source statistics':<28}   {'scene statistics':<28}")
     costs = f"{'params M':>8} {'GFLOP':>8} {'train s':>8} {'s / tile':>9}"
@@ -265,7 +279,7 @@ def main() -> None:
     rows = []
     for name in args.models:
         for seed in range(args.seeds):
-            rows.append(compete(name, train_on, judged, steps=args.steps, seed=seed))
+            rows.append(compete(name, train_on, judged, budget, seed=seed))
             print(shown(rows[-1]), flush=True)
     print(json.dumps({"benchmark": "quality", "threads": torch.get_num_threads(), "rows": rows}))
 
