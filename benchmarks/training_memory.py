@@ -3,14 +3,13 @@
 Run ``python benchmarks/training_memory.py [--tiles 1000 4000]`` (a minute). Tiles of 224 px come in parts of 64, as
 `pipeline.learning.ground_tiles` cuts them, go through `SampleStore`, and are read in an epoch of shuffled batches of 8
 with the strong augmentation. Each size runs in a process of its own; counted is the most memory that it held
-(``ru_maxrss``). First it is checked that batches from disk and from memory are equal. Prints a table and, as its last
+(``VmHWM``). First it is checked that batches from disk and from memory are equal. Prints a table and, as its last
 line, one JSON object; ``bytes_per_tile`` is the slope.
 """
 
 import argparse
 import json
 import multiprocessing
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -55,7 +54,9 @@ def measure(tiles: int, on_disk: bool, results: multiprocessing.SimpleQueue) -> 
         for _ in data.train_dataloader():
             pass
         seconds = time.perf_counter() - started
-    results.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, seconds))
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak_kb = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    results.put((1024 * int(peak_kb), seconds))
 
 
 def check_equality() -> None:
