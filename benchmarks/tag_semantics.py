@@ -1,7 +1,7 @@
 """Text models of map tags: hashed n-grams beside a sentence model, where tags are renamed or rare.
 
 Run ``python benchmarks/tag_semantics.py [--encoders hashed minilm] [--weights PATH] [--steps 320] [--seeds 1]``
-(about five minutes of one core with the trainings, half a minute with ``--steps 0``). Three questions:
+(about two minutes of one core per seed, seconds with ``--steps 0``). Three questions:
 
 1. *Retrieval*: for each tag that OpenStreetMap's editors replace by another, is the replacement the nearest of all
    others (cosine)? Split into replacements that keep letters of the old word (respelled) and others (other words).
