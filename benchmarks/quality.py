@@ -7,6 +7,8 @@ schedule, weight averaging and number of steps, then judged on the tiles of `bei
 roofs, which no choice here has seen: IoU, F1, boundary F1 (3 m) at a probability of 0.5, and expected calibration
 error. Each is judged twice: with the statistics of its batch norms taken on the training tiles (*source*), and with
 those taken again, without labels, on the tiles that are judged (*scene*); models without batch norm have one figure.
+``--checkpoints NAME=DIR`` adds models of `uvmap train`, mapped by the stages of `uvmap map`, each tile by itself:
+without and with their own adaptation.
 Prints a table and, as its last line, one JSON object. Operations are those of one tile forward, multiply and add
 counted as two; CPU seconds are of this process.
 
@@ -21,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import rasterio
 import torch
 from quality_models import CONTESTANTS, Contestant
 from torch import Tensor, nn
@@ -29,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from accuracy.comparison.confusion import Confusion
 from accuracy.comparison.reliability import Reliability
 from flows.commands import options as opt
-from models.checkpoints import CheckpointConfig
+from models.checkpoints import CheckpointConfig, load_checkpoint
 from models.geolink.config import GeoLinkConfig
 from models.segmentation.trainer import KIND, SegmentationTraining
 from models.tiles.augmentation import AUGMENTATIONS
@@ -37,12 +40,14 @@ from models.tiles.batches import BatchMaker, normalised
 from models.tiles.samples import IGNORE, SampleSet
 from models.training import BatchData, Run, TrainingConfig, fit
 from pipeline.city.ground import TILE_PX, CityGround
+from pipeline.city.job import CityJob
 from pipeline.city.reference import read_city_reference
+from pipeline.city.stages import run_stage
 from pipeline.learning.chips import read_via_chips
-from pipeline.learning.samples import cut_samples
+from pipeline.learning.samples import TileImages, cut_samples
 from regions.raster.boundaries import BoundaryCounts, count_boundaries
-from regions.raster.grid import Tiling
-from regions.raster.scores import SCORE_SCALE
+from regions.raster.grid import Tiling, Window
+from regions.raster.scores import NOT_PREDICTED, SCORE_SCALE
 from regions.settings import GridConfig
 
 RESOLUTION_M = 1.0
@@ -82,16 +87,33 @@ def ground(imagery: list[Path], reference: list[Path], work: Path, *, crs: str |
     sources = opt.sources_from(
         None, data_root=Path(), imagery=imagery, vectors=None, reference=reference, imagery_crs=crs
     )
-    return opt.ground_from(sources, work=work, grid=GridConfig(resolution_m=RESOLUTION_M))
+    return opt.ground_from(sources, work=work, grid=GridConfig(resolution_m=RESOLUTION_M, stride_px=TILE_PX))
 
 
-def all_tiles(where: CityGround, stride_px: int) -> SampleSet:
-    """All labelled tiles of a ground."""
+class ScoreTiles:
+    """Scores of a map in the place of its imagery, valid where that is."""
+
+    def __init__(self, imagery: TileImages, scores: Path) -> None:
+        """Read both."""
+        self.imagery = imagery
+        with rasterio.open(scores) as raster:
+            self.scores = raster.read(1)
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Scores, three times, and the validity of the imagery."""
+        inside = Window(0, 0, *self.scores.shape).intersection(window)
+        found = np.full((window.height_px, window.width_px), NOT_PREDICTED, np.uint8)
+        found[inside.slices_in(window)] = self.scores[inside.slices_in(Window(0, 0, *self.scores.shape))]
+        return np.repeat(found[None], 3, axis=0), self.imagery.read(window)[1]
+
+
+def all_tiles(where: CityGround, stride_px: int, *, scores: Path | None = None) -> SampleSet:
+    """All labelled tiles of a ground, or the scores of a map on them."""
     with where.open() as city:
         grid = city.extent.grid
         reference = read_city_reference(where.sources, crs=grid.crs, bounds_m=grid.bounds_m)
         return cut_samples(
-            city.imagery,
+            city.imagery if scores is None else ScoreTiles(city.imagery, scores),
             reference.polygons,
             unlabelled=reference.unlabelled,
             grid=grid,
@@ -100,15 +122,19 @@ def all_tiles(where: CityGround, stride_px: int) -> SampleSet:
         )
 
 
-def read_data(data: Path, work: Path) -> tuple[SampleSet, SampleSet]:
-    """Training tiles and judged tiles."""
-    train, val = data / "beijing-uv" / "train", data / "beijing-uv" / "val"
+def judged_ground(data: Path, work: Path) -> CityGround:
+    """The validation scenes, mapped tile by tile."""
+    val = data / "beijing-uv" / "val"
+    images, masks = (sorted((val / name).glob("*.png")) for name in ("image", "mask"))
+    return ground(images, masks, work / "val", crs="EPSG:3857")
+
+
+def training_tiles(data: Path, work: Path) -> SampleSet:
+    """Tiles of the training mosaic, and chips."""
+    train = data / "beijing-uv" / "train"
     mosaic = ground([train / "mosaic_rgb_jpeg95.tif"], [train / "mosaic_uv_mask.tif"], work / "train")
-    scenes = ground(
-        sorted((val / "image").glob("*.png")), sorted((val / "mask").glob("*.png")), work / "val", crs="EPSG:3857"
-    )
     chips = read_via_chips(data / "uv-chips" / "train", tile_px=TILE_PX, scale=CHIP_SCALE)
-    return SampleSet.concat([all_tiles(mosaic, TRAIN_STRIDE_PX), chips]), all_tiles(scenes, TILE_PX)
+    return SampleSet.concat([all_tiles(mosaic, TRAIN_STRIDE_PX), chips])
 
 
 def batches_of(samples: SampleSet, config: TrainingConfig, budget: Budget, *, seed: int) -> BatchData:
@@ -231,6 +257,34 @@ def compete(name: str, train_on: SampleSet, judged: SampleSet, budget: Budget, *
     }
 
 
+def judge_checkpoint(name: str, folder: Path, where: CityGround, judged: SampleSet) -> dict[str, object]:
+    """Judge what `uvmap train` made, as `uvmap map` maps it: without and with its own adaptation to the scene."""
+    found: list[Figures | None] = [None, None]
+    begun = time.process_time()
+    modes = (False, True) if "adapt" in CityJob.model_fields else (False,)
+    for adapt in modes:
+        extra = {"adapt": adapt} if len(modes) == 2 else {}
+        job = CityJob(ground=where, checkpoint=folder, out=where.work / "product", **extra)
+        scores = Path(run_stage("scores", job)["folder"]) / "scores.tif"
+        tiles = all_tiles(where, TILE_PX, scores=scores)
+        if not np.array_equal(tiles.labels, judged.labels):
+            raise SystemExit(f"{name}: the map is not judged on the tiles of the others")
+        share = np.where(tiles.images[:, 0] == NOT_PREDICTED, 0, tiles.images[:, 0] / SCORE_SCALE)
+        found[adapt] = judge(share, judged.labels)
+    checkpoint = load_checkpoint(folder)
+    return {
+        "model": name,
+        "start": "trained",
+        "seed": 0,
+        "source": None if found[0] is None else asdict(found[0]),
+        "scene": None if found[1] is None else asdict(found[1]),
+        "parameters": sum(int(np.prod(w.shape)) for w in checkpoint.weights.values()),
+        "operations_per_tile": None,
+        "cpu_s_training": None,
+        "cpu_s_per_tile": (time.process_time() - begun) / (len(judged) * len(modes)),
+    }
+
+
 def check_equal_terms(samples: SampleSet, budget: Budget) -> None:
     """The first batch must not depend on the model's rate or weights."""
     seen = []
@@ -242,6 +296,11 @@ def check_equal_terms(samples: SampleSet, budget: Budget) -> None:
         raise SystemExit("two models would be trained on different batches")
 
 
+def number(value: object, unit: float, digits: int) -> str:
+    """A number as text, in a unit."""
+    return f"{value / unit:.{digits}f}" if isinstance(value, int | float) else "-"
+
+
 def shown(row: dict[str, object]) -> str:
     """A row of the table."""
 
@@ -251,23 +310,27 @@ def shown(row: dict[str, object]) -> str:
 
     return (
         f"{row['model']:<22} {row['start']:<9} {row['seed']:>4} {cells(row['source'])}   {cells(row['scene'])}"
-        f" {row['parameters'] / 1e6:>8.2f} {row['operations_per_tile'] / 1e9:>8.2f}"  # type: ignore[operator]
-        f" {row['cpu_s_training']:>8.0f} {row['cpu_s_per_tile']:>9.3f}"
+        f" {number(row['parameters'], 1e6, 2):>8} {number(row['operations_per_tile'], 1e9, 2):>8}"
+        f" {number(row['cpu_s_training'], 1, 0):>8} {number(row['cpu_s_per_tile'], 1, 3):>9}"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--models", nargs="+", choices=sorted(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--models", nargs="*", choices=sorted(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--checkpoints", nargs="*", default=[], metavar="NAME=DIR")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--augment", choices=sorted(AUGMENTATIONS), default="strong")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path("out/quality"))
     args = parser.parse_args()
     budget = Budget(args.steps, args.augment)
-    train_on, judged = read_data(args.data, args.work)
-    check_equal_terms(train_on, budget)
+    where = judged_ground(args.data, args.work)
+    judged = all_tiles(where, TILE_PX)
+    train_on = training_tiles(args.data, args.work) if args.models else judged.select([])
+    if args.models:
+        check_equal_terms(train_on, budget)
     print(
         f"{len(train_on)} training tiles, {len(judged)} judged;"
         f" {args.steps} steps of {BATCH} tiles, {args.augment} augmentation"
@@ -281,6 +344,10 @@ def main() -> None:
         for seed in range(args.seeds):
             rows.append(compete(name, train_on, judged, budget, seed=seed))
             print(shown(rows[-1]), flush=True)
+    for given in args.checkpoints:
+        name, _, folder = given.rpartition("=")
+        rows.append(judge_checkpoint(name or folder, Path(folder), where, judged))
+        print(shown(rows[-1]), flush=True)
     print(json.dumps({"benchmark": "quality", "threads": torch.get_num_threads(), "rows": rows}))
 
 
