@@ -60,6 +60,10 @@ def estimate(
     map_totals: MapTotals = None,
     calibrate: Calibrated = "areas",
     unit_area: UnitArea = "pixel_m2",
+    city_totals: Annotated[
+        Path | None,
+        typer.Option(help="city_totals.csv of `uvmap sample totals`: shows km² of the whole, regions and every city."),
+    ] = None,
     frame: Annotated[
         Path | None, typer.Option(help="Table of all cells of the drawn cities; one without a point is an error.")
     ] = None,
@@ -127,6 +131,9 @@ def estimate(
     if compare_with is not None:
         _show_difference(sample, options, compare_with, as_json=as_json)
         return
+    if city_totals is not None:
+        _show_ground(sample, options, city_totals, as_json=as_json)
+        return
     totals = read_totals(map_totals, sample)
     known = {"calibrate_to": totals, "calibrated": choose(calibrate, CALIBRATED_MEASURES, "--calibrate")}
     _show_estimates(sample, options, by=tuple(by or ()), known=known, replicates=replicates, seed=seed, as_json=as_json)
@@ -172,6 +179,44 @@ def _show_difference(sample: Any, options: Any, other: str, *, as_json: bool) ->
     text = table(rows, columns | {"ci_low": "from", "ci_high": "to"})
     data = {"variance": primary, "map": sample.map_column, "compare_with": other, "measures": rows}
     show(data, text=f"{text}\nvariance {primary}", as_json=as_json)
+
+
+def _show_ground(sample: Any, options: Any, path: Path, *, as_json: bool) -> None:
+    """Urban village in km²: of the whole and regions by design, of every city by a model."""
+    from dataclasses import replace
+
+    import pandas as pd
+
+    from accuracy.errors import AccuracyError
+    from accuracy.estimation.city_ground import MODEL_NOTE, estimate_city_ground
+    from accuracy.estimation.ground import estimate_ground
+    from accuracy.estimation.table_estimates import primary_variance
+    from accuracy.survey.design import as_text
+    from accuracy.survey.map_totals import require_frame_columns
+    from accuracy.tables import read_table
+
+    cities = read_table(path)
+    require_frame_columns(cities, str(path), ("adcode", "region", "mapped_m2", "unmapped_m2"))
+    cities = cities.assign(adcode=as_text(cities["adcode"]), region=as_text(cities["region"]))
+    cities[["mapped_m2", "unmapped_m2"]] = cities[["mapped_m2", "unmapped_m2"]].astype(float)
+    group = cities["region"] if sample.design.stratum else pd.Series("all", index=cities.index)
+    mapped = {str(k): float(v) for k, v in cities["mapped_m2"].groupby(group).sum().items()}
+    primary = primary_variance(sample)
+    ground = estimate_ground(sample, mapped, replace(options, variance=primary))
+    rows = [{str(k): _plain(v) for k, v in row.items()} for row in ground.to_dict("records")]
+    columns = {"value": "where", "method": "method", "km2": "km²", "se": "se", "ci_low": "from", "ci_high": "to"}
+    text = table(rows, columns | {"mapped_km2": "mapped"}) + f"\nvariance {primary}; ratio is the one to quote"
+    data: dict[str, Any] = {"variance": primary, "headline": "ratio", "ground": rows}
+    try:
+        model = estimate_city_ground(sample, cities, level=options.level)
+    except AccuracyError as error:
+        say(f"note: no estimates of single cities: {error}")
+    else:
+        own = [{str(k): _plain(v) for k, v in row.items()} for row in model.to_dict("records")]
+        columns = {"city": "city", "sampled": "sampled", "km2": "km²", "rmse": "rmse", "ci_low": "from"}
+        text += "\n\n" + table(own, columns | {"ci_high": "to", "mapped_km2": "mapped"}) + f"\n{MODEL_NOTE}"
+        data |= {"cities": own, "cities_note": MODEL_NOTE}
+    show(data, text=text, as_json=as_json)
 
 
 def _show_classes(sample: Any, options: Any, *, as_json: bool) -> None:

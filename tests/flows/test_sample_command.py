@@ -214,6 +214,13 @@ def test_cities_by_size_beside_those_done_go_through_to_the_estimate(tmp_path):
         design.assign(ref=answers).to_parquet(tmp_path / "l.parquet")
         cell = estimates(tmp_path / "l.parquet", selection="pps")["two_stage"]["all"]["F1"]
         assert 0 < cell["se"] < 0.3 and cell["df"] == 2
+        totals = tmp_path / "s" / "city_totals.csv"
+        ground = estimates(tmp_path / "l.parquet", "--city-totals", totals, selection="pps")
+        known = pd.read_csv(totals)["mapped_m2"].sum() / 1e6
+        by = {row["method"]: row for row in ground["ground"] if row["value"] == "all"}
+        assert by["ratio"]["mapped_km2"] == pytest.approx(known)
+        assert by["ratio"]["ci_low"] < by["ratio"]["km2"] < by["ratio"]["ci_high"]
+        assert "cities" not in ground  # four cities are too few for a model
         with pytest.raises(AccuracyError, match="say --psu-selection pps"):
             estimates(tmp_path / "l.parquet")
     with pytest.raises(AccuracyError, match="--design pps without --sizes"):

@@ -1,0 +1,134 @@
+"""Ground of urban village in km²: what the map shows, corrected by what a sample finds of its errors.
+
+With M the mapped ground that is known of every city, and weighted totals of sampled points with reference r and map m:
+
+expansion    A = sum w r
+difference   A = M + sum w (r - m)                      (Särndal et al. 1992, ch. 6)
+ratio        A = M sum w r / sum w m,  variance of (M / sum w m) sum w (r - R m)
+
+The ratio is the regression estimator through the origin: true and mapped ground of a city rise together, so that what
+is left to the luck of the draw is their disagreement alone. All three are design-based. They need samples whose weights
+are areas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from accuracy.arrays import Bools, Floats, SampleArrays
+from accuracy.errors import DesignError
+from accuracy.estimation.describe import degrees_of_freedom
+from accuracy.estimation.estimation import WHOLE
+from accuracy.estimation.options import EstimateOptions
+from accuracy.estimation.variance import design_variance
+from accuracy.intervals import t_quantile
+from accuracy.measures import confusion_indicators
+from accuracy.survey.sample import ReferenceSample
+
+GroundMethod = Literal["expansion", "difference", "ratio"]
+GROUND_METHODS: tuple[GroundMethod, ...] = get_args(GroundMethod)
+M2_PER_KM2 = 1e6
+
+
+def estimate_ground(
+    sample: ReferenceSample, mapped_m2: Mapping[str, float], options: EstimateOptions | None = None
+) -> pd.DataFrame:
+    """Urban village in km² of the whole and of each stratum (region), by every method.
+
+    Args:
+        sample: The labelled sample, whose weights are areas.
+        mapped_m2: Mapped ground of every stratum of the frame, by name.
+        options: Variance, level, rules for single units.
+
+    Returns:
+        ``value``, ``method``, ``km2``, ``se``, ``ci_low``, ``ci_high`` (all km²), ``df``, ``mapped_km2``.
+
+    Raises:
+        DesignError: The weights are no areas, a stratum has no mapped ground known, or the cities were chosen on
+            purpose, so that the sample says nothing of the others.
+    """
+    options = options or EstimateOptions()
+    if not sample.arrays.in_m2:
+        raise DesignError(
+            "the sample's weights are numbers of pixels, not areas: km² need a column of a pixel's area"
+            " (`uvmap sample points` writes pixel_m2)"
+        )
+    if sample.design.psu_selection == "purposive" and sample.design.psu is not None:
+        raise DesignError(
+            "the cities were chosen on purpose, so their errors say nothing of other cities' ground by design: join"
+            " them with randomly drawn ones"
+        )
+    stratum = sample.design.stratum
+    values = np.full(len(sample.arrays.weight), WHOLE, dtype=object)
+    if stratum is not None:
+        values = sample.codes(stratum).to_numpy()
+    unknown = sorted(set(values) - set(mapped_m2)) if stratum is not None else []
+    if unknown:
+        raise DesignError(f"no mapped ground is known of {unknown[0]!r} ({len(unknown)} such): measure all cities")
+    extra = sorted(set(mapped_m2) - set(values)) if stratum is not None else []
+    if extra:
+        raise DesignError(f"{extra[0]!r} has mapped ground but no sampled city: its ground would be unassessed")
+    cells = confusion_indicators(sample.mapped, sample.reference)
+    masks = {WHOLE: np.ones(len(values), dtype=bool)}
+    known = {WHOLE: float(sum(mapped_m2.values()))}
+    if stratum is not None and len(set(values)) > 1:
+        masks |= {name: values == name for name in sorted(set(values))}
+        known |= {name: float(mapped_m2[name]) for name in masks if name != WHOLE}
+    rows = []
+    for name, mask in masks.items():
+        rows += ground_of(sample.arrays, cells, mask, known[name], options).assign(value=name).to_dict("records")
+    columns = ["value", "method", "km2", "se", "ci_low", "ci_high", "df", "mapped_km2"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def ground_of(
+    arrays: SampleArrays, cells: Floats, mask: Bools, mapped_m2: float, options: EstimateOptions
+) -> pd.DataFrame:
+    """The ground of one domain by every method; columns as `estimate_ground`, without ``value``.
+
+    Args:
+        arrays: The design, weights in m².
+        cells: float64 (n, 4), tp, fp, fn, tn.
+        mask: bool (n,), the domain.
+        mapped_m2: Its mapped ground.
+        options: Variance, level, rules.
+    """
+    inside = mask.astype(np.float64)
+    r, m = inside * (cells[:, 0] + cells[:, 2]), inside * (cells[:, 0] + cells[:, 1])
+    true, shown = float(arrays.mass @ r), float(arrays.mass @ m)
+    ratio = true / shown if shown > 0 else np.nan
+    totals = {"expansion": true, "difference": mapped_m2 + true - shown, "ratio": mapped_m2 * ratio}
+    factor = mapped_m2 / shown if shown > 0 else np.nan
+    parts = np.stack([r, r - m, factor * (r - ratio * m)], axis=1)
+    variance = design_variance(
+        arrays.weight[:, None] * np.nan_to_num(parts),
+        arrays,
+        kind=options.variance,
+        lonely=options.lonely_psu,
+        fpc_in_cells=options.fpc_in_cells,
+        pps=options.pps,
+        domains=np.repeat(mask[:, None], 3, axis=1),
+    )
+    df = degrees_of_freedom(arrays, mask, options.variance)
+    t = float(t_quantile(df, options.level))
+    rows = []
+    for k, method in enumerate(GROUND_METHODS):
+        km2, se = totals[method] / M2_PER_KM2, float(np.sqrt(max(variance[k], 0.0))) / M2_PER_KM2
+        se = se if np.isfinite(km2) else np.nan
+        reach = np.exp(min(t * se / km2, 50.0)) if np.isfinite(km2) and km2 > 0 else np.nan
+        rows.append(
+            {
+                "method": method,
+                "km2": km2,
+                "se": se,
+                "ci_low": km2 / reach,  # symmetric on the logarithm: ground is never negative
+                "ci_high": km2 * reach,
+                "df": df,
+                "mapped_km2": mapped_m2 / M2_PER_KM2,
+            }
+        )
+    return pd.DataFrame(rows)
