@@ -24,7 +24,7 @@ from scipy import ndimage
 from pipeline.polygons import PolygonConfig, find_villages, polygonize_mask
 from pipeline.polygons.rings import polygons_of_rings, trace_rings
 from pipeline.polygons.runs import join_runs, label_runs, runs_of_mask
-from pipeline.refinement import BandRefiner, RefinementConfig, boundary_f1, boundary_iou, refine_villages
+from pipeline.refinement import RefinementConfig, boundary_f1, boundary_iou, choose_refiner, refine_villages
 from regions.raster.burn import burn, burn_into
 from regions.raster.grid import Grid, Window
 
@@ -212,9 +212,12 @@ def labelled(demo: Path | None, tiles: Path | None) -> list[tuple[str, np.ndarra
 
 
 def refinement(
-    demo: Path | None, tiles: Path | None, scores_of_demo: Path | None, seeds: int
+    demo: Path | None, tiles: Path | None, scores_of_demo: Path | None, seeds: int, sam: Path | None = None
 ) -> list[dict[str, object]]:
     rows = []
+    refiners = {"built-in": ("built-in", "one")}
+    if sam is not None:  # its one mask against the best of its several
+        refiners |= {f"SAM, {masks}": ("sam", masks) for masks in ("one", "several")}
     for name, image, truth, ground_m in labelled(demo, tiles):
         sources = {f"degraded truth {seed}": blocky_scores(truth, seed) for seed in range(seeds)}
         if name == "demo city" and scores_of_demo is not None:
@@ -224,24 +227,32 @@ def refinement(
             grid = Grid("EPSG:3857", ground_m, 0, 0, *truth.shape)
             config = PolygonConfig(seed=0.6, grow=0.5, barriers=None)
             villages = find_villages(scores, grid=grid, config=config).villages
-            start = time.perf_counter()
-            table = refine_villages(
-                villages, scores=scores, imagery=Pictures(image, grid), grid=grid, refiner=BandRefiner(),
-                config=RefinementConfig(),
-            )  # fmt: skip
-            seconds = time.perf_counter() - start
-            row: dict[str, object] = {"place": name, "scores": source, "villages": len(table), "s": seconds}
-            row["accepted"] = int((table["boundary"] == "built-in").sum())
-            for when, found in (("before", villages), ("after", table)):
-                mask = burn(found.geometry, grid)
-                row[f"iou_{when}"] = float((mask & truth).sum() / (mask | truth).sum())
-                for metres in (3, 10):
-                    row[f"f1_{metres}m_{when}"] = boundary_f1(mask, truth, tolerance_px=metres / ground_m)
-                    row[f"biou_{metres}m_{when}"] = boundary_iou(mask, truth, distance_px=metres / ground_m)
-            rows.append(row)
-            pairs = ("iou", "f1_3m", "f1_10m", "biou_3m", "biou_10m")
-            told = ", ".join(f"{key} {row[f'{key}_before']:.3f} -> {row[f'{key}_after']:.3f}" for key in pairs)
-            print(f"{name}, {source}: {row['accepted']} of {len(table)} accepted in {seconds:.1f} s; {told}")
+            for who, (kind, masks) in refiners.items():
+                refiner, _ = choose_refiner(kind, sam_weights=sam, sam_masks=masks, resolution_m=ground_m)
+                start = time.process_time()
+                table = refine_villages(
+                    villages, scores=scores, imagery=Pictures(image, grid), grid=grid, refiner=refiner,
+                    config=RefinementConfig(),
+                )  # fmt: skip
+                seconds = time.process_time() - start
+                row: dict[str, object] = {"place": name, "scores": source, "refiner": who, "villages": len(table)}
+                row["cpu_s"] = seconds
+                row["accepted"] = int((table["boundary"] == kind).sum())
+                row["quality"] = float(table["boundary_quality"].mean()) if len(table) else None
+                for when, found in (("before", villages), ("after", table)):
+                    mask = burn(found.geometry, grid)
+                    row[f"iou_{when}"] = float((mask & truth).sum() / (mask | truth).sum())
+                    corners = shapely.get_num_coordinates(found.geometry.to_numpy()).sum()
+                    row[f"corners_per_km_{when}"] = float(1000 * corners / max(found.geometry.length.sum(), 1e-9))
+                    for metres in (3, 10):
+                        row[f"f1_{metres}m_{when}"] = boundary_f1(mask, truth, tolerance_px=metres / ground_m)
+                        row[f"biou_{metres}m_{when}"] = boundary_iou(mask, truth, distance_px=metres / ground_m)
+                rows.append(row)
+                pairs = ("iou", "f1_3m", "f1_10m", "biou_3m", "biou_10m")
+                told = ", ".join(f"{key} {row[f'{key}_before']:.3f} -> {row[f'{key}_after']:.3f}" for key in pairs)
+                told += f", corners/km {row['corners_per_km_before']:.0f} -> {row['corners_per_km_after']:.0f}"
+                took = f"{row['accepted']} of {len(table)} accepted, quality {row['quality']:.2f}, {seconds:.1f} CPU-s"
+                print(f"{name}, {source}, {who}: {took}; {told}")
     return rows
 
 
@@ -253,6 +264,7 @@ def main() -> None:
     parser.add_argument("--demo-scores", type=Path, help="score raster of a trained model on the demo city's extent")
     parser.add_argument("--tiles", type=Path, help="folder with image/ and mask/ of one name")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sam", type=Path, help="local folder with SAM weights: one mask against several")
     options = parser.parse_args()
     results: dict[str, object] = {}
     if "speed" in options.parts:
@@ -262,7 +274,7 @@ def main() -> None:
     if "city" in options.parts:
         results["city"] = city(options.city_side_px)
     if "refinement" in options.parts:
-        results["refinement"] = refinement(options.demo, options.tiles, options.demo_scores, options.seeds)
+        results["refinement"] = refinement(options.demo, options.tiles, options.demo_scores, options.seeds, options.sam)
     print(json.dumps(results))
 
 

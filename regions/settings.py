@@ -132,7 +132,8 @@ class AcceptanceRule(Settings):
 
     Attributes:
         min_agreement: Intersection over union of the two.
-        min_quality: The refiner's own quality score; not asked of refiners that give none.
+        min_quality: The refiner's own quality: SAM's estimate of its intersection over union, or how far the built-in
+            one tells a village from its surroundings (0 by chance, 1 without a mistake).
         min_area_ratio: Refined area by area before.
         max_area_ratio: The same, at most.
         max_spill: Share of the refined area on excluded land, barriers, other villages or unpredicted pixels
@@ -140,7 +141,7 @@ class AcceptanceRule(Settings):
     """
 
     min_agreement: float = 0.7
-    min_quality: float = 0.7
+    min_quality: float = 0.8
     min_area_ratio: float = 0.75
     max_area_ratio: float = 1.33
     max_spill: float = 0.05
@@ -169,6 +170,7 @@ class RefinementConfig(Settings):
     Attributes:
         refiner: ``none``, the ``built-in`` one, or ``sam`` from ``sam_weights``.
         sam_weights: Local folder with SAM weights.
+        sam_masks: ``one`` mask per village, or the best of the ``several`` that SAM gives for doubtful prompts.
         margin_px: Ground around a village that a window shows at least.
         batch_windows: Windows that are encoded at once.
         positive_points: Points inside the village that prompt SAM.
@@ -178,6 +180,7 @@ class RefinementConfig(Settings):
 
     refiner: Literal["none", "built-in", "sam"] = "none"
     sam_weights: Path | None = None
+    sam_masks: Literal["one", "several"] = "one"
     margin_px: int = Field(default=48, ge=0)
     batch_windows: int = Field(default=2, gt=0)
     positive_points: int = Field(default=5, ge=0)

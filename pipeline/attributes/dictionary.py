@@ -89,7 +89,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "boundary_quality",
         REAL,
         "0-1",
-        "The refiner's own estimate of its intersection over union.",
+        "The refiner's own quality: SAM's estimate of its IoU; built-in: village told from surroundings.",
         "no refinement, or the refiner gives none",
     ),
     Attribute(

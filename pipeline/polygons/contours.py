@@ -58,6 +58,12 @@ class UnitEdges:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def place(self, share: NDArray[np.float64], rings: Rings) -> Rings:
+        """The rings with a point on each edge, ``share`` (E,) of the way from the centre inside to that outside."""
+        cols = self.cols + 0.5 + share * self.right
+        rows = self.rows + 0.5 + share * self.down
+        return Rings(cols, rows, self.offsets, rings.areas_px, rings.labels)
+
     def by_block(self, block_px: int) -> Iterator[tuple[Window, NDArray[np.int64]]]:
         """Windows of blocks that hold pixels inside, and which edges each holds."""
         if len(self) == 0:
@@ -69,6 +75,12 @@ class UnitEdges:
         for number, edges in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
             row, col = number // stride * block_px, number % stride * block_px
             yield Window(row, col, block_px, block_px), edges
+
+
+def halve_corners(rings: Rings) -> Rings:
+    """The rings through the middles of their unit edges: what a level is to scores, for a mask that has none."""
+    edges = UnitEdges(rings)
+    return edges.place(np.full(len(edges), 0.5), rings)
 
 
 def contour_rings(rings: Rings, read: ReadScores, *, level: int, block_px: int) -> Rings:
@@ -90,9 +102,7 @@ def contour_rings(rings: Rings, read: ReadScores, *, level: int, block_px: int) 
     share = np.full(len(edges), 0.5)
     for window, of_block in edges.by_block(block_px):
         share[of_block] = _crossings(edges, of_block, window, read, level)
-    cols = edges.cols + 0.5 + share * edges.right
-    rows = edges.rows + 0.5 + share * edges.down
-    return Rings(cols, rows, edges.offsets, rings.areas_px, rings.labels)
+    return edges.place(share, rings)
 
 
 def _crossings(

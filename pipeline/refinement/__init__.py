@@ -1,6 +1,5 @@
 """Refinement: outlines drawn anew from the imagery where a rule accepts them; SAM is imported only where it is used."""
 
-from pipeline.refinement.built_in import BandRefiner
 from pipeline.refinement.choice import choose_refiner, mark_unrefined, summarise_refinement
 from pipeline.refinement.errors import RefinementError
 from pipeline.refinement.measures import boundary_f1, boundary_iou, compare_outlines
@@ -10,7 +9,6 @@ from regions.settings import AcceptanceRule, RefinementConfig
 
 __all__ = [
     "AcceptanceRule",
-    "BandRefiner",
     "ImageReader",
     "RefinedMask",
     "RefinementConfig",

@@ -1,9 +1,10 @@
-"""The refiner that needs no weights: a random walker in a band round the outline.
+"""The refiner that needs no weights: it learns at each village how the village looks and how its surroundings do.
 
-Pixels deeper inside than the band are village, those further outside are not; in between, each pixel goes to the
-side that a random walker (Grady 2006, IEEE TPAMI 28(11), 1768) starting there is likelier to reach first, where
-steps across edges of image and scores are unlikely. The outline loses the steps of the model's patches; how far
-it gains from image edges is measured by ``benchmarks/polygons.py``.
+The outline of the scores is right in the large and off by some metres. Ground further from it than that is known, so
+the imagery there teaches what is village here and what is not (`appearance`); between, each pixel goes to the side
+that is likelier from its appearance and its distance from the outline. How well the known ground was told apart, on
+pixels not learnt from, is the refiner's quality: where it is low, appearance says nothing here and the rule keeps the
+outline of the scores.
 """
 
 from __future__ import annotations
@@ -13,74 +14,96 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter
-from skimage.color import rgb2lab
-from skimage.segmentation import random_walker
+from scipy.ndimage import distance_transform_edt
+from scipy.special import log_ndtr
 
+from pipeline.polygons.morphology import close_gaps
+from pipeline.refinement.appearance import Ring, judge_appearance, measure_appearance
 from pipeline.refinement.prompts import Prompt
 from pipeline.refinement.refiner import RefinedMask
 from regions.raster.scores import probability_of
 
-INSIDE, OUTSIDE, UNUSED = 1, 2, -1
-STRONG_EDGE = 0.95
-RIM_PX = 3
-"""Pixels beyond the band that serve as the walker's goals."""
+LIKELY = 0.5
+"""Ground that the scores hold for village is no example of what is not, and the other way round."""
 
 
 @dataclass(frozen=True)
-class BandRefiner:
-    """Random walker in a band of ``2 * band_px`` round the outline.
+class AppearanceRefiner:
+    """Appearance of each village against its surroundings.
 
     Attributes:
-        band_px: How far the outline may move.
-        edge_weight: Minus the logarithm of the chance, against that on flat ground, of a step across an edge that
-            only one step in twenty of the band exceeds.
-        score_weight: Weight of the scores beside the image's lightness (in units of its full range).
-        blur_px: Standard deviation of the blur of the image.
+        resolution_m: Side of a pixel.
+        shift_m: Standard deviation of the distance between the outline of the scores and the true one.
+        reach_m: How far the outline may move.
+        known_m: Beyond this distance from the outline ground is known.
+        ring_m: Ground up to this distance is looked at.
+        blur_m: Standard deviation of the average of the odds over neighbours.
+        smooth_m: Gaps and tongues of the new outline up to twice as wide go.
         side_px: Side of the windows.
     """
 
-    band_px: int = 12
-    edge_weight: float = 1.0
-    score_weight: float = 0.5
-    blur_px: float = 3.0
+    resolution_m: float = 1.0
+    shift_m: float = 8.0
+    reach_m: float = 12.0
+    known_m: float = 8.0
+    ring_m: float = 30.0
+    blur_m: float = 2.5
+    smooth_m: float = 4.0
     side_px: int = 1024
     name: str = "built-in"
 
     def refine(self, images: NDArray[np.uint8], prompts: Sequence[Sequence[Prompt]]) -> list[list[RefinedMask]]:
-        """See `Refiner.refine`."""
+        """See `Refiner.refine`; the quality is the informedness of appearance."""
         return [
-            [RefinedMask(self._walk(image, prompt), None) for prompt in of_window]
+            [self._draw(image, prompt) for prompt in of_window]
             for image, of_window in zip(images, prompts, strict=True)
         ]
 
-    def _walk(self, image: NDArray[np.uint8], prompt: Prompt) -> NDArray[np.bool_]:
-        """Bool (T, T): the outline drawn anew, in the part of the window round the village."""
-        reach = self.band_px + RIM_PX + 1
+    def _draw(self, image: NDArray[np.uint8], prompt: Prompt) -> RefinedMask:
+        margin = round(self.ring_m / self.resolution_m) + 8
         left, top, right, bottom = prompt.box
-        part = (slice(max(0, top - reach), bottom + reach), slice(max(0, left - reach), right + reach))
+        # whole fields of the chessboard, so that a window's place in the lattice decides their colour
+        first_row, first_col = (max(0, edge - margin) // 64 * 64 for edge in (top, left))
+        part = (slice(first_row, bottom + margin), slice(first_col, right + margin))
         inside = prompt.inside[part]
-        # at the window's edge the village goes on: padding by its own edge keeps the distance there
-        depth = distance_transform_edt(np.pad(inside, reach, mode="edge"))[reach:-reach, reach:-reach]
-        distance = distance_transform_edt(np.pad(~inside, reach, mode="edge"))[reach:-reach, reach:-reach]
-        signed = np.where(inside, depth, -distance)
-        goals = np.zeros(inside.shape, dtype=np.int32)
-        goals[signed > self.band_px] = INSIDE
-        goals[signed < -self.band_px] = OUTSIDE
-        goals[np.abs(signed) > self.band_px + RIM_PX] = UNUSED
+        signed = self._signed_distances(inside)
+        near = np.abs(signed) <= self.reach_m
+        if not near.any():
+            return RefinedMask(prompt.inside, None)  # the village fills what the window shows: no outline, no doubt
+        ring = self._ring(signed, prompt.scores[part], prompt.allowed[part])
+        seen = measure_appearance(image[(slice(3), *part)], resolution_m=self.resolution_m)
+        odds = judge_appearance(seen, ring, blur_px=self.blur_m / self.resolution_m)
+        if odds is None:
+            return RefinedMask(prompt.inside, 0.0)
+        place = signed / self.shift_m
+        drawn = odds.logits + log_ndtr(place) - log_ndtr(-place) > 0
+        drawn = self._smooth(np.where(near, drawn, inside))
         refined = prompt.inside.copy()
-        if not (np.any(goals == INSIDE) and np.any(goals == OUTSIDE) and np.any(goals == 0)):
-            return refined  # thinner than the band: nothing is sure enough to start from
-        lab = rgb2lab(np.moveaxis(image[(slice(3), *part)], 0, 2))
-        lab = gaussian_filter(lab, (self.blur_px, self.blur_px, 0)) / 100
-        score = probability_of(prompt.scores[part], not_predicted=0.0)
-        data = np.dstack((lab[..., 0], lab[..., 1] * 2, lab[..., 2] * 2, score * self.score_weight))
-        steps = np.sum(np.diff(data, axis=0) ** 2, axis=-1)[goals[1:] == 0]
-        strong = float(np.quantile(steps, STRONG_EDGE))
-        if strong == 0:
-            return refined  # nothing but flat ground: no edge to follow
-        # scikit-image divides squared steps by ten standard deviations
-        beta = self.edge_weight / strong * 10 * float(data.std())
-        reached = random_walker(data, goals, beta=beta, mode="bf", channel_axis=-1)
-        refined[part] = (reached == INSIDE) | (signed > self.band_px)
-        return refined
+        refined[part] = np.where(near, drawn, inside) & (prompt.allowed[part] | inside)
+        return RefinedMask(refined, odds.informedness)
+
+    def _signed_distances(self, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Metres from the outline, above 0 inside; at the window's edge the village goes on."""
+        reach = round(self.ring_m / self.resolution_m) + 1
+
+        def depth(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+            padded = np.pad(mask, reach, mode="edge")
+            if padded.all():
+                return np.full(mask.shape, np.inf)
+            return np.asarray(distance_transform_edt(padded)[reach:-reach, reach:-reach])
+
+        return np.where(inside, depth(inside) - 0.5, 0.5 - depth(~inside)) * self.resolution_m
+
+    def _ring(self, signed: NDArray[np.float64], scores: NDArray[np.uint8], allowed: NDArray[np.bool_]) -> Ring:
+        score = probability_of(scores, not_predicted=np.nan)
+        asked = np.abs(signed) <= self.ring_m
+        return Ring(
+            known_inside=asked & (signed > self.known_m) & (score >= LIKELY),
+            known_outside=asked & (signed < -self.known_m) & (score < LIKELY) & allowed,
+            asked=asked,
+        )
+
+    def _smooth(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        radius = round(self.smooth_m / self.resolution_m)
+        closed = close_gaps(mask, radius_px=radius)
+        return ~close_gaps(~closed, radius_px=radius)

@@ -7,15 +7,26 @@ from typing import Any, Literal
 
 import geopandas as gpd
 
-from pipeline.refinement.built_in import BandRefiner
 from pipeline.refinement.errors import RefinementError
 from pipeline.refinement.refiner import Refiner
 
 
 def choose_refiner(
-    kind: Literal["none", "built-in", "sam"], *, sam_weights: Path | None = None, device: str = "cpu"
+    kind: Literal["none", "built-in", "sam"],
+    *,
+    sam_weights: Path | None = None,
+    sam_masks: Literal["one", "several"] = "one",
+    resolution_m: float = 1.0,
+    device: str | None = None,
 ) -> tuple[Refiner | None, str]:
     """The refiner asked for, or none, and a note for manifest and report.
+
+    Args:
+        kind: Which.
+        sam_weights: Local folder of SAM.
+        sam_masks: SAM's one mask for prompts that leave no doubt, or the best of its several.
+        resolution_m: Side of a pixel of the grid.
+        device: torch device of SAM; None takes a GPU where there is one.
 
     Raises:
         RefinementError: SAM is asked for with a folder that holds no SAM.
@@ -23,14 +34,18 @@ def choose_refiner(
     if kind == "none":
         return None, "Boundaries are those of the scores: no refinement was asked for."
     if kind == "built-in":
-        return BandRefiner(), "Boundaries were refined without weights, by a random walker in a band."
+        from pipeline.refinement.built_in import AppearanceRefiner  # noqa: PLC0415  scikit-learn takes 2 s to import
+
+        note = "Boundaries were refined without weights, where villages look unlike their surroundings."
+        return AppearanceRefiner(resolution_m=resolution_m), note
     if sam_weights is None:
         return None, "Boundaries are those of the scores: refinement with SAM was skipped, no weights were given."
     if not sam_weights.exists():
         raise RefinementError(f"{sam_weights}: no such folder; give the local folder with SAM's weights")
     from pipeline.refinement.sam import SamRefiner  # noqa: PLC0415  torch and transformers take 20 s to import
 
-    return SamRefiner(sam_weights, device=device), f"Boundaries were refined with SAM from {sam_weights.name}."
+    refiner = SamRefiner(sam_weights, masks=sam_masks, device=device)
+    return refiner, f"Boundaries were refined with SAM from {sam_weights.name}."
 
 
 def mark_unrefined(villages: gpd.GeoDataFrame, note: str) -> gpd.GeoDataFrame:

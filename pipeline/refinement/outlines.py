@@ -11,6 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from pipeline.polygons import simplify_polygons
+from pipeline.polygons.contours import halve_corners
 from pipeline.polygons.rings import polygons_of_rings, trace_rings
 from pipeline.polygons.runs import join_runs, label_runs
 from pipeline.polygons.vectorize import to_metres
@@ -125,7 +126,7 @@ def _trace_largest(found: Evidence, grid: Grid, settings: PolygonConfig) -> shap
     pixel_m2 = grid.resolution_m**2
     largest = rings.labels[outer[np.argmax(rings.areas_px[outer])]]
     wanted = (rings.labels == largest) & ((rings.areas_px > 0) | (-rings.areas_px * pixel_m2 >= settings.min_hole_m2))
-    polygons, _ = polygons_of_rings(rings.select(np.flatnonzero(wanted)))
+    polygons, _ = polygons_of_rings(halve_corners(rings.select(np.flatnonzero(wanted))))
     shape = to_metres(polygons, grid)[0]
     return shape if shapely.area(shape) >= settings.min_area_m2 else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,12 +28,14 @@ class SamRefiner:
     """SAM as a refiner.
 
     One window is encoded once, whatever number of villages it shows; each village is prompted by itself with its
-    box, its points and the low-resolution logits of the scores. Of SAM's masks the one that SAM itself holds best
-    is taken.
+    box, its points and the low-resolution logits of the scores. SAM answers with one mask, which it was trained to give
+    for prompts that leave no doubt, as several together do (Kirillov et al., ICCV 2023, appendix A), or with several
+    (whole, part, part of it: for a village as easily one roof), of which the one that SAM itself holds best is taken.
 
     Args:
         folder: Local folder in the layout of `transformers` (``config.json``, ``model.safetensors``).
-        device: torch device.
+        masks: ``one``, or the best of ``several``.
+        device: torch device; None takes a GPU where there is one.
 
     Raises:
         RefinementError: The folder is missing, or holds another model.
@@ -41,15 +43,16 @@ class SamRefiner:
 
     name = "sam"
 
-    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, *, masks: Literal["one", "several"] = "one", device: str | None = None) -> None:
         if not (folder / "config.json").exists():
             raise RefinementError(f"{folder}: no config.json; give a local folder with the weights of SAM or SAM 2")
         kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
         if kind not in MODELS:
             raise RefinementError(f"{folder}: holds a model of type {kind!r}, expected one of {sorted(MODELS)}")
-        self._model: Any = MODELS[kind].from_pretrained(folder, local_files_only=True).to(device).eval()
-        self._device = device
-        self._mean, self._std = _normalisation(folder)
+        self._device = choose_device(device)
+        self._model: Any = MODELS[kind].from_pretrained(folder, local_files_only=True).to(self._device).eval()
+        self._several = masks == "several"
+        self._mean, self._std = (part.to(self._device) for part in _normalisation(folder))
         encoder = self._model.prompt_encoder
         self.side_px: int = int(encoder.input_image_size)
         self._mask_px: int = 4 * int(encoder.image_embedding_size[0])
@@ -81,7 +84,7 @@ class SamRefiner:
             input_labels=torch.from_numpy(labels).to(self._device),
             input_boxes=torch.tensor([[prompt.box] for prompt in prompts], dtype=torch.float32, device=self._device),
             input_masks=torch.from_numpy(logits).to(self._device),
-            multimask_output=True,
+            multimask_output=self._several,
         )
         masks = torch.nn.functional.interpolate(
             output.pred_masks[:, 0].float(), size=(self.side_px, self.side_px), mode="bilinear", align_corners=False
@@ -91,6 +94,11 @@ class SamRefiner:
         rows = torch.arange(len(prompts), device=self._device)
         inside = (masks[rows, best] > 0).cpu().numpy()
         return [RefinedMask(mask, float(q)) for mask, q in zip(inside, quality[rows, best].cpu(), strict=True)]
+
+
+def choose_device(name: str | None) -> str:
+    """The device asked for; without a wish a GPU where there is one."""
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _padded_points(prompts: Sequence[Prompt]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

@@ -13,7 +13,8 @@ from pipeline.polygons import ExclusionConfig, PolygonConfig, find_villages
 from pipeline.product.density_grid import density_cells
 from pipeline.product.identity import assign_ids
 from pipeline.product.identity_page import write_diff
-from pipeline.refinement import BandRefiner, compare_outlines, refine_villages, summarise_refinement
+from pipeline.refinement import compare_outlines, refine_villages, summarise_refinement
+from pipeline.refinement.built_in import AppearanceRefiner
 from regions.raster.grid import Grid
 
 GRID = Grid("EPSG:32650", 1.0, 500_000, -3_000_000, 200, 300)
@@ -37,7 +38,7 @@ def test_nothing_found(value, connectivity, tmp_path):
     config = PolygonConfig(connectivity=connectivity, exclusions=ExclusionConfig())
     found = find_villages(scores, grid=GRID, config=config, vectors=vectors)
     assert found.counts["villages"] == 0 and len(found.removed) == 0
-    refined = refine_villages(found.villages, scores=scores, imagery=Dark(), grid=GRID, refiner=BandRefiner())
+    refined = refine_villages(found.villages, scores=scores, imagery=Dark(), grid=GRID, refiner=AppearanceRefiner())
     assert summarise_refinement(refined) == {"boundaries": {}, "rejected": {}}
     named = assign_ids(refined, assign_ids(refined, adcode="110000"), adcode="110000")
     city = SimpleNamespace(adcode="110000", name_zh="北京", name_en="Beijing", province="Beijing", region="North")

@@ -1,4 +1,4 @@
-"""Windows, prompts, the acceptance rule, outlines without overlaps, and the built-in refiner."""
+"""Windows, prompts, the acceptance rule and outlines without overlaps."""
 
 import geopandas as gpd
 import numpy as np
@@ -12,7 +12,6 @@ from pipeline.polygons import PolygonConfig, find_villages, polygonize_mask
 from pipeline.polygons.vectorize import to_metres
 from pipeline.refinement import (
     AcceptanceRule,
-    BandRefiner,
     RefinedMask,
     RefinementConfig,
     RefinementError,
@@ -124,8 +123,9 @@ def test_a_large_village_is_refined_across_windows_without_seams():
     assert table["boundary_quality"][0] == pytest.approx(0.9)
     left, _, _, top = GRID.bounds_m
     expected = shapely.box(left + 37, top - 243, left + 333, top - 44)
-    assert table.geometry[0].equals(expected)
-    assert shapely.get_num_coordinates(table.geometry[0]) == 5
+    # pixel for pixel but for its corners, which a mask halves: a seam would add more
+    assert shapely.area(shapely.symmetric_difference(table.geometry[0], expected)) == pytest.approx(4 / 8)
+    assert table.geometry[0].within(expected)
 
 
 def test_windows_lie_round_villages_only_and_are_read_once():
@@ -140,7 +140,7 @@ def test_windows_lie_round_villages_only_and_are_read_once():
     ("refined", "quality", "fault"),
     [
         (rectangle(40, 40, 60, 60), 0.9, "agreement 0.16 < 0.7; area ratio 0.16 < 0.75"),
-        (rectangle(40, 40, 90, 90), 0.2, "quality 0.2 < 0.7"),
+        (rectangle(40, 40, 90, 90), 0.2, "quality 0.2 < 0.8"),
         (rectangle(30, 30, 110, 110), 0.9, "area ratio 1.80 > 1.33"),
         (rectangle(200, 200, 201, 201), 0.9, "nothing found"),
         (rectangle(40, 40, 90, 97), 0.9, "spill 0.11 > 0.05"),
@@ -205,35 +205,6 @@ def test_prompt_points_lie_where_they_say():
     assert logits.shape == (64, 64) and logits[17, 17] > 2 and logits[5, 5] < -2
     empty = np.zeros_like(inside)
     assert make_prompt(empty, scores, inside, positive_points=5, negative_points=4) is None
-
-
-def test_the_built_in_refiner_follows_an_edge_and_smooths_steps():
-    truth = rectangle(50, 50, 230, 340)
-    rng = np.random.default_rng(0)
-    pixels = np.where(truth, 170, 70)[None] + rng.normal(0, 6, (3, *truth.shape))
-    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
-    noisy = gaussian_filter(truth.astype(float), 8) + 0.8 * gaussian_filter(rng.normal(0, 1, truth.shape), 9) * 5
-    scores = np.round(250 * np.clip(noisy, 0, 1)).astype(np.uint8)
-    config = PolygonConfig(seed=0.5, grow=0.5, simplify_m=0, close_gap_m=0)
-    villages = find_villages(scores, grid=GRID, config=config).villages
-    assert len(villages) == 1
-    table = refine_villages(
-        villages,
-        scores=scores,
-        imagery=Pictures(pixels),
-        grid=GRID,
-        refiner=BandRefiner(side_px=512, edge_weight=6, score_weight=0, blur_px=1.0),
-        polygons=PolygonConfig(simplify_m=0),
-    )
-    assert table["boundary"].tolist() == ["built-in"]
-    left, _, _, top = GRID.bounds_m
-    reference = shapely.box(left + 50, top - 230, left + 340, top - 50)
-
-    def iou(shape):
-        return shapely.area(shape & reference) / shapely.area(shape | reference)
-
-    assert iou(table.geometry[0]) > iou(villages.geometry[0]) + 0.01
-    assert iou(table.geometry[0]) > 0.97
 
 
 def test_boundary_measures_by_hand():

@@ -89,6 +89,46 @@ def test_masks_and_qualities_do_not_depend_on_the_batch(weights, kind):
 
 
 @pytest.mark.parametrize("kind", ["sam", "sam2"])
+def test_one_mask_or_the_best_of_several(weights, kind):
+    images = np.random.default_rng(0).integers(0, 256, (1, 3, SIDE, SIDE), dtype=np.uint8)
+    prompts = [prompts_of((10, 10, 40, 40), (20, 5, 60, 30))]
+    found, all_qualities = {}, {}
+    for masks in ("one", "several"):
+        refiner, _ = choose_refiner("sam", sam_weights=weights / kind, sam_masks=masks)
+        model, seen = refiner._model, []
+
+        def record(seen=seen, model=model, **given):
+            output = model(**given)
+            seen.append(output.iou_scores[:, 0].numpy())
+            return output
+
+        record.get_image_embeddings = model.get_image_embeddings
+        refiner._model = record
+        found[masks] = refiner.refine(images, prompts)[0]
+        (all_qualities[masks],) = seen
+    assert all_qualities["one"].shape == (2, 1) and all_qualities["several"].shape == (2, 3)
+    for masks, answers in found.items():
+        np.testing.assert_allclose([a.quality for a in answers], all_qualities[masks].max(axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sam", "sam2"])
+def test_all_of_it_goes_to_the_device(weights, kind, monkeypatch):
+    import torch
+
+    from pipeline.refinement.sam import choose_device
+
+    images = np.zeros((1, 3, SIDE, SIDE), dtype=np.uint8)
+    refiner, _ = choose_refiner("sam", sam_weights=weights / kind, device="meta")
+    # tensors without data: mixing them with the CPU's raises, so what is left is the copy of the answer
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        refiner.refine(images, [prompts_of((10, 10, 40, 40))])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (choose_device(None), choose_device("cpu")) == ("cuda", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device(None) == "cpu"
+
+
+@pytest.mark.parametrize("kind", ["sam", "sam2"])
 def test_a_city_goes_through(weights, kind):
     grid = Grid("EPSG:32650", 1.0, 1_000, -5_000, 200, 240)
     scores = np.full((200, 240), 20, dtype=np.uint8)

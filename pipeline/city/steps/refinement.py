@@ -16,7 +16,7 @@ from pipeline.files import sha256_of
 from pipeline.polygons.barriers import select_barriers, select_exclusions
 from pipeline.refinement import choose_refiner, mark_unrefined, refine_villages, summarise_refinement
 
-REFINEMENT_VERSION = 2
+REFINEMENT_VERSION = 3
 
 
 def refinement_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
@@ -32,7 +32,12 @@ def refinement_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResu
 
     def build(folder: Path) -> dict[str, Any]:
         villages = gpd.read_parquet(done["polygons"].folder / "villages.parquet")
-        refiner, note = choose_refiner(settings.refiner, sam_weights=settings.sam_weights)
+        refiner, note = choose_refiner(
+            settings.refiner,
+            sam_weights=settings.sam_weights,
+            sam_masks=settings.sam_masks,
+            resolution_m=run.extent.grid.resolution_m,
+        )
         if refiner is None or len(villages) == 0:
             refined = mark_unrefined(villages, note)
         else:
