@@ -210,6 +210,67 @@ def two_stage_size(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class CityPlan:
+    """Cities and their points for a target.
+
+    Attributes:
+        cities: Cities to draw at random.
+        points: Points per city in each stratum.
+        se: Standard error of this plan.
+        floor_se: Standard error that these cities cannot go below with any number of points.
+    """
+
+    cities: int
+    points: tuple[int, ...]
+    se: float
+    floor_se: float
+
+
+def plan_cities(
+    strata: Sequence[ExpectedStratum],
+    measure: str,
+    *,
+    target_se: float,
+    points: Sequence[int],
+    error_cv: float = 0.4,
+    city_cv: float = 0.5,
+) -> CityPlan:
+    """Cities for a target standard error, with so many points per city in each stratum.
+
+    Errors of points of one stratum and city are alike because cities' error rates q differ: by a coefficient of
+    variation ``error_cv`` their correlation is q error_cv^2 / (1 - q), next to nothing where errors are rare. With W, S
+    as in `sample_size` and cities of sizes that vary by ``city_cv``
+
+        n = (1 + city_cv^2) sum_h W_h^2 S_h^2 (1/m_h + rho_h) / SE^2
+
+    One correlation for all points of a city would let the rest stratum, which is nearly all ground and hardly has
+    errors, ask for several times as many cities.
+
+    Raises:
+        PlanningError: The target is not above 0, a stratum with errors gets no point, or a spread is negative.
+    """
+    if not target_se > 0 or error_cv < 0 or city_cv < 0:
+        raise PlanningError(
+            f"--target-se {target_se:g} must be above 0, --error-cv {error_cv:g} and --city-cv {city_cv:g} not below"
+        )
+    W, S = _shares(strata), ratio_sd(strata, measure)
+    m = np.asarray(points, dtype=float)
+    if ((m < 1) & (W * S > 0)).any():
+        raise PlanningError("a stratum with spread gets no point: its part of the error is unbounded")
+    q = np.array([1 - s.true_share if s.mapped else s.true_share for s in strata])
+    rho = np.minimum(q * error_cv**2 / np.maximum(1 - q, 1e-9), 1.0)
+    spread = np.square(W * S) * (1 + city_cv**2)
+    one, between = float(spread @ (1 / np.maximum(m, 1) + rho)), float(spread @ rho)
+    cities = max(2, math.ceil(one / target_se**2 - 1e-9))
+    return CityPlan(
+        cities=cities,
+        points=tuple(int(k) for k in points),
+        se=math.sqrt(one / cities),
+        floor_se=math.sqrt(between / cities),
+    )
+
+
 def _fixed_minimum(n: float, W: Floats, minimum: int) -> Floats:
     if minimum * len(W) > n:
         raise PlanningError(f"{minimum} points in each of {len(W)} strata exceed {n:g}: lower --minimum")

@@ -43,8 +43,12 @@ def size(
     ] = None,
     method: Annotated[str, typer.Option(help="neyman, proportional, equal, cost or fixed_minimum.")] = "neyman",
     minimum: Annotated[int, typer.Option(help="Points that no stratum goes below, for fixed_minimum.")] = 50,
-    rho: Annotated[float, typer.Option(help="Correlation inside a city.")] = 0.02,
-    points_per_city: Annotated[int, typer.Option(help="Points in each drawn city.")] = 180,
+    rho: Annotated[float, typer.Option(help="Correlation of any two points inside a city, for --city-cost.")] = 0.02,
+    error_cv: Annotated[
+        float, typer.Option(help="How much cities' error rates differ: coefficient of variation.")
+    ] = 0.4,
+    city_cv: Annotated[float, typer.Option(help="How much cities' sizes differ: coefficient of variation.")] = 0.5,
+    points_per_city: Annotated[int, typer.Option(help="Points in each drawn city.")] = 210,
     city_cost: Annotated[
         float | None, typer.Option(help="Cost of one more city in points: chooses the points per city.")
     ] = None,
@@ -61,10 +65,10 @@ def size(
         allocate,
         best_points_per_city,
         expected_measure,
+        plan_cities,
         planned_se,
         ratio_sd,
         sample_size,
-        two_stage_size,
     )
 
     strata, costs = zip(*(_read_stratum(text) for text in stratum or DEFAULT_STRATA), strict=True)
@@ -73,12 +77,15 @@ def size(
     points = allocate(n, shares, sd, method=choose(method, ALLOCATIONS, "--method"), minimum=minimum, cost=costs)
     if city_cost is not None:
         points_per_city = max(2, round(best_points_per_city(city_cost, rho)))
-    stages = two_stage_size(n, target_se=target_se, rho=rho, points_per_city=points_per_city)
+    chosen = choose(method, ALLOCATIONS, "--method")
+    here = allocate(points_per_city, shares, sd, method=chosen, minimum=min(minimum, points_per_city // 5), cost=costs)
+    stages = plan_cities(strata, measure, target_se=target_se, points=here, error_cv=error_cv, city_cv=city_cv)
+    whole = stages.cities * points_per_city
     rows = [
-        {"stratum": s.name, "share": s.share, "true_share": s.true_share, "points": k}
-        for s, k in zip(strata, points, strict=True)
+        {"stratum": s.name, "share": s.share, "true_share": s.true_share, "points": k, "per_city": c}
+        for s, k, c in zip(strata, points, here, strict=True)
     ]
-    data = {
+    data: dict[str, Any] = {
         "measure": measure,
         "expected": expected_measure(strata, measure),
         "target_se": target_se,
@@ -87,17 +94,23 @@ def size(
         "strata": rows,
         "two_stage": {
             "cities": stages.cities,
-            "points_per_city": stages.points_per_city,
-            "points": stages.points,
-            "deff": stages.deff,
+            "points_per_city": points_per_city,
+            "points": whole,
+            "deff": whole * (stages.se / target_se) ** 2 / n,
+            "se": stages.se,
             "floor_se": stages.floor_se,
         },
     }
-    text = table(rows, {"stratum": "stratum", "share": "share", "true_share": "true share", "points": "points"})
+    text = table(
+        rows,
+        {"stratum": "stratum", "share": "share", "true_share": "true share", "points": "points"}
+        | {"per_city": "in a city"},
+    )
     text += (
         f"\n{measure} of {data['expected']:.3f} with a standard error of {data['planned_se']:.3f}:"
         f" {n} independent points;"
-        f" in cities: {stages.cities} cities x {points_per_city} points (design effect {stages.deff:.2f})"
+        f" in cities: {stages.cities} cities x {points_per_city} points (design effect"
+        f" {data['two_stage']['deff']:.2f}); cities drawn by size (`uvmap sample cities --design pps`) take fewer"
     )
     show(data, text=text, as_json=as_json)
 

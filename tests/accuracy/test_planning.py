@@ -15,6 +15,7 @@ from accuracy.survey.planning import (
     best_points_per_city,
     design_effect,
     expected_measure,
+    plan_cities,
     planned_se,
     ratio_sd,
     sample_size,
@@ -123,3 +124,42 @@ def test_cost_neyman_beats_others_and_two_stages_have_a_floor():
 def test_impossible_plans_say_so(call, message):
     with pytest.raises(PlanningError, match=message):
         call()
+
+
+PLANNED = [
+    ExpectedStratum(name="mapped", share=0.0116, mapped=True, true_share=0.828),
+    ExpectedStratum(name="candidate", share=0.05, mapped=False, true_share=0.0657),
+    ExpectedStratum(name="rest", share=0.9384, mapped=False, true_share=0.00014),
+]
+
+
+def test_cities_planned_are_those_that_the_coverage_study_reaches():
+    """28 cities of 30 / 60 / 120 points have a standard error of F1 of 0.017 to 0.018 in docs/accuracy.md."""
+    plan = plan_cities(PLANNED, "F1", target_se=0.0175, points=(30, 60, 120), error_cv=0.37, city_cv=0.43)
+    assert 20 <= plan.cities <= 36
+    assert plan.se <= 0.0175 and plan.floor_se < plan.se
+
+
+def test_planned_error_is_that_of_simulated_surveys():
+    rng = np.random.default_rng(0)
+    W = np.array([s.share for s in PLANNED])
+    m, n, cv = np.array([20, 40, 100]), 30, 0.4
+    plan = plan_cities(PLANNED, "F1", target_se=0.001, points=tuple(m), error_cv=cv, city_cv=0.5)
+    found = []
+    for _ in range(3000):
+        q = np.array([1 - 0.828, 0.0657, 0.00014])
+        shape = (1 - q * (1 + cv**2)) / cv**2  # beta of mean q and coefficient of variation cv
+        rate = rng.beta(shape, shape * (1 - q) / q, size=(n, 3))
+        size = rng.gamma(4, 0.25, n)  # coefficient of variation 0.5
+        wrong = rng.binomial(m, rate) / m
+        fp, missed = size @ wrong[:, 0] * W[0], size @ wrong[:, 1:] @ W[1:]
+        tp = size.sum() * W[0] - fp
+        found.append(2 * tp / (2 * tp + fp + missed))
+    assert np.std(found) == approx(plan.se * np.sqrt(plan.cities / n), rel=0.08)
+
+
+def test_a_plan_needs_points_and_a_target():
+    with pytest.raises(PlanningError, match="gets no point"):
+        plan_cities(PLANNED, "F1", target_se=0.02, points=(30, 0, 10))
+    with pytest.raises(PlanningError, match="--target-se 0 must be above 0"):
+        plan_cities(PLANNED, "F1", target_se=0, points=(30, 10, 10))
