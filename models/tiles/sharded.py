@@ -145,10 +145,11 @@ class SampleStore:
     Args:
         folder: Where shards go, if it comes to that.
         limit_bytes: Pixels and labels that are kept in memory at most.
+        writes: Whether this process writes; another one, which collected the same before, has written where not.
     """
 
-    def __init__(self, folder: Path, *, limit_bytes: int) -> None:
-        self.folder, self.limit_bytes = folder, limit_bytes
+    def __init__(self, folder: Path, *, limit_bytes: int, writes: bool = True) -> None:
+        self.folder, self.limit_bytes, self.writes = folder, limit_bytes, writes
         self._parts: list[SampleSet] = []
         self._bytes = 0
         self._writer: SampleWriter | None = None
@@ -160,6 +161,9 @@ class SampleStore:
             SampleError: tiles of another size than before.
         """
         self._bytes += part.images.nbytes + part.labels.nbytes
+        if self._bytes > self.limit_bytes and not self.writes:
+            self._parts.clear()
+            return
         if self._writer is None and self._bytes > self.limit_bytes:
             self._writer = SampleWriter(self.folder)
             for waiting in self._parts:
@@ -171,8 +175,13 @@ class SampleStore:
             self._writer.add(part)
 
     def finish(self) -> Samples | None:
-        """The samples; None where nothing was added."""
+        """The samples; None where nothing was added.
+
+        Raises:
+            SampleError: another process should have written them, and has not.
+        """
         if self._writer is not None:
             self._writer.finish()
+        if self._bytes > self.limit_bytes:
             return ShardedSamples.open(self.folder)
         return SampleSet.concat(self._parts) if self._parts else None

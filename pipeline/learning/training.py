@@ -166,9 +166,10 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     how = training_config(size_of(size, pretrained=pretrained), **training)
     sources = grounds if isinstance(grounds, Grounds) else Grounds(grounds=grounds)
     folder = out / "tiles"
-    stores = {
-        use: SampleStore(folder / use, limit_bytes=round(tiles_in_memory_gb * 1e9)) for use in ("train", "validation")
-    }
+    limit = round(tiles_in_memory_gb * 1e9)
+    # with several devices Lightning starts this command again for each, when the first process has its tiles
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    stores = {use: SampleStore(folder / use, limit_bytes=limit, writes=first) for use in ("train", "validation")}
     for use, part in sources.tiles(progress or iter):
         stores[use].add(part)
     samples, validation = (stores[use].finish() for use in ("train", "validation"))

@@ -163,6 +163,23 @@ def test_small_sets_stay_in_memory(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
+def test_further_processes_read_what_the_first_one_wrote(tmp_path):
+    first, second = (SampleStore(tmp_path / "s", limit_bytes=1000, writes=w) for w in (True, False))
+    for part in (random_samples(0), random_samples(1)):
+        first.add(part)
+    written = first.finish()
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "s").iterdir()}
+    for part in (random_samples(0), random_samples(1)):
+        second.add(part)
+    found = second.finish()
+    assert isinstance(found, ShardedSamples) and found.digests == written.digests
+    assert before == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "s").iterdir()}
+    alone = SampleStore(tmp_path / "t", limit_bytes=1000, writes=False)
+    alone.add(random_samples(0))
+    with pytest.raises(SampleError, match="is no sample set"):
+        alone.finish()
+
+
 def test_other_content_is_another_run(tmp_path):
     disk = _written(tmp_path / "a", [random_samples(0)], shard_tiles=2)
     same = _written(tmp_path / "b", [random_samples(0)], shard_tiles=2)
