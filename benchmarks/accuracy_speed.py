@@ -145,10 +145,39 @@ def draw(mask: Path, scores: Path) -> tuple[float, int]:
     return float(seconds), int(peak)
 
 
+def assess_many(n: int) -> tuple[float, int]:
+    """CPU seconds and peak MiB of `uvmap assess sample` of n points in 28 cities, in a process of its own."""
+    rng, parts = np.random.default_rng(0), []
+    for city in range(28):
+        for name, mapped, part, rate in (
+            ("mapped", 1, 0.15, 0.85),
+            ("candidate", 0, 0.3, 0.1),
+            ("rest", 0, 0.55, 0.003),
+        ):
+            m = int(n * part / 28)
+            columns = {"city": str(110000 + city), "region": f"R{city // 4}", "map_stratum": name, "map": mapped,
+                       "M_pix": 50 * m, "m_pts": m, "N_city": 49, "n_city": 4, "pixel_m2": 4.0}  # fmt: skip
+            parts.append(pd.DataFrame({"ref": (rng.random(m) < rate).astype(int)}).assign(**columns))
+    table = pd.concat(parts, ignore_index=True)
+    with tempfile.TemporaryDirectory() as folder:
+        table.assign(point_id=[f"p{k}" for k in range(len(table))]).to_parquet(f"{folder}/p.parquet")
+        code = "from flows.cli import main; main()"
+        arguments = ["assess", "sample", f"{folder}/p.parquet", "--psu-selection", "probability", "--out", folder]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, after.ru_maxrss // 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--side-px", type=int, default=30_000)
+    parser.add_argument("--assess-points", type=int, default=0, help="only assess so many points, then end")
     options = parser.parse_args()
+    if options.assess_points:
+        seconds, peak = assess_many(options.assess_points)
+        print(f"assess of {options.assess_points} points: {seconds:.1f} s CPU, {peak} MiB")
+        return
     table = make_points()
     check(table)
     print("equal: order of rows, F1-IoU identity, bootstrap against a plain loop")

@@ -81,7 +81,7 @@ def cities(  # noqa: PLR0913 - the arguments of a command are its options
     ] = None,
     size_floor: Annotated[
         float, typer.Option(help="With --design pps: added to mapped ground, as a share of what is average there.")
-    ] = 0.25,
+    ] = 0.5,
     certainty: Annotated[
         Path | None, typer.Option(help="Table of cities (adcode) that are in whatever is drawn, such as those done.")
     ] = None,
