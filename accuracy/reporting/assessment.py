@@ -90,6 +90,8 @@ class Assessment:
         level: Confidence level.
         calibration_note: Which weights were used.
         total_units: Size of the whole area in units of the sizes.
+        true_total: Interval of the urban village in it, in the same units, where the whole is itself estimated: its
+            error is then that of a total, not of a share.
         total_known: Whether that is known (map totals) or itself estimated.
         calibrated_measures: Which rows of the headline are calibrated where totals are known.
         whole: What people read for all units together.
@@ -114,6 +116,7 @@ class Assessment:
     level: float
     calibration_note: str
     total_units: float
+    true_total: tuple[float, float] | None
     total_known: bool
     reference: ReferenceQuality
     calibrated_measures: CalibratedMeasures = "areas"
@@ -208,6 +211,7 @@ def assess(
         calibration_note=CALIBRATION_NOTES[context.calibrated] if known else "design weights",
         calibrated_measures=context.calibrated,
         whole=name_whole(design),
+        true_total=None if calibrate_to else _estimate_true_total(sample, options),
         total_units=float(sum(calibrate_to.values())) if calibrate_to else float(sample.arrays.weight.sum()),
         total_known=calibrate_to is not None,
     )
@@ -224,6 +228,12 @@ def _in_square_metres(sample: ReferenceSample, context: Context) -> Context:
             f" {areas.max():g} m²: leave --pixel-m out, the sample knows the areas"
         )
     return replace(context, unit_area_m2=1.0)
+
+
+def _estimate_true_total(sample: ReferenceSample, options: EstimateOptions) -> tuple[float, float]:
+    kind: VarianceKind = "two_stage" if sample.design.psu is None else options.variance
+    row = estimate(sample, replace(options, measures=("area_total",), variance=kind)).get("area_total")
+    return max(float(row["ci_low"]), 0.0), float(row["ci_high"])
 
 
 def _estimate_cities(sample: ReferenceSample, options: EstimateOptions) -> pd.DataFrame:
@@ -247,7 +257,12 @@ def _design_box(sample: ReferenceSample, context: Context) -> dict[str, str]:
     design, arrays = sample.design, sample.arrays
     how = {
         "probability": "drawn at random within regions, without replacement",
-        "pps": "drawn with probability proportional to size, with replacement",
+        "pps": "drawn with unequal probabilities, "
+        + (
+            f"without replacement, {int(arrays.is_certain.sum())} of them certainties"
+            if arrays.psu_probability is not None
+            else "with replacement"
+        ),
         "purposive": "chosen on purpose: the figures speak for the assessed cities only",
         "census": "all cities of the frame",
     }[design.psu_selection]

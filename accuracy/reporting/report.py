@@ -158,6 +158,8 @@ def _describe_areas(a: Assessment, head: pd.DataFrame) -> str:
     if a.context.unit_area_m2 is not None and true["ci_low"] is not None:
         km2 = a.total_units * a.context.unit_area_m2 / 1e6
         low, high = true["ci_low"] * km2, true["ci_high"] * km2
+        if a.true_total is not None:  # the whole is estimated too, and its error is larger than the share's
+            low, high = (v * a.context.unit_area_m2 / 1e6 for v in a.true_total)
         text += (
             f" True: {true['estimate'] * km2:.2f} km² [{low:.2f}, {high:.2f}]; mapped:"
             f" {mapped['estimate'] * km2:.2f} km² of {km2:.1f} km² ({'known' if a.total_known else 'estimated'} total)."

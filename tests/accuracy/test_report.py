@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
 
+from accuracy.estimation.estimation import estimate
+from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.sensitivity import estimate_sensitivity
 from accuracy.reporting.assessment import Context, assess
 from accuracy.reporting.report import write_report
@@ -112,3 +114,20 @@ def test_sensitivity_brackets_and_alternatives():
     assert got["a second label accepted"]["F1"] == 1
     assert np.isfinite(got["points near an outline left out"]["F1"])
     assert middle["F1"] < got["errors at the map's outline (1 px) forgiven"]["F1"] < 1
+
+
+def test_km2_of_an_estimated_whole_have_the_error_of_a_total(tmp_path):
+    """Cities of unequal size: the share is known much better than the ground."""
+    frame = table(2)
+    frame["M_pix"] *= np.where(frame["city"].str.endswith("0"), 20, 1)
+    context = Context(unit_area_m2=1e6)
+    result = assess(sample_of(frame), context=context, replicates=0)
+    options = EstimateOptions(measures=("area", "area_total"))
+    got = estimate(sample_of(frame), options)
+    total, share = got.get("area_total"), got.get("area")
+    assert result.true_total == approx((max(total["ci_low"], 0), total["ci_high"]))
+    assert total["se"] / total["estimate"] > 1.5 * share["se"] / share["estimate"]
+    page = write_report(result, tmp_path)["report.html"].read_text(encoding="utf-8")
+    assert f"{total['estimate']:.2f} km² [{result.true_total[0]:.2f}, {total['ci_high']:.2f}]" in page
+    known = {("North", "1"): 2e5, ("North", "0"): 2e7, ("South <b>", "1"): 2e5, ("South <b>", "0"): 2e7}
+    assert assess(sample_of(frame), context=context, replicates=0, calibrate_to=known).true_total is None
