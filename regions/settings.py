@@ -72,6 +72,29 @@ class ExclusionConfig(Settings):
     )
 
 
+class RoadConfig(Settings):
+    """Streets that villages end at: outlines that run along them go onto their centre lines.
+
+    Attributes:
+        highways: Values of ``highway`` that bound villages; those that cut them are `BarrierConfig`'s.
+        reach_m: Largest distance between outline and street.
+        min_run_m: Shortest stretch along which the street must be that near.
+    """
+
+    highways: tuple[str, ...] = ("secondary", "tertiary", "unclassified", "residential")
+    reach_m: float = Field(default=5.0, gt=0)
+    min_run_m: float = Field(default=40.0, gt=0)
+
+    @model_validator(mode="after")
+    def _along(self) -> Self:
+        if self.min_run_m < 4 * self.reach_m:
+            raise ValueError(
+                f"min_run_m {self.min_run_m} must be at least four times reach_m {self.reach_m}: "
+                "streets that cross an outline would count as running along it"
+            )
+        return self
+
+
 class PolygonConfig(Settings):
     """From scores to villages.
 
@@ -82,10 +105,11 @@ class PolygonConfig(Settings):
         min_area_m2: Minimum mapping unit, measured after small holes are filled.
         min_hole_m2: Smaller holes are filled; at most ``min_area_m2``, so that nothing mapped lies in a filled hole.
         connectivity: 4 (pixels join by edges) or 8 (also by corners).
-        simplify_m: Largest distance between the outline before and after simplification; 0 keeps the pixel edges.
+        simplify_m: Largest distance between the outline before and after simplification; 0 keeps every point.
         block_px: Side of the blocks in which the raster is read; does not change the answer.
         barriers: What cuts villages; null to cut nothing.
         exclusions: Land use that is removed; null to remove nothing.
+        roads: Streets that outlines are drawn along; null to leave them where they are.
     """
 
     seed: float = Field(default=0.6, gt=0, le=1)
@@ -98,6 +122,7 @@ class PolygonConfig(Settings):
     block_px: int = Field(default=2048, gt=0)
     barriers: BarrierConfig | None = BarrierConfig()
     exclusions: ExclusionConfig | None = None
+    roads: RoadConfig | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -1,4 +1,4 @@
-"""The stage `refinement`: outlines drawn anew from the imagery where the acceptance rule takes them."""
+"""The stage `refinement`: outlines drawn anew from the imagery where the rule takes them, and along streets."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import shapely
 
 from pipeline.city.stage_store import StageResult, stage_result
 from pipeline.city.stage_table import CityRun
 from pipeline.files import sha256_of
 from pipeline.polygons.barriers import select_barriers, select_exclusions
+from pipeline.polygons.roads import select_roads, snap_to_roads
 from pipeline.refinement import choose_refiner, mark_unrefined, refine_villages, summarise_refinement
 
 REFINEMENT_VERSION = 3
@@ -52,9 +54,17 @@ def refinement_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResu
                     polygons=job.polygons,
                     forbidden=_forbidden(run, done["graph"]),
                 )
+        snapped = 0
+        if job.polygons.roads is not None:
+            before = refined.geometry.to_numpy()
+            roads = select_roads(gpd.read_parquet(done["graph"].folder / "features.parquet"), job.polygons.roads)
+            forbidden = _forbidden(run, done["graph"]).to_numpy()
+            after = snap_to_roads(before, roads, config=job.polygons.roads, forbidden=forbidden)
+            snapped = int(np.count_nonzero(~shapely.equals(before, after)))
+            refined = refined.set_geometry(gpd.GeoSeries(after, index=refined.index, crs=refined.crs))
         refined.to_parquet(folder / "villages.parquet", compression="zstd", index=False)
         shutil.copyfile(done["polygons"].folder / "removed.parquet", folder / "removed.parquet")
-        return {**done["polygons"].summary, "note": note, **summarise_refinement(refined)}
+        return {**done["polygons"].summary, "note": note, "snapped_to_roads": snapped, **summarise_refinement(refined)}
 
     return stage_result(job.ground.work, "refinement", inputs, build)
 
