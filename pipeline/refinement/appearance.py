@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter, sobel
 from scipy.optimize import minimize
 from skimage.color import rgb2lab
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 Mask = NDArray[np.bool_]
 CELL_PX = 32
@@ -104,16 +105,18 @@ def judge_appearance(appearance: NDArray[np.float32], ring: Ring, *, blur_px: fl
     flat = appearance.reshape(-1, count)
     inside, outside, asked = ring.known_inside.ravel(), ring.known_outside.ravel(), ring.asked.ravel()
     raw = np.zeros(height * width)
-    for learn in (white, ~white):
-        one, two = _spread_out(inside & learn), _spread_out(outside & learn)
-        if min(len(one), len(two)) < FEWEST:
-            return None
-        trees = HistGradientBoostingClassifier(max_iter=TREES, max_leaf_nodes=LEAVES, early_stopping=False)
-        trees.fit(np.concatenate((flat[one], flat[two])), np.repeat([1, 0], [len(one), len(two)]))
-        judged = np.flatnonzero(asked & ~learn)
-        if len(judged):
-            chance = np.clip(trees.predict_proba(flat[judged])[:, 1], LEAST_SURE, 1 - LEAST_SURE)
-            raw[judged] = np.log(chance / (1 - chance))
+    # so few pixels that threads wait for each other longer than they work, on a busy machine many times as long
+    with threadpool_limits(1):
+        for learn in (white, ~white):
+            one, two = _spread_out(inside & learn), _spread_out(outside & learn)
+            if min(len(one), len(two)) < FEWEST:
+                return None
+            trees = HistGradientBoostingClassifier(max_iter=TREES, max_leaf_nodes=LEAVES, early_stopping=False)
+            trees.fit(np.concatenate((flat[one], flat[two])), np.repeat([1, 0], [len(one), len(two)]))
+            judged = np.flatnonzero(asked & ~learn)
+            if len(judged):
+                chance = np.clip(trees.predict_proba(flat[judged])[:, 1], LEAST_SURE, 1 - LEAST_SURE)
+                raw[judged] = np.log(chance / (1 - chance))
     weight = gaussian_filter(ring.asked.astype(np.float64), blur_px)
     smooth = gaussian_filter(raw.reshape(height, width), blur_px) / np.maximum(weight, 0.05)
     village, around = smooth[ring.known_inside & ring.asked], smooth[ring.known_outside & ring.asked]
