@@ -21,6 +21,7 @@ FLAG_TEXT = {
     " 0 or 1",
     "few_points": "fewer points in the denominator than recommended",
     "few_psu": "too few cities in a region for a two-stage interval",
+    "few_interpreters": "few interpreters show how much interpreters differ, so the interval is wide",
     "few_omissions": "recall rests on too few omission points: the sample is below the recommended size and the"
     " interval may cover less than it claims",
     "cv_caution": "coefficient of variation above 0.15: use with caution",

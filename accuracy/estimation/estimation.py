@@ -17,7 +17,7 @@ from accuracy.errors import DesignError
 from accuracy.estimation.calibration import Calibration, calibrate
 from accuracy.estimation.describe import DomainFacts, describe
 from accuracy.estimation.interpreters import join_df
-from accuracy.estimation.options import EstimateOptions
+from accuracy.estimation.options import EstimateOptions, FlagRules
 from accuracy.estimation.pooling import pool_points
 from accuracy.estimation.variance import design_variance
 from accuracy.measures import MEASURES, coefficients, confusion_indicators
@@ -182,11 +182,20 @@ def estimate_arrays(
                 options=options,
             )
             if options.interpreters is not None:
+                described["flags"] = _flag_interpreters(described["flags"], facts, df, options.flag_rules)
                 described["deff"] *= sampling / (sampling + more) if sampling > 0 else math.nan
             described["se_interpreters"] = math.nan if options.interpreters is None else math.sqrt(more)
             key = {"variance": options.variance, "domain": domain or "", "value": name, "measure": measure}
             table.append({**key, **described})
     return EstimateTable(frame=pd.DataFrame(table), level=options.level)
+
+
+def _flag_interpreters(flags: tuple[str, ...], facts: DomainFacts, joined: float, rules: FlagRules) -> tuple[str, ...]:
+    """Degrees of freedom that few interpreters bring below the limit are not a matter of the cities."""
+    if joined >= rules.min_df or facts.df < rules.min_df:
+        return flags
+    few_cities = 0 < facts.fewest_psu < rules.min_psu
+    return (*(f for f in flags if f != "few_psu" or few_cities), "few_interpreters")
 
 
 def _interpreter_variance(arrays: SampleArrays, weight: Floats, masks: Bools, options: EstimateOptions) -> Floats:

@@ -26,6 +26,8 @@ from accuracy.estimation.table_estimates import (
     primary_variance,
 )
 from accuracy.estimation.variance import VarianceKind
+from accuracy.reporting.maps_of_points import find_places
+from accuracy.reporting.publication import Publication, describe_publication
 from accuracy.reporting.reference_quality import ReferenceQuality, describe_reference
 from accuracy.survey.agreement import Agreement
 from accuracy.survey.leakage import LeakageReport
@@ -46,9 +48,12 @@ class Context:
 
     Attributes:
         product: Name and version of the map.
+        response: The response design as the user wrote it; the tables' own sentences follow.
         map_date: ISO date of its imagery.
         survey: The record of the draw: frame, seed, names of cities, checksums of the map; None where it is not given.
         names: What people call the cities, by key.
+        places: ``city``, ``lon``, ``lat``, ``result`` (tp, fp, fn, tn or no answer) of the points, to draw them; None
+            where places are not known.
         unit_area_m2: Area of one unit of the sizes (a pixel), to show areas; None for shares only.
         agreements: Interpreters' agreement; empty where the table's own readings are to give it.
         leakage: The check against the training manifest, None if it was not made.
@@ -57,9 +62,11 @@ class Context:
     """
 
     product: str = ""
+    response: str = ""
     map_date: str = ""
     survey: SurveyRecord | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    places: pd.DataFrame | None = None
     unit_area_m2: float | None = None
     agreements: tuple[Agreement, ...] = ()
     leakage: LeakageReport | None = None
@@ -96,6 +103,7 @@ class Assessment:
         calibrated_measures: Which rows of the headline are calibrated where totals are known.
         whole: What people read for all units together.
         reference: What is known of the labels.
+        publication: Strata, areas, sizes and the response design.
     """
 
     design: dict[str, str]
@@ -119,6 +127,7 @@ class Assessment:
     true_total: tuple[float, float] | None
     total_known: bool
     reference: ReferenceQuality
+    publication: Publication
     calibrated_measures: CalibratedMeasures = "areas"
     whole: str = "the whole"
 
@@ -165,6 +174,8 @@ def assess(
     options = replace(plain_options, interpreters=reference.panel)
     if not context.agreements:
         context = replace(context, agreements=reference.agreements)
+    if context.places is None:
+        context = replace(context, places=find_places(sample))
     if sample.arrays.in_m2:
         context = _in_square_metres(sample, context)
     notes: list[str] = []
@@ -207,6 +218,14 @@ def assess(
         warnings=(*_warnings(plain.tables, sample, context), *reference.warnings),
         limits=tuple(_limits(sample, context, reference, has_blocks=blocks is not None)),
         reference=reference,
+        publication=describe_publication(
+            sample,
+            replace(options, variance=kind),
+            reference,
+            unit_area_m2=context.unit_area_m2,
+            calibrated=None if known is None else known.tables.frame,
+            totals=calibrate_to,
+        ),
         level=options.level,
         calibration_note=CALIBRATION_NOTES[context.calibrated] if known else "design weights",
         calibrated_measures=context.calibrated,

@@ -62,13 +62,13 @@ def draw_forest(rows: Sequence[ForestRow], *, title: str, span: tuple[float, flo
                 mode="markers",
                 marker={"color": colour, "size": size},
                 name=name,
-                hovertext=[f"{_plain(r.label)}: {_plain(r.text)}" for _, r in mine],
+                hovertext=[f"{plain_text(r.label)}: {plain_text(r.text)}" for _, r in mine],
                 hoverinfo="text",
             )
         )
-    labels = [f"<b>{_plain(r.label)}</b>" if r.strong else _plain(r.label) for r in rows]
+    labels = [f"<b>{plain_text(r.label)}</b>" if r.strong else plain_text(r.label) for r in rows]
     texts = [
-        {"x": 1.02, "y": k, "xref": "paper", "text": _plain(r.text), "showarrow": False, "xanchor": "left"}
+        {"x": 1.02, "y": k, "xref": "paper", "text": plain_text(r.text), "showarrow": False, "xanchor": "left"}
         for k, r in enumerate(rows)
     ]
     figure.update_xaxes(range=list(span), zeroline=False)
@@ -95,6 +95,6 @@ def _bars(rows: Sequence[ForestRow]) -> dict[str, Any]:
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 0}
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text that plotly takes for text: names may hold what looks like a tag."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -16,6 +16,7 @@ from accuracy.measures import DEFAULT_MEASURES, MEASURES
 from accuracy.reporting.assessment import Assessment
 from accuracy.reporting.cells import MEASURE_NAMES, Table, build_table, make_plain_cell, tabulate_frame
 from accuracy.reporting.charts import ForestRow, draw_forest
+from accuracy.reporting.maps_of_points import draw_places
 from accuracy.reporting.page import render_page, write_files
 from accuracy.reporting.report_json import build_json
 from accuracy.reporting.wording import write_estimate
@@ -32,6 +33,10 @@ LIKENESS_COLUMNS = {
     "both_wrong_expected": "by chance",
     "p_value": "p",
 }
+UNTOLD = (
+    "The definition of an urban village and the rule for mixed pixels are in none of the tables: they belong to what"
+    " interpreters were told (--response-design)."
+)
 EFFECT_COLUMNS = {"deff": "against as many random points", "deff_cities": "against the same cities fixed"}
 
 
@@ -53,9 +58,12 @@ def write_report(
         "error_matrix_share": a.matrix_share.rename_axis("map").reset_index(),
         "sensitivity": a.sensitivity,
         "blocks": a.blocks,
+        "strata": a.publication.strata,
+        "areas": a.publication.areas,
+        "sizes": a.publication.sizes if len(a.publication.sizes) else None,
         "autocorrelation": None if a.context.autocorrelation is None else a.context.autocorrelation.strata,
     }
-    return write_files(folder, page=_render(a, title), data=build_json(a, title), tables=tables)
+    return write_files(folder, page=_render(a, title), data=build_json(a, title, tell_response(a)), tables=tables)
 
 
 def _render(a: Assessment, title: str) -> str:
@@ -79,9 +87,12 @@ def _render(a: Assessment, title: str) -> str:
         uncalibrated=None if a.calibrated is None else _estimates(plain, a.whole),
         standard_errors=_standard_errors(a),
         cities=_estimates(_named(a.cities, a), a.whole) if has_cities else None,
-        charts=[_forest(a, "UA"), _forest(a, "F1")] if has_cities else [],
+        charts=_charts(a) if has_cities else [],
         sensitivity=_sensitivity(a.sensitivity),
         sensitivity_note=_say_of_sensitivity(a),
+        response=tell_response(a),
+        areas=None if a.publication.areas is None else _areas(a.publication.areas, a.whole),
+        sizes=_sizes(a.publication.sizes) if len(a.publication.sizes) else None,
         interpreters=None if a.reference.interpreters is None else _interpreters(a),
         dates=None if a.reference.dates is None else _dates(a),
         blocks=None if a.blocks is None else _blocks(a.blocks),
@@ -108,6 +119,38 @@ def _estimates(frame: pd.DataFrame, whole: str = "the whole") -> Table:
             ]
         )
     return build_table(["", "units / cities", *_names(measures), "marks"], rows)
+
+
+def tell_response(a: Assessment) -> list[str]:
+    """The response design: what the user wrote, then what the tables say."""
+    given = [line.strip() for line in a.context.response.splitlines() if line.strip()]
+    return [*given, *a.publication.response, *([] if given else [UNTOLD])]
+
+
+def _areas(frame: pd.DataFrame, whole: str) -> Table:
+    """Mapped and error-adjusted km²."""
+    rows = []
+    for r in frame.to_dict("records"):
+        true = f"{r['estimated_km2']:.2f}"
+        known = not (pd.isna(r["low_km2"]) or pd.isna(r["high_km2"]))
+        interval = f"{true} [{r['low_km2']:.2f}, {r['high_km2']:.2f}]" if known else f"{true} (no interval)"
+        ratio = r["mapped_km2"] / r["estimated_km2"] if r["estimated_km2"] > 0 else None
+        where = whole if r["value"] == WHOLE else r["value"]
+        rows.append([where, f"{r['mapped_km2']:.2f}", interval, "-" if ratio is None else f"{ratio:.2f}", r["basis"]])
+    return build_table(["", "mapped km²", "estimated km²", "mapped / estimated", "basis"], rows)
+
+
+def _sizes(frame: pd.DataFrame) -> Table:
+    """Accuracy by size of city, precision by size of village."""
+    measures = [m for m in DEFAULT_MEASURES if m in set(frame["measure"])]
+    rows = []
+    for (kind, size), group in frame.groupby(["kind", "size"], sort=False):
+        cells = {r["measure"]: make_plain_cell(r) for r in group.to_dict("records")}
+        points = int(group["n_points"].iloc[0])
+        shown = [write_estimate(cells[m]) if m in cells else "" for m in measures]
+        flags = sorted({f for c in cells.values() for f in c["flags"]})
+        rows.append([f"{kind}: {size}" if kind == "city" else str(size), points, *shown, ", ".join(flags)])
+    return build_table(["", "points", *_names(measures), "marks"], rows)
 
 
 def _named(cities: pd.DataFrame, a: Assessment) -> pd.DataFrame:
@@ -165,6 +208,13 @@ def _describe_areas(a: Assessment, head: pd.DataFrame) -> str:
             f" {mapped['estimate'] * km2:.2f} km² of {km2:.1f} km² ({'known' if a.total_known else 'estimated'} total)."
         )
     return text
+
+
+def _charts(a: Assessment) -> list[Any]:
+    """Precision and F1 of whole, regions and cities; and where the points lie, if that is known."""
+    places = a.context.places
+    charts = [_forest(a, "UA"), _forest(a, "F1")]
+    return charts if places is None else [*charts, draw_places(places, a.context.names)]
 
 
 def _standard_errors(a: Assessment) -> Table:

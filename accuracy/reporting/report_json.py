@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from accuracy.estimation.autocorrelation import AutocorrelationReport
@@ -10,7 +11,7 @@ from accuracy.reporting.assessment import SCHEMA_VERSION, Assessment
 from accuracy.reporting.cells import make_plain_records
 
 
-def build_json(a: Assessment, title: str) -> dict[str, Any]:
+def build_json(a: Assessment, title: str, response: Sequence[str] = ()) -> dict[str, Any]:
     """Everything as plain values."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -34,6 +35,10 @@ def build_json(a: Assessment, title: str) -> dict[str, Any]:
         },
         "sensitivity": make_plain_records(a.sensitivity),
         "blocks": None if a.blocks is None else make_plain_records(a.blocks),
+        "strata": make_plain_records(a.publication.strata),
+        "areas": None if a.publication.areas is None else make_plain_records(a.publication.areas),
+        "sizes": make_plain_records(a.publication.sizes),
+        "response_design": list(response),
         "survey": None if a.context.survey is None else a.context.survey.as_dict(),
         "city_names": dict(a.context.names),
         "reference": {

@@ -74,6 +74,13 @@ def assess_sample(
     map_totals: MapTotals = None,
     calibrate: Calibrated = "areas",
     survey: Survey = None,
+    response_design: Annotated[
+        Path | None, typer.Option(help="Text file: what interpreters were told (definition, mixed pixels, imagery).")
+    ] = None,
+    publish: Annotated[
+        Path | None, typer.Option(help="Folder that receives the reference set: points, weights, replicate weights.")
+    ] = None,
+    replicate_weights: Annotated[int, typer.Option(min=0, help="With --publish: replicate weights.")] = 200,
     training: Annotated[
         Path | None, typer.Option(help="Everything that shaped the model (places, ids, cities, label sources).")
     ] = None,
@@ -110,7 +117,8 @@ def assess_sample(
     from accuracy.intervals import INTERVAL_KINDS
     from accuracy.reporting.assessment import Context
     from accuracy.reporting.assessment import assess as run
-    from accuracy.reporting.report import write_report
+    from accuracy.reporting.reference_set import write_reference_set
+    from accuracy.reporting.report import tell_response, write_report
     from accuracy.survey.record import read_survey
     from accuracy.tables import read_table
 
@@ -147,6 +155,7 @@ def assess_sample(
     record = None if survey is None else read_survey(survey)
     context = Context(
         product=product or _name_product(record),
+        response=_read_text(response_design),
         map_date=map_date,
         survey=record,
         names=_names(units, psu, record),
@@ -167,6 +176,16 @@ def assess_sample(
         seed=seed,
     )
     files = write_report(result, out, title=title)
+    if publish is not None:
+        files |= write_reference_set(
+            sample,
+            publish,
+            title=f"Reference set: {title}",
+            response="\n".join(tell_response(result)),
+            replicates=replicate_weights,
+            seed=seed,
+            map_sha256="" if record is None else record.map_sha256,
+        )
     for warning in result.warnings:
         say(f"warning: {warning}")
     show(
@@ -284,6 +303,17 @@ def _names(units: Any, psu: str, record: Any) -> dict[str, str]:
 
     known = units.assign(key=as_text(units[psu]))[["key", "city_name"]].dropna().drop_duplicates("key")
     return {str(k): str(v) for k, v in zip(known["key"], known["city_name"], strict=True)}
+
+
+def _read_text(path: Path | None) -> str:
+    if path is None:
+        return ""
+    from accuracy.errors import AccuracyError
+
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AccuracyError(f"--response-design {path} is not in UTF-8: save it as UTF-8") from error
 
 
 def _name_product(record: Any) -> str:

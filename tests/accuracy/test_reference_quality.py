@@ -109,6 +109,10 @@ def test_the_report_shows_interpreters_dates_names_and_the_draw(tmp_path):
     bare = bare[bare["value"] == "all"].set_index("measure")
     assert (whole["se"] >= bare["se"]).all() and (whole["se"] > bare["se"]).any()
     assert whole["estimate"].to_numpy() == pytest.approx(bare["estimate"].to_numpy())
+    few = whole["df"] < 4  # two interpreters, whose part of the error is large: no fault of the cities
+    assert few.any() and bare["df"].min() >= 4
+    assert any("few_interpreters" in f and "few_psu" not in f for f in whole.loc[few, "flags"])
+    assert not any("few_interpreters" in f for f in bare["flags"])
     undoubted = table().drop(columns="disagreed", errors="ignore")
     page = write_report(assess(sample_of(undoubted), replicates=0), tmp_path)["report.html"].read_text(encoding="utf-8")
     assert "All drawn units were answered, and no column of the table marks one" in page
