@@ -13,7 +13,6 @@ import pandas as pd
 
 from accuracy.estimation.estimation import WHOLE, estimate
 from accuracy.estimation.options import EstimateOptions
-from accuracy.intervals import t_quantile
 from accuracy.reporting.reference_quality import ReferenceQuality
 from accuracy.survey.design import CELL, codes
 from accuracy.survey.rereading import REST, find_single_omissions
@@ -125,7 +124,7 @@ def _areas(
             values = None if domain is None else sample.codes(domain).to_numpy()
             for r in estimate(sample, own, domain=domain).frame.to_dict("records"):
                 here = mapped if values is None else mapped & (values == r["value"])
-                ends = _log_interval(r["estimate"] * km2, r["se"] * km2, r["df"], options.level)
+                ends = [max(0.0, v * km2) for v in (r["ci_low"], r["ci_high"])]
                 figures = [weight[here].sum() * km2, r["estimate"] * km2, r["se"] * km2, *ends]
                 rows.append((r["value"], *figures, "expanded from the sample"))
     else:
@@ -138,15 +137,6 @@ def _areas(
             rows.append((r["value"], mapped_km2, *figures, "share of the known area"))
     columns = ["value", "mapped_km2", "estimated_km2", "se_km2", "low_km2", "high_km2", "basis"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _log_interval(value: float, se: float, df: float, level: float) -> tuple[float, float]:
-    """Interval of an area on the log scale: areas are above 0, and few cities hold most of them."""
-    if not value > 0:
-        return float("nan"), float("nan")
-    with np.errstate(over="ignore"):
-        factor = float(np.exp(t_quantile(df, level) * se / value))
-    return value / factor, value * factor
 
 
 def _sizes(sample: ReferenceSample, options: EstimateOptions) -> pd.DataFrame:

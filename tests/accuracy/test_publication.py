@@ -61,8 +61,8 @@ def test_areas_in_km2_by_region():
         row = got.loc[value]
         assert row["estimated_km2"] == approx((weight * frame["ref"])[here].sum())
         assert row["mapped_km2"] == approx((weight * frame["map"])[here].sum())
-        assert row["basis"] == "expanded from the sample" and 0 < row["low_km2"] < row["estimated_km2"]
-        assert row["low_km2"] * row["high_km2"] == approx(row["estimated_km2"] ** 2)  # even on the log scale
+        assert row["basis"] == "expanded from the sample"
+        assert 0 <= row["low_km2"] < row["estimated_km2"] < row["high_km2"]
     size = {(r, m): (weight * (frame["map"] == int(m)) * (frame["region"] == r)).sum() * 1e6 * 1.05
             for r in frame["region"].unique() for m in "01"}  # fmt: skip
     result = assess(sample_of(frame), calibrate_to=size, replicates=0)
