@@ -1,13 +1,19 @@
-"""The segmentation model: GeoLink encoder and light UPerNet decoder."""
+"""The segmentation models: GeoLink's encoder with a light UPerNet decoder, or a pyramid with a linear classifier."""
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from torch import Tensor, nn
 
+from models.geolink.config import GeoLinkConfig
 from models.geolink.encoder import GeoLinkEncoder
 from models.geolink.packing import PackedGraphs
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.decoder import LightUPerNet
+from models.segmentation.pyramid_model import PyramidSegmenter
+
+Segmenter: TypeAlias = "GeoLinkSegmenter | PyramidSegmenter"
 
 
 class GeoLinkSegmenter(nn.Module):
@@ -19,6 +25,8 @@ class GeoLinkSegmenter(nn.Module):
 
     def __init__(self, config: SegmentationConfig) -> None:
         super().__init__()
+        if not isinstance(config.encoder, GeoLinkConfig):
+            raise TypeError(f"a GeoLink segmenter needs a GeoLinkConfig, not {type(config.encoder).__name__}")
         self.config = config
         self.encoder = GeoLinkEncoder(config.encoder)
         self.decoder = LightUPerNet(
@@ -44,3 +52,10 @@ class GeoLinkSegmenter(nn.Module):
         maps = self.encoder(images, graphs, semantics)
         logits: Tensor = self.decoder(maps, images)
         return logits
+
+
+def build_segmenter(config: SegmentationConfig) -> Segmenter:
+    """The model of a configuration, with weights drawn at random (a pyramid's backbone too: load its weights)."""
+    if isinstance(config.encoder, GeoLinkConfig):
+        return GeoLinkSegmenter(config)
+    return PyramidSegmenter(config)

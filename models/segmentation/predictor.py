@@ -22,13 +22,15 @@ from models.checkpoints import (
     first_problem,
     load_checkpoint,
 )
+from models.encoders.statistics import SceneStatistics
 from models.errors import ModelsError
 from models.geolink.config import GeoLinkConfigError
 from models.geolink.graph import TileGraphs
 from models.geolink.packing import PackedGraphs
 from models.geolink.text import TagTextEncoder
 from models.segmentation.config import SegmentationConfig
-from models.segmentation.model import GeoLinkSegmenter
+from models.segmentation.model import Segmenter, build_segmenter
+from models.segmentation.pyramid_model import PyramidSegmenter
 from models.tiles.batches import normalised, packed_or_none
 from models.tiles.semantics import tag_semantics
 
@@ -56,13 +58,14 @@ class SegmentationPredictor:
 
     def __init__(
         self,
-        model: GeoLinkSegmenter,
+        model: Segmenter,
         config: CheckpointConfig,
         *,
         semantics: NDArray[np.float32],
         device: torch.device,
         batch_size: int,
         compiled: bool = False,
+        scenes: SceneStatistics | None = None,
     ) -> None:
         self.config = config
         self.device = device
@@ -77,6 +80,9 @@ class SegmentationPredictor:
         self._forward: Callable[..., Any] = torch.compile(self.model) if compiled else self.model
         precision = "bfloat16" if device.type == "cuda" else "float32"
         content = [config.digest, str(batch_size), device.type, precision, str(compiled)]
+        self._scenes = scenes if isinstance(model, PyramidSegmenter) else None
+        if self._scenes is not None:
+            content.append(self._scenes.digest)
         self.digest = hashlib.sha256("\n".join(content).encode()).hexdigest()
 
     @classmethod
@@ -89,6 +95,7 @@ class SegmentationPredictor:
         batch_size: int = 8,
         text_encoder: TagTextEncoder | None = None,
         compiled: bool = False,
+        scenes: SceneStatistics | None = None,
     ) -> SegmentationPredictor:
         """Read a checkpoint and embed a city's tag sets.
 
@@ -99,6 +106,7 @@ class SegmentationPredictor:
             batch_size: Tiles per batch.
             text_encoder: The tag text encoder that the model was trained with; None takes the hashed one.
             compiled: Compile the model (worth it for many batches on a GPU).
+            scenes: Statistics of the city's scenes, for a model that adapts; None uses those of its training.
 
         Raises:
             CheckpointError: damaged, of another kind, or trained with another tag text encoder.
@@ -109,14 +117,26 @@ class SegmentationPredictor:
         where = _device(device)
         width = model.config.encoder.semantic_width
         semantics = tag_semantics(read, tag_sets, width=width, text_encoder=text_encoder)
-        return cls(model, read.config, semantics=semantics, device=where, batch_size=batch_size, compiled=compiled)
+        return cls(
+            model,
+            read.config,
+            semantics=semantics,
+            device=where,
+            batch_size=batch_size,
+            compiled=compiled,
+            scenes=scenes,
+        )
 
-    def predict(self, images: NDArray[np.uint8], graphs: TileGraphs | None) -> NDArray[np.float32]:
+    def predict(
+        self, images: NDArray[np.uint8], graphs: TileGraphs | None, shares: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Probability of the second class (urban village).
 
         Args:
             images: uint8 (B, bands, T, T), B at most ``batch_size``.
             graphs: What the map shows of the B tiles; None is the image-only answer.
+            shares: float32 (B, scenes), share of each scene on each tile, for a model adapted to several; None where
+                there is one.
 
         Returns:
             float32 (B, T, T), 0 to 1.
@@ -124,35 +144,61 @@ class SegmentationPredictor:
         Raises:
             PredictionError: shapes that do not fit.
         """
-        return self.probabilities(images, graphs)[:, 1]
+        return self.probabilities(images, graphs, shares)[:, 1]
 
-    def probabilities(self, images: NDArray[np.uint8], graphs: TileGraphs | None) -> NDArray[np.float32]:
+    def probabilities(
+        self, images: NDArray[np.uint8], graphs: TileGraphs | None, shares: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Probability of every class: float32 (B, classes, T, T); arguments as for `predict`."""
         pixels = torch.from_numpy(np.ascontiguousarray(images))
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
-        return self._scores(pixels, graphs).cpu().numpy()
+        return self._scores(pixels, graphs, shares).cpu().numpy()
 
-    def predict_tensor(self, images: Tensor, graphs: TileGraphs | None) -> Tensor:
+    def predict_tensor(
+        self, images: Tensor, graphs: TileGraphs | None, shares: NDArray[np.float32] | None = None
+    ) -> Tensor:
         """As `predict`, from a uint8 tensor in host memory (best pinned) to a float32 tensor left on `device`."""
-        return self._scores(images, graphs)[:, 1]
+        return self._scores(images, graphs, shares)[:, 1]
 
-    def _scores(self, pixels: Tensor, graphs: TileGraphs | None) -> Tensor:
+    def _scores(self, pixels: Tensor, graphs: TileGraphs | None, shares: NDArray[np.float32] | None) -> Tensor:
         self._check(pixels, graphs)
         n, missing = len(pixels), self.batch_size - len(pixels)
+        scenes = self._scenes_of(n, shares)
         if missing:
             pixels = torch.cat([pixels, pixels.new_zeros((missing, *pixels.shape[1:]))])
             if graphs is not None:
                 graphs = TileGraphs.concat([graphs, TileGraphs.empty(missing, rich=graphs.is_rich)])
         packed = packed_or_none(graphs, self._encoder) if graphs is not None and self.uses_graphs else None
         with torch.inference_mode(), self._precision():
-            return self._run(pixels, packed)[:n]
+            return self._run(pixels, packed, scenes)[:n]
 
-    def _run(self, pixels: Tensor, graphs: PackedGraphs | None) -> Tensor:
+    def _scenes_of(self, tiles: int, shares: NDArray[np.float32] | None) -> SceneStatistics | None:
+        """The statistics of each tile, filled up to the batch size; None where the model is not adapted."""
+        if self._scenes is None:
+            return None
+        if shares is None and len(self._scenes) == 1:
+            shares = np.ones((tiles, 1), np.float32)
+        if shares is None or shares.shape != (tiles, len(self._scenes)):
+            shape = None if shares is None else shares.shape
+            raise PredictionError(
+                f"{tiles} tiles come with scene shares of shape {shape}: the model is adapted to {len(self._scenes)} "
+                f"scenes, give float32 {(tiles, len(self._scenes))}"
+            )
+        filled = np.concatenate([shares, np.repeat(shares[:1], self.batch_size - tiles, axis=0)])
+        return self._scenes.mixed(filled)
+
+    def _run(self, pixels: Tensor, graphs: PackedGraphs | None, scenes: SceneStatistics | None) -> Tensor:
         x = normalised(pixels.to(self.device, non_blocking=True), self.config.mean, self.config.std)
         packed = graphs.to(self.device, non_blocking=True) if graphs is not None else None
-        logits: Tensor = self._forward(x, packed, self._semantics if packed is not None else None)
-        return self.config.calibration.calibrated(logits.float()).softmax(1)
+        semantics = self._semantics if packed is not None else None
+        if scenes is None:
+            logits: Tensor = self._forward(x, packed, semantics)
+            return self.config.calibration.calibrated(logits.float()).softmax(1)
+        mean, std, level = (torch.from_numpy(v).to(self.device) for v in (scenes.mean, scenes.std, scenes.level))
+        calibrated = self.config.calibration.calibrated(self._forward(x, packed, semantics, mean, std).float())
+        calibrated[:, 1] += level[:, None, None]
+        return calibrated.softmax(1)
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
@@ -170,7 +216,7 @@ class SegmentationPredictor:
             raise PredictionError(f"{len(images)} tiles come with graphs of {graphs.n_tiles}: give one graph per tile")
 
 
-def segmenter_of(checkpoint: Checkpoint) -> GeoLinkSegmenter:
+def segmenter_of(checkpoint: Checkpoint) -> Segmenter:
     """The model of a checkpoint with its weights, in evaluation mode.
 
     Raises:
@@ -193,7 +239,7 @@ def segmenter_of(checkpoint: Checkpoint) -> GeoLinkSegmenter:
             f"{file} has tile_px {checkpoint.config.tile_px}, its model needs a multiple of "
             f"{config.encoder.patch_px}: copy or download it again"
         )
-    model = GeoLinkSegmenter(config)
+    model = build_segmenter(config)
     checkpoint.load_into(model)
     return model.eval()
 

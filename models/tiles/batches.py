@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.encoders.config import PyramidConfig
 from models.geolink.config import GeoLinkConfig
 from models.geolink.graph import TileGraphs
 from models.geolink.packing import PackedGraphs, pack
@@ -65,7 +66,7 @@ class BatchMaker:
     """
 
     samples: Samples
-    encoder: GeoLinkConfig
+    encoder: GeoLinkConfig | PyramidConfig
     augmentation: AugmentationConfig | None = None
 
     def __call__(self, index: NDArray[np.int64], rng: np.random.Generator) -> Batch:
@@ -82,7 +83,7 @@ class BatchMaker:
         )
 
 
-def packed_or_none(graphs: TileGraphs, encoder: GeoLinkConfig) -> PackedGraphs | None:
+def packed_or_none(graphs: TileGraphs, encoder: GeoLinkConfig | PyramidConfig) -> PackedGraphs | None:
     """Pack for an encoder; None where no tile has a node: the image-only case."""
     if not any(len(tiles) for tiles in graphs.node_tile.values()):
         return None
