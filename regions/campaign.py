@@ -32,6 +32,7 @@ class Campaign(Settings):
         polygons: Vectorising.
         refinement: Outlines drawn anew from the imagery.
         text: Text model of the map's tags.
+        adapt: Adapt models that can to the looks of each city's imagery, without labels.
         batch_size: Tiles per batch of the model.
         max_parallel_cities: Cities worked on at the same time.
         failure_tolerance: Share of cities that may fail before the whole run counts as failed.
@@ -50,6 +51,7 @@ class Campaign(Settings):
     polygons: PolygonConfig = PolygonConfig()
     refinement: RefinementConfig = RefinementConfig()
     text: TextConfig = TextConfig()
+    adapt: bool = True
     batch_size: int = Field(default=BATCH_SIZE, gt=0)
     max_parallel_cities: int = Field(default=1, gt=0)
     failure_tolerance: float = Field(default=0.0, ge=0, le=1)

@@ -44,6 +44,9 @@ def map_(
     sam_weights: Annotated[Path | None, typer.Option(help="Folder with SAM weights, for --refine sam.")] = None,
     text_encoder: opt.TextEncoder = None,
     text_weights: opt.TextWeights = None,
+    adapt: Annotated[
+        bool, typer.Option(help="Adapt models that can to the look of this imagery, without labels.")
+    ] = True,
     previous: Annotated[
         Path | None, typer.Option(help="Product of the last release; its villages keep their ids.")
     ] = None,
@@ -91,6 +94,7 @@ def map_(
             seed=seed, grow=grow, close_gap_m=close_gap_m, min_area_m2=min_area_m2, simplify_m=simplify_m
         ),
         refinement=opt.refinement_of(refiner=refiner, sam_weights=sam_weights),
+        adapt=adapt,
         text=TextConfig(encoder=text_encoder, weights=text_weights),
         previous=previous,
     )

@@ -22,6 +22,7 @@ class CityJob(BaseModel):
         polygons: Vectorising.
         refinement: Outlines drawn anew from the imagery.
         text: Text model of the map's tags.
+        adapt: Adapt models that can to the looks of this imagery, without labels.
         batch_size: Tiles per batch of the model.
         campaign: Name of the campaign.
         version: Version of the campaign, the release of the product.
@@ -36,6 +37,7 @@ class CityJob(BaseModel):
     polygons: PolygonConfig = PolygonConfig()
     refinement: RefinementConfig = RefinementConfig()
     text: TextConfig = TextConfig()
+    adapt: bool = True
     batch_size: int = BATCH_SIZE
     campaign: str = "local"
     version: str = "0.0.0"
@@ -74,6 +76,7 @@ def job_of(campaign: Campaign, city: City) -> CityJob:
         polygons=campaign.polygons,
         refinement=campaign.refinement,
         text=campaign.text,
+        adapt=campaign.adapt,
         batch_size=campaign.batch_size,
         campaign=campaign.name,
         version=campaign.version,

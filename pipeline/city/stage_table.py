@@ -69,7 +69,8 @@ def lazily(module: str, function: str) -> Build:
 
 STAGES: tuple[Stage, ...] = (
     Stage("graph", lazily("pipeline.city.steps.graph", "graph_stage")),
-    Stage("scores", lazily("pipeline.city.steps.scores", "score_stage"), needs=("graph",), uses_model=True),
+    Stage("adapt", lazily("pipeline.city.steps.adapt", "adapt_stage"), uses_model=True),
+    Stage("scores", lazily("pipeline.city.steps.scores", "score_stage"), needs=("graph", "adapt"), uses_model=True),
     Stage("polygons", lazily("pipeline.city.steps.polygons", "polygon_stage"), needs=("graph", "scores")),
     Stage(
         "refinement",
@@ -77,7 +78,9 @@ STAGES: tuple[Stage, ...] = (
         needs=("graph", "scores", "polygons"),
         uses_model=True,
     ),
-    Stage("product", lazily("pipeline.product.build", "product_stage"), needs=("graph", "scores", "refinement")),
+    Stage(
+        "product", lazily("pipeline.product.build", "product_stage"), needs=("graph", "adapt", "scores", "refinement")
+    ),
 )
 """In order; the last one makes the product."""
 

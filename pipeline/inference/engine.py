@@ -148,17 +148,18 @@ def blends_on_device(model: TileModel) -> bool:
 
 def _ask_model(model: TileModel, batch: Batch, *, on_device: bool) -> Any:
     outputs = count_outputs(model)
+    where = (batch.corners(model.batch_size),) if getattr(model, "needs_corners", False) else ()
     if on_device and isinstance(model, TensorTileModel):
         import torch  # noqa: PLC0415 -- only where a model's answers stay on its device
 
         images = torch.from_numpy(batch.images)
         if torch.device(model.device).type == "cuda":
             images = images.pin_memory()
-        values = model.predict_tensor(images, batch.graphs)
+        values = model.predict_tensor(images, batch.graphs, *where)
         return values[:, None] if values.ndim == 3 else values
     if batch.images is None:
         return None
-    values = model.predict(batch.images, batch.graphs)
+    values = model.predict(batch.images, batch.graphs, *where)
     return check_output(values, tiles=model.batch_size, outputs=outputs, tile_px=model.tile_px)
 
 

@@ -30,6 +30,11 @@ class Batch:
     slots: list[tuple[Block, int, int]]
     finished: list[Block]
 
+    def corners(self, batch_size: int) -> NDArray[np.int64]:
+        """Row and column of each tile's upper left pixel, int64 (B, 2); padding repeats the first."""
+        own = [(row, col) for _, row, col in self.slots]
+        return np.array(own + own[:1] * (batch_size - len(own)), np.int64)
+
 
 def batches(
     blocks: Iterable[Block],

@@ -46,15 +46,16 @@ class SymmetryEnsemble:
         self._model, self._symmetries = model, tuple(symmetries)
         self.tile_px, self.bands, self.batch_size = model.tile_px, model.bands, model.batch_size
         self.uses_graphs = model.uses_graphs
+        self.needs_corners = bool(getattr(model, "needs_corners", False))
         self.device = getattr(model, "device", "")
         self.digest = digest_of(["symmetries", UNCERTAINTY_VERSION, list(self._symmetries), model.digest])
 
-    def predict(self, images: NDArray[np.uint8], graphs: TileGraphs | None) -> NDArray[np.float32]:
+    def predict(self, images: NDArray[np.uint8], graphs: TileGraphs | None, *where: Any) -> NDArray[np.float32]:
         """Mean and disagreement: float32 (B, 2, T, T)."""
 
         def seen(symmetry: int) -> NDArray[np.float32]:
             turned = np.ascontiguousarray(symmetric_array(images, symmetry))
-            answer = self._model.predict(turned, None if graphs is None else symmetric_graphs(graphs, symmetry))
+            answer = self._model.predict(turned, None if graphs is None else symmetric_graphs(graphs, symmetry), *where)
             return _turn(answer, invert_symmetry(symmetry))
 
         return combine_answers(seen(s) for s in self._symmetries)

@@ -63,6 +63,7 @@ def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
     key = {
         "version": PRODUCT_VERSION,
         "scores": scores.key,
+        "adaptation": done["adapt"].key,
         "polygons": polygons.key,
         "graph": graph.key,
         "heights": [source_digest(p) for p in sources.heights],
@@ -115,7 +116,12 @@ def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
             )
         write_data_dictionary(folder / "data_dictionary.csv")
         figures = product_figures(table)
-        warnings = (*run.warnings, *graph.summary.get("warnings", []), *_outcome(scores.summary, figures))
+        warnings = (
+            *run.warnings,
+            *graph.summary.get("warnings", []),
+            *done["adapt"].summary["warnings"],
+            *_outcome(scores.summary, figures),
+        )
         image, imagery_record = _read_imagery(job)
         facts = ReportFacts(figures, lineage.model_version, remarks_of(polygons.summary, warnings))
         write_city_report(folder, job, extent, table, facts, image=image)
@@ -133,7 +139,12 @@ def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
             inputs=_inputs(job, key, lineage) | {"imagery": imagery_record},
             parameters=_parameters(job, extent),
             figures=figures,
-            counts={"scores": scores.summary, "polygons": polygons.summary, "graph": graph.summary},
+            counts={
+                "scores": scores.summary,
+                "polygons": polygons.summary,
+                "graph": graph.summary,
+                "adaptation": done["adapt"].summary,
+            },
             warnings=warnings,
         )
     return StageResult(job.out, digest_of(key), _summary(job, read_manifest(job.out)), reused=False)
@@ -231,6 +242,7 @@ def _parameters(job: CityJob, extent: CityExtent) -> dict[str, Any]:
         "polygons": job.polygons.model_dump(mode="json"),
         "refinement": job.refinement.model_dump(mode="json", exclude={"sam_weights"}),
         "batch_size": job.batch_size,
+        "adapt": job.adapt,
     }
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from tqdm import tqdm
 
 from models.segmentation.predictor import SegmentationPredictor
 from pipeline.city.stage_store import StageResult
 from pipeline.city.stage_table import CityRun
+from pipeline.city.steps.adapt import look_shares, statistics_of
 from pipeline.city.tag_text import tag_text_of
+from pipeline.files import digest_of
 from pipeline.graph import CityGraph
 from pipeline.inference import Progress, ScoreResult, predict_scores
+from pipeline.inference.look_model import LookModel
+from pipeline.inference.protocols import TileModel
 from pipeline.inference.uncertainty import SymmetryEnsemble
 from regions.raster.grid import Tiling
 
@@ -23,11 +27,16 @@ def score_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
     job, ground = run.job, run.job.ground
     city_graph = CityGraph.load(done["graph"].folder / "graph")
     text = tag_text_of(job.checkpoint, job.text, work=ground.work)
+    statistics = statistics_of(done["adapt"])
     model = SegmentationPredictor.load(
-        job.checkpoint, city_graph.tag_sets, batch_size=job.batch_size, text_encoder=text
+        job.checkpoint, city_graph.tag_sets, batch_size=job.batch_size, text_encoder=text, scenes=statistics
     )
     settings, folder = ground.grid, ground.work / "scores"
-    asked = model if settings.symmetries == 1 else SymmetryEnsemble(model, symmetries=range(settings.symmetries))
+    single: TileModel = model
+    if statistics is not None and len(statistics) > 1:
+        looked = LookModel(model, look_shares(run), digest_of([model.digest, done["adapt"].key]))
+        single = cast(TileModel, looked)  # asked with corners, as its `needs_corners` says
+    asked = single if settings.symmetries == 1 else SymmetryEnsemble(single, symmetries=range(settings.symmetries))
     with ground.open() as city, _ScoreBar(job.adcode, shown=run.progress) as bar:
         result = predict_scores(
             city.imagery,
