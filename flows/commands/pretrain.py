@@ -92,7 +92,7 @@ def pretrain(
     changes: dict[str, Any] = {k: v for k, v in {"epochs": epochs, "max_seconds": max_seconds}.items() if v is not None}
     result = run_pretraining(
         pairs,
-        segmentation_config(size).encoder,
+        segmentation_config(size).geolink,
         out=out,
         training=PRETRAINING.model_copy(update=changes),
         text_encoder=tag_text,

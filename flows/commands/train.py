@@ -13,6 +13,19 @@ HOW = {"epochs", "max_seconds", "batch_size", "learning_rate", "encoder_rate", "
 WHERE = {"precision", "accelerator", "devices", "workers", "ema"}
 TASK_OPTIONS = FROZEN_OPTIONS | {"size", "seed"} | HOW | WHERE
 """What `--task zones`, `scenes` and `change` use; `--frozen` trains nothing."""
+NOT_OF_A_BACKBONE = {
+    "frozen",
+    "size",
+    "augment",
+    "balance",
+    "label_smoothing",
+    "ignore_band_px",
+    "bootstrap",
+    "pretrained",
+    "text_encoder",
+    "text_weights",
+}
+"""What `--encoder` has no use for, beside the schedule of a GeoLink model."""
 
 
 def train(
@@ -50,6 +63,12 @@ def train(
     size: Annotated[
         str | None, typer.Option(help="Model: tiny, small, base or large; that of --pretrained, else tiny.")
     ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Image encoder of timm instead of a size, such as efficientnet_lite0.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="Weights of --encoder: imagenet (from its package), or a file.")
+    ] = "imagenet",
     stride_px: Annotated[int, typer.Option(help="Distance between training tiles of 224 px.")] = 112,
     augment: Annotated[str, typer.Option(help="How tiles are varied: plain, or strong for other ground.")] = "plain",
     balance: Annotated[bool, typer.Option("--balance", help="All places give as many tiles to an epoch.")] = False,
@@ -91,6 +110,11 @@ def train(
 
     Example: uvmap train 440300 440100 --data-root data/china --out out/model
 
+    --encoder trains a linear classifier on an encoder that somebody else trained, kept as it is; the model adapts to
+    the look of each city's imagery when it maps. With few labelled neighbourhoods this is the one that travels.
+
+    Example: uvmap train 440300 --chips chips --chip-scale 0.4 --encoder efficientnet_lite0 --out out/model
+
     Example: uvmap train 440300 440100 --validate-on 440100 --augment strong --patience 3 --out out/model
 
     Example: uvmap train --task zones --tiles tiles/zones --pretrained out/pretrained/checkpoint --out out/zones
@@ -114,11 +138,14 @@ def train(
         run = {"out": out, "size": size, "pretrained": pretrained, "seed": seed, "changes": how}
         _train_task(task, tiles, run, frozen=frozen, as_json=json)
         return
-    opt.refuse_unused(context, used={*context.params} - {"frozen"}, what="--task villages")
+    if encoder is None:
+        opt.refuse_unused(context, used={*context.params} - {"frozen", "weights"}, what="--task villages")
+    else:
+        opt.refuse_unused(context, used={*context.params} - NOT_OF_A_BACKBONE - {*how}, what=f"--encoder {encoder}")
     from models.segmentation.loss import LossConfig
     from pipeline.city.check import check_city
     from pipeline.city.tag_text import tag_text_of
-    from pipeline.learning.training import Grounds, Recipe, train_model
+    from pipeline.learning.training import Backbone, Grounds, Recipe, train_model
     from regions.settings import TextConfig
 
     # before the tiles: what is missing is said at once
@@ -158,6 +185,7 @@ def train(
         size=size,
         recipe=Recipe(augment=augment, balance=balance, loss=loss),
         pretrained=pretrained,
+        backbone=None if encoder is None else Backbone(name=encoder, weights=weights),
         text_encoder=tags,
         tiles_in_memory_gb=tiles_in_memory_gb,
         seed=seed,

@@ -174,7 +174,7 @@ def _train_scenes(run: TaskRun) -> TrainResult:
     return fine_tune_classifier(
         train,
         validation,
-        segmentation_config(run.size, pretrained=run.pretrained).encoder,
+        segmentation_config(run.size, pretrained=run.pretrained).geolink,
         classes=classes,
         out=run.out,
         training=run.training,

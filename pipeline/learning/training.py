@@ -13,9 +13,12 @@ from typing import Any, cast
 import torch
 from pydantic import ValidationError
 
+from models.encoders.pyramid import pyramid_config
+from models.encoders.weights import IMAGENET
 from models.geolink.text import TagTextEncoder
 from models.segmentation.config import SIZES, SegmentationConfig, Size
 from models.segmentation.encoder_start import encoder_config_of
+from models.segmentation.head_training import train_head
 from models.segmentation.loss import LossConfig
 from models.segmentation.trainer import TrainResult, train_segmenter
 from models.tiles.augmentation import AUGMENTATIONS
@@ -53,6 +56,19 @@ class Recipe:
     augment: str = "plain"
     balance: bool = False
     loss: LossConfig = PLAIN_LOSS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """An image encoder of timm with weights that somebody else trained.
+
+    Attributes:
+        name: timm's name, such as ``efficientnet_lite0``.
+        weights: ``imagenet`` for the package that carries them, or a file.
+    """
+
+    name: str
+    weights: str = IMAGENET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +150,7 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     size: str | None = None,
     recipe: Recipe = Recipe(),
     pretrained: Path | None = None,
+    backbone: Backbone | None = None,
     text_encoder: TagTextEncoder | None = None,
     tiles_in_memory_gb: float = TILES_IN_MEMORY_GB,
     seed: int = 0,
@@ -149,6 +166,8 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
         size: Preset of the model; None takes that of ``pretrained``, else ``tiny``.
         recipe: How samples are varied, weighed and judged.
         pretrained: Checkpoint whose encoder to start from.
+        backbone: Train a linear classifier on this frozen encoder, adapted to scenes, instead of a GeoLink model; of
+            the other fields it uses ``tiles_in_memory_gb`` and ``seed``.
         text_encoder: Text model of the map's tags; None takes the hashed one.
         tiles_in_memory_gb: Training and validation tiles above this size, each, go to ``out/tiles`` while they are
             cut, and are read from there; removed at the end.
@@ -162,7 +181,7 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     """
     if recipe.augment not in AUGMENTATIONS:
         raise TrainingDataError(f"no augmentation '{recipe.augment}'; there are {', '.join(AUGMENTATIONS)}")
-    config = segmentation_config(size, pretrained=pretrained)
+    config = segmentation_config(size, pretrained=pretrained) if backbone is None else pyramid_segmentation(backbone)
     how = training_config(size_of(size, pretrained=pretrained), **training)
     sources = grounds if isinstance(grounds, Grounds) else Grounds(grounds=grounds)
     folder = out / "tiles"
@@ -180,6 +199,12 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
             f"training and validation come from one place ({'; '.join(common)}): the figures say how well the model "
             "knows it, not what it does elsewhere; keep another place back by --validate-on"
         )
+    if backbone is not None:
+        result = train_head(
+            samples, validation, config, out=out, weights=backbone.weights, seed=seed, progress=progress
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        return result
     result = train_segmenter(
         samples,
         validation,
@@ -198,6 +223,17 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     if result.calibrated is not None:
         write_reliability_page(result.calibrated, out / RELIABILITY_NAME)
     return result
+
+
+def pyramid_segmentation(backbone: Backbone, *, classes: int = 2) -> SegmentationConfig:
+    """The model on a frozen backbone; its values were chosen with each place left out in turn (docs/quality.md).
+
+    Raises:
+        BackboneWeightsError: timm knows no such backbone.
+    """
+    return SegmentationConfig(
+        encoder=pyramid_config(backbone.name), classes=classes, dropout=0.3, smooth_cells=2.5, feature_noise=1.0
+    )
 
 
 def common_places(samples: Samples, validation: Samples) -> list[str]:
@@ -223,7 +259,7 @@ def segmentation_config(size: str | None, *, classes: int = 2, pretrained: Path 
     preset = SegmentationConfig.of_size(name, classes=classes)
     if pretrained is None:
         return preset
-    start, wanted = encoder_config_of(pretrained), preset.encoder
+    start, wanted = encoder_config_of(pretrained), preset.geolink
     if size is not None and (start.width, start.depth, start.stem) != (wanted.width, wanted.depth, wanted.stem):
         return preset
     return SegmentationConfig.of_size(name, classes=classes, encoder=start)
