@@ -17,7 +17,6 @@ from accuracy.errors import LabelError
 from accuracy.survey.dates import read_dates
 from accuracy.survey.design import as_text
 from accuracy.survey.sample import NO, UNANSWERED, YES
-from accuracy.tables import read_table
 
 ID_COLUMNS = ("point_id", "plot_id", "plotid", "pl_plotid", "plot", "id")
 LABEL_COLUMNS = ("label", "ref", "reference", "urban_village", "urban village", "urban village?", "class")
@@ -72,6 +71,8 @@ def read_labels(
             themself, or a date is none.
         SampleTableError: The file cannot be read.
     """
+    from accuracy.tables import read_table  # noqa: PLC0415 - geopandas, which estimation does without
+
     table = read_table(path)
     if table.empty:
         raise LabelError(f"{path} holds no rows: save the answers of the labelling page again, or leave the table out")
