@@ -107,8 +107,8 @@ def train_head(  # noqa: PLR0913 -- data, model, schedule and words of one train
         classes=tuple(classes),
     )
     places = place_features(samples, model, checkpoint, seed=seed, progress=show)
-    held_out = _held_out_sample(places, config, training, seed) if len(places) > 1 else None
-    head = _fit(places, config, training, seed)
+    held_out = held_out_sample(places, config, training, seed) if len(places) > 1 else None
+    head = fit_head(places, config, training, seed)
     _take(model, head, places)
     bank = {p.name: p.moments.pooled() for p in places}
     figures: dict[str, float] = {}
@@ -160,7 +160,9 @@ def _trained_on(validation: Samples, samples: Samples) -> Collection[int]:
     return {k for k, name in enumerate(validation.places) if name in known}
 
 
-def _fit(places: Sequence[PlaceFeatures], config: SegmentationConfig, training: HeadTraining, seed: int) -> nn.Linear:
+def fit_head(
+    places: Sequence[PlaceFeatures], config: SegmentationConfig, training: HeadTraining, seed: int
+) -> nn.Linear:
     """The classifier of standardised cells."""
     generator = torch.Generator().manual_seed(seed)
     cells = [p.features.permute(0, 2, 3, 1)[p.known] for p in places]
@@ -205,14 +207,14 @@ def _some_tiles(place: PlaceFeatures, training: HeadTraining, generator: torch.G
     return (chosen if len(chosen) else torch.from_numpy(np.flatnonzero(place.moments.count > 0))).numpy()
 
 
-def _held_out_sample(
+def held_out_sample(
     places: Sequence[PlaceFeatures], config: SegmentationConfig, training: HeadTraining, seed: int
 ) -> CalibrationSample | None:
     """What models of the other places make of each place; None where none of them shows two classes."""
     parts = []
     for k, place in enumerate(places):
-        head = _fit([p for p in places if p is not place], config, training, seed)
-        logits = _place_logits(place, head, config)
+        head = fit_head([p for p in places if p is not place], config, training, seed)
+        logits = place_logits(place, head, config)
         label = place.labels.argmax(1)[place.known]
         parts.append((logits.permute(0, 2, 3, 1)[place.known], label, torch.full((len(label),), k)))
     logits, labels, owner = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -249,8 +251,14 @@ def decided(calibration: Calibration, sample: CalibrationSample | None) -> Calib
 
 
 @torch.no_grad()
-def _place_logits(place: PlaceFeatures, head: nn.Linear, config: SegmentationConfig) -> Tensor:
-    mean, std = (torch.from_numpy(v).view(1, -1, 1, 1) for v in place.moments.pooled())
+def place_logits(
+    place: PlaceFeatures,
+    head: nn.Linear,
+    config: SegmentationConfig,
+    statistics: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+) -> Tensor:
+    """Logits (N, classes, h, w) of a place, smoothed; standardised by its own statistics unless others are given."""
+    mean, std = (torch.from_numpy(v).view(1, -1, 1, 1) for v in statistics or place.moments.pooled())
     weight, bias = head.weight[:, :, None, None], head.bias
     parts = torch.split(place.features, 32)
     logits = torch.cat([functional.conv2d((f.float() - mean) / std, weight, bias) for f in parts])
