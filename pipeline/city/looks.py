@@ -106,7 +106,8 @@ def _owners(paths: Sequence[Path], looks: Looks, *, grid: Grid, crs: str | None)
     """Look of the topmost scene with data in each cell: uint8, `NOBODY` where there is none."""
     shape = (-(-grid.height_px // CELL_PX), -(-grid.width_px // CELL_PX))
     owner = np.full(shape, NOBODY, np.uint8)
-    coarse = grid.affine @ rasterio.Affine.scale(CELL_PX)
+    fine = grid.affine
+    coarse = rasterio.Affine(fine.a * CELL_PX, fine.b, fine.c, fine.d, fine.e * CELL_PX, fine.f)
     for path, look in zip(paths, looks.scene_look, strict=True):
         scene = inspect(path, crs=crs)
         with (
