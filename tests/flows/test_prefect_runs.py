@@ -269,7 +269,7 @@ def test_china_maps_what_is_there_and_names_the_missing_and_the_failed(station, 
     assert record.cities["110000"].reason.endswith("110000/imagery/scene.tif: truncated; fetch it again")
     assert tuple(record.cities["440300"].stages) == STAGE_NAMES
     assert "no data folder for 120000" in record.cities["120000"].reason
-    assert calls(folder, "110000") == ["graph", "scores"]  # not retried: the file would not mend itself
+    assert calls(folder, "110000") == ["graph", "adapt", "scores"]  # not retried: the file would not mend itself
     artifacts = {
         a["key"]: a["data"] for a in station.ask("POST", "artifacts/filter", {}) if a["flow_run_id"] == record.run
     }
