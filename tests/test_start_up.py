@@ -37,6 +37,7 @@ ALLOWED = {
     "models.pretraining.pairs": {"numpy", "torch"},
     "pipeline.vectors": {"numpy", "geopandas"},
     "pipeline.imagery": {"numpy", "rasterio"},
+    "pipeline.inference": {"numpy", "rasterio"},
     "accuracy.estimation.estimation": {"numpy"},
 }
 """What each may bring of the list above, and no more."""

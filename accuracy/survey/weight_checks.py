@@ -33,7 +33,7 @@ def check_areas(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame)
 
 def _mixed_resolutions(design: SamplingDesign, table: pd.DataFrame, keys: pd.DataFrame) -> Iterator[DesignProblem]:
     """Without areas, sizes in pixels of different rasters cannot be added; places and pixel numbers show the side."""
-    if design.psu is None or getattr(table, "crs", None) is None:
+    if design.psu is None or not hasattr(table, "to_crs") or table.crs is None:
         return
     if not {"row_px", "col_px"} <= set(table.columns) or table.geometry.isna().any():
         return

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from models.geolink.graph import TileGraphs
-from models.tiles.augmentation import AugmentationConfig, jittered, symmetric_array, symmetric_graphs
+from models.tiles.augmentation import AugmentationConfig, jittered
 from models.tiles.crops import Crop, cropped_graph
+from models.tiles.symmetries import symmetric_array, symmetric_graphs
 
 
 @dataclass(frozen=True, kw_only=True)

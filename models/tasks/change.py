@@ -17,9 +17,10 @@ from models.segmentation.config import SegmentationConfig
 from models.segmentation.encoder_start import load_encoder
 from models.segmentation.model import GeoLinkSegmenter
 from models.segmentation.trainer import SegmentationTraining, TrainResult, fit_and_save
-from models.tiles.augmentation import AugmentationConfig, coloured, symmetric_array
+from models.tiles.augmentation import AugmentationConfig, coloured
 from models.tiles.batches import Batch, normalised
 from models.tiles.samples import IGNORE
+from models.tiles.symmetries import symmetric_array
 from models.training import BatchData, Run, TrainingConfig, key_of_run
 
 KIND = "change"

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.geolink.graph import TileGraphs
-from models.tiles.augmentation import symmetric_array, symmetric_graphs
+from models.tiles.symmetries import symmetric_array, symmetric_graphs
 from pipeline.files import digest_of
 from pipeline.inference.errors import ModelMismatchError
 from pipeline.inference.protocols import TileModel, count_outputs
 
 ALL_SYMMETRIES = tuple(range(8))
-"""Numbered as in `models.tiles.augmentation`."""
+"""Numbered as in `models.tiles.symmetries`."""
 UNCERTAINTY_VERSION = 1
 
 

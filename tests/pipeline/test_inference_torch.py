@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.geolink.graph import TileGraphs
-from models.tiles.augmentation import symmetric_array
+from models.tiles.symmetries import symmetric_array
 from pipeline.imagery import ArrayImagery
 from pipeline.inference import (
     ModelMismatchError,
