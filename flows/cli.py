@@ -29,11 +29,19 @@ ORDER = (
     "assess",
     "gallery",
     "diff",
+    "release",
 )
 """The order in which a user meets the commands; the others follow by name."""
 
 
-PARTS = {"options", "label_active"}
+PARTS = {
+    "options",
+    "label_active",
+    "release_build",
+    "release_check",
+    "release_publish",
+    "release_diff",
+}
 """Modules of `flows.commands` that are parts of commands."""
 
 

@@ -1,0 +1,1 @@
+"""Work over the products of many cities."""

@@ -1,0 +1,1 @@
+"""A release: the products of many cities as one dataset."""
