@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Datum = Literal["wgs84", "cgcs2000", "gcj02", "bd09"]
 """wgs84 and cgcs2000 agree to some centimetres; gcj02 is that of Amap, Tencent, Google's Chinese maps; bd09 Baidu's."""
+LARGEST_SHIFT_M = 2000.0
+"""No datum moves a point of China further: GCJ-02 up to 720 m, BD-09 up to 1,530 m."""
 DATUMS: tuple[Datum, ...] = get_args(Datum)
 
 

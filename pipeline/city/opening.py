@@ -89,6 +89,8 @@ def ground_graph(ground: CityGround, extent: CityExtent, *, reach_px: int = REAC
         "bounds_m": bounds_m,
         "notes": sources.notes.model_dump(include={"vectors_crs", "vectors_encoding", "vectors_id", "default_tags"}),
     }
+    if sources.notes.vectors_datum is not None:
+        inputs["datum"] = sources.notes.vectors_datum
 
     def build(folder: Path) -> dict[str, Any]:
         features = read_city_vectors(sources, crs=extent.grid.crs, bounds_m=bounds_m)

@@ -11,6 +11,7 @@ from pipeline.dates import SourceDateError, parse_date
 from pipeline.errors import PipelineError
 from pipeline.files import source_files
 from pipeline.formats import AREA_SUFFIXES, HEIGHT_SUFFIXES, RASTER_SUFFIXES, is_vector_source
+from regions.datum import Datum
 
 NOTES_NAME = "sources.yaml"
 DEMO_NAMES = ("labels/blocks.gpkg", "demo.json")
@@ -43,6 +44,7 @@ class SourceNotes(BaseModel):
         vectors_date: Date of the vector extract, ISO 8601.
         vectors_crs: CRS of vector files that declare none or only a local one.
         vectors_encoding: Encoding of the text of Shapefiles and other tables that is not UTF-8, such as gbk.
+        vectors_datum: What the coordinates of the vectors are in truth, whatever CRS they declare.
         vectors_id: Column that identifies features, also in several pieces, of which those that touch are joined.
         default_tags: Tags of features that do not say what they are, such as {building: yes} for bare footprints.
         reference_layer: Layer of the reference file that holds the villages, where it has several.
@@ -58,6 +60,7 @@ class SourceNotes(BaseModel):
     vectors_date: str | None = None
     vectors_crs: str | None = None
     vectors_encoding: str | None = None
+    vectors_datum: Datum | None = None
     vectors_id: str | None = None
     default_tags: dict[str, str] = {}
     reference_layer: str | None = None

@@ -21,4 +21,5 @@ def read_city_vectors(sources: CitySources, *, crs: str, bounds_m: tuple[float, 
         default_tags=notes.default_tags or None,
         encoding=notes.vectors_encoding,
         id_column=notes.vectors_id,
+        datum=notes.vectors_datum or "wgs84",
     )

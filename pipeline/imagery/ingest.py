@@ -23,11 +23,13 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
 from pipeline.files import replacing
+from pipeline.imagery.datum import pixel_affines
 from pipeline.imagery.errors import ImageryError, OffGridError, UntiledRasterError
 from pipeline.imagery.opening import opened
 from pipeline.imagery.scene import Scene, inspect
 from pipeline.imagery.source import ImageSource, check_overlap, open_imagery, scene_bands, scene_stretch
 from pipeline.imagery.stretch import Stretch
+from regions.datum import Datum, is_shifted_datum
 from regions.raster.grid import Grid, Window
 from regions.raster.profiles import tiled_profile
 
@@ -67,6 +69,7 @@ def ingest(
     bands: int = 3,
     band_indexes: tuple[int, ...] | None = None,
     crs: str | None = None,
+    datum: Datum = "wgs84",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the mosaic of all scenes on ``grid`` as one tiled GeoTIFF, uint8, with an internal mask.
@@ -82,6 +85,8 @@ def ingest(
         band_indexes: 1-based bands in this order; where None, red, green and blue as each file declares them, or its
             first ``bands``.
         crs: CRS of files that state none.
+        datum: What the coordinates of the scenes are in truth, whatever CRS they declare: scenes in ``gcj02`` or
+            ``bd09`` are resampled to where they truly lie.
         progress: Called with (chunks done, chunks in all).
 
     Returns:
@@ -92,7 +97,7 @@ def ingest(
     """
     if not paths:
         raise ImageryError("no imagery given: name at least one raster file")
-    scenes = [inspect(p, bands=max(band_indexes or (bands,)), crs=crs) for p in paths]
+    scenes = [inspect(p, bands=max(band_indexes or (bands,)), crs=crs, datum=datum) for p in paths]
     check_overlap(scenes, grid)
     indexes = scene_bands(scenes, bands, band_indexes)
     stretches = [scene_stretch(s, b) for s, b in zip(scenes, indexes, strict=True)]
@@ -112,6 +117,8 @@ def ingest(
             for s, t, b in zip(scenes, stretches, indexes, strict=True)
         ],
     }
+    if is_shifted_datum(datum):
+        record["datum"] = datum
     if _recorded(out) == record:
         return out
     layers = [_Layer(s, grid, b) for s, b in zip(scenes, indexes, strict=True)]
@@ -179,7 +186,9 @@ class _Layer:
             return None
         if self.window is not None:
             return self._copied(chunk, self.window)
-        return self._warped(chunk)
+        if is_shifted_datum(self.scene.datum):
+            return self._moved(chunk)
+        return self._warped(chunk, self.scene.crs, self.grid.crs, self.grid[chunk].affine)
 
     def _copied(self, chunk: Window, own: Window) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.bool_]]:
         pixels = np.zeros((len(self.indexes), chunk.height_px, chunk.width_px), self.scene.dtype)
@@ -193,16 +202,28 @@ class _Layer:
                 valid[rows, cols] = dataset.dataset_mask(window=inside) > 0
         return pixels, valid
 
-    def _warped(self, chunk: Window) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.bool_]]:
+    def _moved(self, chunk: Window) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.bool_]]:
+        """As `_warped`, of a scene in a shifted datum: piece by piece, as each piece lies in the scene."""
+        pixels = np.zeros((len(self.indexes), chunk.height_px, chunk.width_px), self.scene.dtype)
+        valid = np.zeros((chunk.height_px, chunk.width_px), np.bool_)
+        for piece, affine in pixel_affines(self.grid, chunk, self.scene.crs, self.scene.datum):
+            rows, cols = piece.slices_in(chunk)
+            pixels[:, rows, cols], valid[rows, cols] = self._warped(piece, self.scene.crs, self.scene.crs, affine)
+        return pixels, valid
+
+    def _warped(
+        self, chunk: Window, src_crs: str, crs: str, affine: Affine
+    ) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.bool_]]:
+        """A chunk of the grid resampled by GDAL; its pixels lie in ``crs`` by ``affine``."""
         add_alpha = self.scene.alpha_band is None
         with (
             opened(self.address) as dataset,
             WarpedVRT(
                 dataset,
-                src_crs=self.scene.crs,
+                src_crs=src_crs,
                 src_transform=Affine(*self.scene.transform) if self.scene.is_from_gcps else None,
-                crs=self.grid.crs,
-                transform=self.grid[chunk].affine,
+                crs=crs,
+                transform=affine,
                 height=chunk.height_px,
                 width=chunk.width_px,
                 resampling=KERNEL,

@@ -13,9 +13,11 @@ from rasterio.io import DatasetReader
 from rasterio.warp import transform_bounds
 
 from pipeline.imagery.bands import band_roles
+from pipeline.imagery.datum import true_bounds
 from pipeline.imagery.errors import BandCountError, PixelTypeError, UnreadableImageryError
 from pipeline.imagery.opening import opened
 from pipeline.imagery.place import scene_place
+from regions.datum import Datum, is_shifted_datum
 from regions.raster.grid import Grid, Window
 
 SUPPORTED_DTYPES = ("uint8", "uint16")
@@ -44,6 +46,7 @@ class Scene:
         is_from_gcps: Whether ``transform`` was fitted to ground control points: GDAL itself places it otherwise.
         ignored_alpha: Whether the file declares an alpha band that is none.
         warnings: What the user must know of it, without the name of the file.
+        datum: What its coordinates are in truth, whatever CRS it declares.
     """
 
     path: str
@@ -62,6 +65,7 @@ class Scene:
     is_from_gcps: bool = False
     ignored_alpha: bool = False
     warnings: tuple[str, ...] = ()
+    datum: Datum = "wgs84"
 
     @property
     def is_north_up(self) -> bool:
@@ -78,7 +82,9 @@ class Scene:
         return min(xs), min(ys), max(xs), max(ys)
 
     def bounds_in(self, crs: str) -> tuple[float, float, float, float]:
-        """(left, bottom, right, top) in another CRS, edges densified."""
+        """(left, bottom, right, top) in another CRS, edges densified; where it truly lies, whatever its datum."""
+        if is_shifted_datum(self.datum):
+            return true_bounds(self.bounds, self.crs, self.datum, crs)
         if same_crs(self.crs, crs):
             return self.bounds
         left, bottom, right, top = transform_bounds(self.crs, crs, *self.bounds, densify_pts=21)
@@ -86,7 +92,7 @@ class Scene:
 
     def window_on(self, grid: Grid) -> Window | None:
         """The window of ``grid`` that the scene fills pixel by pixel, or None where it is off the grid."""
-        if not same_crs(self.crs, grid.crs) or not self.is_north_up:
+        if is_shifted_datum(self.datum) or not same_crs(self.crs, grid.crs) or not self.is_north_up:
             return None
         a, _, c, _, e, f = self.transform
         r = grid.resolution_m
@@ -105,6 +111,8 @@ class Scene:
 
     def why_off(self, grid: Grid) -> str:
         """What keeps the scene from being read on ``grid`` as it is, in words."""
+        if is_shifted_datum(self.datum):
+            return f"its datum is {self.datum}"
         if not same_crs(self.crs, grid.crs):
             return f"its CRS is {short_crs(self.crs)}, the grid's is {short_crs(grid.crs)}"
         if not self.is_north_up:
@@ -126,13 +134,14 @@ def short_crs(crs: str) -> str:
     return crs if len(crs) < 40 else crs[:36] + "..."
 
 
-def inspect(path: Path | str, *, bands: int = 1, crs: str | None = None) -> Scene:
+def inspect(path: Path | str, *, bands: int = 1, crs: str | None = None, datum: Datum = "wgs84") -> Scene:
     """Read what a scene file says about itself, and check that it can serve.
 
     Args:
         path: The file.
         bands: Bands that will be read; the scene must have as many besides alpha.
         crs: CRS of files that state none (images with a world file).
+        datum: What its coordinates are in truth.
 
     Raises:
         UnreadableImageryError: no such file, no raster, or shorter than its own index says.
@@ -178,6 +187,7 @@ def inspect(path: Path | str, *, bands: int = 1, crs: str | None = None) -> Scen
             is_from_gcps=place.from_gcps,
             ignored_alpha=roles.alpha is None and MaskFlags.alpha in flags,
             warnings=(*place.warnings, *roles.warnings),
+            datum=datum,
         )
 
 

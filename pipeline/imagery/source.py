@@ -144,6 +144,7 @@ class ImageSource:
             part = window.intersection(own)
             stretch = self._stretches[k]
             facts = asdict(scene) | {"path": "", "warnings": [], "bands": self._band_indexes[k]}
+            facts.pop("datum")  # a scene in a shifted one is not read as it is
             facts["stretch"] = None if stretch is None else asdict(stretch)
             facts["place"] = [part.row_px - window.row_px, part.col_px - window.col_px, part.height_px, part.width_px]
             digest.update(json.dumps(facts, sort_keys=True).encode())

@@ -23,6 +23,7 @@ from pipeline.vectors.errors import VectorError
 from pipeline.vectors.raw import RawFeatures
 from pipeline.vectors.reading import is_osm, read_source
 from pipeline.vectors.source import Area, SourceHints
+from regions.datum import Datum
 
 COLUMNS = ("geometry", "tags", "source_id", "source", "source_date")
 
@@ -56,6 +57,7 @@ def read_features(
     default_tags: Mapping[str, str] | None = None,
     encoding: str | None = None,
     id_column: str | None = None,
+    datum: Datum = "wgs84",
 ) -> Features:
     """Read vector sources of any supported format (`pipeline.formats`) into one table.
 
@@ -73,6 +75,8 @@ def read_features(
         encoding: Encoding of the text of Shapefiles and other tables that is not UTF-8; found out where not given.
         id_column: Column that identifies features: pieces with one value of it that touch are joined. Without it only
             columns named as ids of OpenStreetMap (``osm_id``) do that.
+        datum: What the coordinates of the sources are in truth, whatever CRS they declare: ``gcj02`` or ``bd09`` are
+            taken back to WGS84.
 
     Raises:
         VectorError: missing or unreadable file, no usable CRS, unusable ``crs`` or bounds, a source of which nothing
@@ -82,7 +86,7 @@ def read_features(
         target = CRS.from_user_input(crs)
     except CRSError as error:
         raise VectorError(f"unusable CRS {crs!r} for the features ({error}); give one such as EPSG:32650") from error
-    area, hints = Area(target, bounds_m), SourceHints(assumed_crs, encoding, id_column)
+    area, hints = Area(target, bounds_m), SourceHints(assumed_crs, encoding, id_column, datum)
     counts: Counter[str] = Counter(read=0)
     warnings: list[str] = []
     frames: list[gpd.GeoDataFrame] = []

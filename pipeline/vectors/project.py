@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
+from pipeline.vectors.crs import LONLAT
 from pipeline.vectors.errors import VectorError
+from regions.datum import Datum, is_shifted_datum, to_wgs84
 
 _MODERN = ("WGS 84", "CGCS2000", "China Geodetic Coordinate System 2000", "ITRF", "ETRS89", "NAD83", "IGS", "GRS")
 """Datums that agree with each other to a metre, so that no shift between them is no fault."""
@@ -60,6 +62,22 @@ def reproject(geometry: NDArray[np.object_], source: CRS, target: CRS) -> NDArra
         return np.stack(transformer.transform(xy[:, 0], xy[:, 1]), axis=1)
 
     return np.asarray(shapely.transform(flat, moved), object)
+
+
+def without_shift(geometry: NDArray[np.object_], crs: CRS, datum: Datum) -> tuple[NDArray[np.object_], CRS]:
+    """Geometries (n,) as they truly lie, and the CRS they are in then: lon/lat where ``datum`` is a shifted one.
+
+    Args:
+        geometry: In ``crs`` as far as its numbers go, which are those of ``datum``.
+        crs: What is declared, such as EPSG:4326 or web mercator.
+        datum: What the coordinates are in truth.
+    """
+    if not is_shifted_datum(datum):
+        return geometry, crs
+    lonlat = reproject(geometry, crs, LONLAT)
+    return np.asarray(
+        shapely.transform(lonlat, lambda xy: np.stack(to_wgs84(xy[:, 0], xy[:, 1], datum), axis=1)), object
+    ), LONLAT
 
 
 def datum_that_is_guessed(geometry: NDArray[np.object_], source: CRS, target: CRS) -> str | None:

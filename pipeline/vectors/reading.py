@@ -18,10 +18,11 @@ from pipeline.vectors.errors import VectorError
 from pipeline.vectors.osm import read_osm
 from pipeline.vectors.parquet import read_parquet
 from pipeline.vectors.presence import why_nothing_is_left
-from pipeline.vectors.project import bounds_in, datum_that_is_guessed, reproject
+from pipeline.vectors.project import bounds_in, datum_that_is_guessed, reproject, without_shift
 from pipeline.vectors.raw import RawFeatures
 from pipeline.vectors.source import Account, Area, SourceHints
 from pipeline.vectors.tables import read_table
+from regions.datum import LARGEST_SHIFT_M, is_shifted_datum
 
 LARGE_SHARE = 0.2
 """Share of the features of a source that, lost, is warned of."""
@@ -65,7 +66,7 @@ def read_source(path: Path, *, area: Area, hints: SourceHints) -> Source:
     account = Account()
     try:
         if is_osm(path):
-            features, date = _osm(path, area, account)
+            features, date = _osm(path, area, hints, account)
         else:
             features, date = _table(path, area, hints, account), None
     except VectorError as error:
@@ -83,10 +84,11 @@ def read_source(path: Path, *, area: Area, hints: SourceHints) -> Source:
     return Source(features, date, counts, (*account.warnings, *_losses(counts)))
 
 
-def _osm(path: Path, area: Area, account: Account) -> tuple[RawFeatures, str | None]:
-    box = None if area.bounds is None else bounds_in(area.bounds, area.crs, LONLAT)
+def _osm(path: Path, area: Area, hints: SourceHints, account: Account) -> tuple[RawFeatures, str | None]:
+    reach = _as_stored(area, hints)
+    box = None if reach.bounds is None else bounds_in(reach.bounds, area.crs, LONLAT)
     raw, date = read_osm(path, bounds_lonlat=box, account=account)
-    return _on_the_grid(raw, LONLAT, area, account), date
+    return _on_the_grid(raw, LONLAT, area, hints, account), date
 
 
 def _table(path: Path, area: Area, hints: SourceHints, account: Account) -> RawFeatures:
@@ -94,8 +96,8 @@ def _table(path: Path, area: Area, hints: SourceHints, account: Account) -> RawF
     reader = read_parquet if found is not None and found.reader == "parquet" else read_table
     parts: list[tuple[bool, RawFeatures]] = []
     empty = []
-    for layer in reader(path, area=area, hints=hints, account=account):
-        features = _on_the_grid(layer.features, layer.crs, area, account)
+    for layer in reader(path, area=_as_stored(area, hints), hints=hints, account=account):
+        features = _on_the_grid(layer.features, layer.crs, area, hints, account)
         parts.append((layer.identified, features))
         if layer.read and not len(features):
             empty.append(layer.name)
@@ -110,7 +112,19 @@ def _joined(parts: list[tuple[bool, RawFeatures]], counts: Counter[str]) -> Iter
         yield joined(features, counts) if identified else features
 
 
-def _on_the_grid(raw: RawFeatures, crs: CRS, area: Area, account: Account) -> RawFeatures:
+def _as_stored(area: Area, hints: SourceHints) -> Area:
+    """The area that holds what lies in ``area``, as a source in a shifted datum has it."""
+    if area.bounds is None or not is_shifted_datum(hints.datum):
+        return area
+    left, bottom, right, top = area.bounds
+    unit_m = area.crs.axis_info[0].unit_conversion_factor if area.crs.is_projected else 111_000.0 * 0.5
+    by = LARGEST_SHIFT_M / unit_m
+    return Area(area.crs, (left - by, bottom - by, right + by, top + by))
+
+
+def _on_the_grid(raw: RawFeatures, crs: CRS, area: Area, hints: SourceHints, account: Account) -> RawFeatures:
+    geometry, crs = without_shift(raw.geometry, crs, hints.datum)
+    raw = RawFeatures(geometry, raw.tags, raw.source_id)
     guessed = datum_that_is_guessed(raw.geometry, crs, area.crs)
     if guessed is not None and guessed not in account.warnings:
         account.warnings.append(guessed)

@@ -10,6 +10,7 @@ from pyproj import CRS
 
 from pipeline.vectors.presence import Bounds, Extent
 from pipeline.vectors.raw import RawFeatures
+from regions.datum import Datum
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class SourceHints:
         crs: CRS of those that declare none or only a local one.
         encoding: Encoding of those whose text is not UTF-8.
         id_column: Column that identifies features, also in several rows, of which those that touch are joined.
+        datum: What the coordinates are in truth, whatever CRS is declared.
     """
 
     crs: str | None = None
     encoding: str | None = None
     id_column: str | None = None
+    datum: Datum = "wgs84"
 
 
 @dataclass(frozen=True)
