@@ -15,7 +15,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from flows.errors import RunError
-from flows.process import one_line
+from flows.failures import one_line
 from flows.record import CityEntry, Owner, RunRecord, now, read_record, record_path, stamp_of
 from flows.stages import CPU_LIMIT, GPU_LIMIT, MAX_WIDTH, drive, needs_demo_data, plan_cities
 from pipeline.city.job import job_of

@@ -1,57 +1,60 @@
 """Heavy work in a process of its own: memory of GDAL and torch isolated, the GIL of the flow free.
 
-The parent starts a fresh interpreter (`python -m flows.process`), writes one line of JSON to its standard input and
-keeps that pipe open as a lifeline: when the parent ends, however it ends, the pipe closes and the child kills its
-whole process group. Output is streamed line by line; the outcome comes back as a small JSON file.
+The processes are forked by a nursery (`flows.nursery`) that has imported what they need, so a stage starts in
+hundredths of a second. Each reads one line of JSON from its standard input and keeps that pipe open as a lifeline: when
+the flow ends, however it ends, the pipe closes and the process kills its whole group. Output is streamed line by line;
+the outcome comes back as a small JSON file.
 """
 
 import contextlib
-import errno
 import json
-import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import traceback
-import warnings
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accuracy.errors import AccuracyError
-from flows.errors import FlowsError, StageFailedError
-from flows.locks import city_lock, hold_accelerator
-from models.errors import ModelsError
-from pipeline.city.job import CityJob
-from pipeline.city.stage_table import find_stage
-from pipeline.errors import PipelineError
-from pipeline.files import replacing_folder, write_json
-from regions.errors import RegionsError
+from flows.errors import StageFailedError
+from flows.nursery import DESCRIPTORS
 
-TYPED_ERRORS = (PipelineError, RegionsError, ModelsError, AccuracyError)
 _TAIL_LINES = 5
-_TRANSIENT_ERRNOS = frozenset({
-    errno.EAGAIN, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.EINTR,
-    errno.EIO, errno.ENETDOWN, errno.ENETRESET, errno.ENETUNREACH, errno.ENOBUFS, errno.ENOLCK, errno.EPIPE,
-    errno.ESTALE, errno.ETIMEDOUT,
-})  # fmt: skip
-
-_children: set[subprocess.Popen[str]] = set()
-_children_lock = threading.Lock()
+_running: set[int] = set()
+_running_lock = threading.Lock()
 
 
-def run_isolated(request: dict[str, Any], *, what: str, log: Callable[[str], None]) -> dict[str, Any]:
-    """Carry out ``request`` in a fresh interpreter and return what it returned.
+@dataclass(frozen=True)
+class Finished:
+    """What a process came back with.
+
+    Attributes:
+        result: What the work returned.
+        start_cpu_s: CPU time of the process before its work began, seconds.
+        cpu_s: CPU time of the process and its ended children in all, seconds.
+        peak_bytes: Largest resident memory; what it shares with the nursery counts too.
+        late_imports: Modules that it had to import itself.
+    """
+
+    result: dict[str, Any]
+    start_cpu_s: float
+    cpu_s: float
+    peak_bytes: int
+    late_imports: tuple[str, ...]
+
+
+def run_isolated(request: dict[str, Any], *, what: str, log: Callable[[str], None]) -> Finished:
+    """Carry out ``request`` in a process of its own and return what it returned.
 
     Args:
-        request: JSON-able; ``kind`` is one of the keys of `_KINDS`, the rest are its arguments.
+        request: JSON-able; ``kind`` is one of the keys of `flows.stage_process.KINDS`, the rest are its arguments.
         what: Names the work in errors, such as "990101 scores".
-        log: Receives every line that the child writes.
+        log: Receives every line that the process writes.
 
     Raises:
         StageFailedError: the work failed (one line), or the process was killed.
@@ -59,82 +62,141 @@ def run_isolated(request: dict[str, Any], *, what: str, log: Callable[[str], Non
     with tempfile.TemporaryDirectory(prefix="uvmap-") as folder:
         outcome_file = Path(folder) / "outcome.json"
         tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        with _children_lock:
-            _children.add(process)
-        try:
-            _send(process, {**request, "outcome_file": str(outcome_file)})
-            for line in process.stdout or ():
-                text = line.rstrip()
-                if text:
-                    tail.append(text)
-                    log(text)
-            code = process.wait()
-        finally:
-            _kill_group(process)
-            with _children_lock:
-                _children.discard(process)
+
+        def hear(text: str) -> None:
+            tail.append(text)
+            log(text)
+
+        end = _supervised({**request, "outcome_file": str(outcome_file)}, what, hear)
         if not outcome_file.exists():
-            raise _died(what, code, tail)
+            raise _died(what, end["code"], tail)
         outcome = json.loads(outcome_file.read_text(encoding="utf-8"))
     if "error" in outcome:
         raise StageFailedError(outcome["error"], transient=outcome["transient"])
-    result: dict[str, Any] = outcome["result"]
-    return result
+    return Finished(
+        outcome["result"],
+        start_cpu_s=outcome["start_cpu_s"],
+        cpu_s=end.get("cpu_s", 0.0),
+        peak_bytes=end.get("peak_bytes", 0),
+        late_imports=tuple(outcome["late_imports"]),
+    )
 
 
 def stop_all() -> None:
     """Kill every process that `run_isolated` has running; their callers get a `StageFailedError`."""
-    with _children_lock:
-        running = list(_children)
-    for process in running:
-        _kill_group(process)
+    with _running_lock:
+        for pid in _running:
+            _kill_group(pid)
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether ``error``, or an error that caused it, may go away by itself: network, timeouts, I/O hiccups."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, TimeoutError | ConnectionError | InterruptedError):
-            return True
-        if isinstance(seen, OSError) and seen.errno in _TRANSIENT_ERRNOS:
-            return True
-        if any(c.__name__ == "TransportError" and c.__module__.startswith("httpx") for c in type(seen).__mro__):
-            return True
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-    return False
+def warm_up() -> None:
+    """Start the nursery before it is needed: it imports while the run is planned."""
+    _nursery.start()
 
 
-def one_line(error: BaseException) -> str:
-    """The error as one line; typed errors carry their whole message, others are named by their class."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, TYPED_ERRORS) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+def _supervised(request: dict[str, Any], what: str, hear: Callable[[str], None]) -> dict[str, Any]:
+    """One process from its start to its end; how it ended."""
+    given_read, given_write = os.pipe()
+    output_read, output_write = os.pipe()
+    status_read, status_write = os.pipe()
+    with (
+        os.fdopen(given_write, "wb", buffering=0) as lifeline,
+        os.fdopen(output_read, encoding="utf-8", errors="replace") as output,
+        os.fdopen(status_read, encoding="utf-8") as status,
+    ):
+        try:
+            _nursery.fork((given_read, output_write, status_write))
+        finally:
+            for descriptor in (given_read, output_write, status_write):
+                os.close(descriptor)
+        first = status.readline()
+        if not first:
+            raise StageFailedError(f"{what}: the process that starts stages ended before it started", transient=True)
+        pid: int = json.loads(first)["pid"]
+        with _running_lock:
+            _running.add(pid)
+        try:
+            with contextlib.suppress(BrokenPipeError):  # a child that died at once is reported by its exit code
+                lifeline.write(json.dumps(request).encode() + b"\n")
+            for line in output:
+                if text := line.rstrip():
+                    hear(text)
+            last = status.readline()
+        except BaseException:
+            _kill_group(pid)
+            raise
+        finally:
+            with _running_lock:
+                _running.discard(pid)
+        if not last:  # the nursery is gone; the child has ended all the same, as its output has
+            _kill_group(pid)
+            return {"code": -signal.SIGKILL}
+        end: dict[str, Any] = json.loads(last)
+        return end
 
 
-def _send(process: subprocess.Popen[str], request: dict[str, Any]) -> None:
-    if process.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):  # a child that died at once is reported by its exit code
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
+class _Nursery:
+    """The one nursery of this process: started when first needed, anew where it died or the environment changed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._link: socket.socket | None = None
+        self._environment: dict[str, str] = {}
+
+    def fork(self, descriptors: tuple[int, ...]) -> None:
+        """Have a child forked that holds the descriptors: standard input, output and status pipe."""
+        if len(descriptors) != DESCRIPTORS:
+            raise ValueError(f"{len(descriptors)} descriptors; a child takes {DESCRIPTORS}")
+        with self._lock:
+            link = self._ready()
+            try:
+                socket.send_fds(link, [b"."], descriptors)
+            except OSError:  # it died since: once more with a new one
+                self._end()
+                socket.send_fds(self._ready(), [b"."], descriptors)
+
+    def start(self) -> None:
+        """Start it where none runs."""
+        with self._lock:
+            self._ready()
+
+    def _ready(self) -> socket.socket:
+        environment = {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        }  # no CUDA before a fork
+        if self._process is not None and (self._process.poll() is not None or self._environment != environment):
+            self._end()
+        if self._link is None:
+            self._link, theirs = socket.socketpair()
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "flows.nursery", str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                    pass_fds=(theirs.fileno(),),
+                    env=environment,
+                )
+            self._environment = environment
+        return self._link
+
+    def _end(self) -> None:
+        """Let it go: it ends with its last child."""
+        if self._link is not None:
+            self._link.close()
+        if self._process is not None:
+            threading.Thread(target=self._process.wait, daemon=True).start()
+        self._link = self._process = None
 
 
-def _kill_group(process: subprocess.Popen[str]) -> None:
+_nursery = _Nursery()
+
+
+def _kill_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _died(what: str, code: int, tail: deque[str]) -> StageFailedError:
@@ -147,94 +209,3 @@ def _died(what: str, code: int, tail: deque[str]) -> StageFailedError:
         )
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return StageFailedError(f"{what}: the process ended with {how} and no result{last}")
-
-
-# --- in the child ---------------------------------------------------------------------------------------------------
-
-
-def main() -> None:
-    """Entry of the child: read the request, work, write the outcome."""
-    request = json.loads(_first_line())
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
-    logging.getLogger("rasterio").setLevel(logging.WARNING)  # it reports every error of GDAL that is caught anyway
-    if "UVMAP_DEBUG" not in os.environ:
-        warnings.simplefilter("ignore")
-    target = Path(request.pop("outcome_file"))
-    try:
-        outcome: dict[str, Any] = {"result": _KINDS[request.pop("kind")](**request)}
-    except Exception as error:  # noqa: BLE001 - everything a stage can raise is reported to the parent
-        if not isinstance(error, TYPED_ERRORS) or "UVMAP_DEBUG" in os.environ:
-            traceback.print_exc()
-        outcome = {"error": one_line(error), "transient": is_transient(error)}
-    write_json(target, outcome)
-
-
-def _run_stage(*, stage: str, job: dict[str, Any]) -> dict[str, Any]:
-    with contextlib.ExitStack() as held:
-        if find_stage(stage).uses_model:
-            held.enter_context(hold_accelerator())
-        from pipeline.city import stages  # imports torch: only now that the accelerator is chosen
-
-        parsed = CityJob.model_validate(job)
-        held.enter_context(city_lock(parsed.out))
-        return stages.run_stage(stage, parsed, progress=False)
-
-
-def _make_demo_data(*, folder: str, adcode: str, side_m: int) -> dict[str, Any]:
-    from regions.demo import generate_demo_city  # only where data are generated
-
-    target = Path(folder)
-    with city_lock(target):
-        if target.is_dir():
-            return {"folder": folder, "generated": False}
-        with replacing_folder(target) as made:
-            generate_demo_city(made, seed=int(adcode), side_m=side_m, adcode=adcode)
-    return {"folder": folder, "generated": True}
-
-
-def _plan(*, jobs: list[dict[str, Any]]) -> dict[str, Any]:
-    with hold_accelerator():
-        from pipeline.city import plan  # imports torch: only now that the accelerator is chosen
-
-        parsed = [CityJob.model_validate(raw) for raw in jobs]
-        try:
-            speed = plan.measure_throughput(parsed[0].checkpoint, batch_size=parsed[0].batch_size)
-        except TYPED_ERRORS as error:
-            logging.getLogger(__name__).warning("no measured throughput, so no estimate of time: %s", one_line(error))
-            speed = None
-        plans: dict[str, Any] = {}
-        for job in parsed:
-            try:
-                plans[job.adcode] = asdict(plan.plan_city(job.ground, throughput=speed))
-            except TYPED_ERRORS as error:
-                plans[job.adcode] = {"error": one_line(error)}
-        return plans
-
-
-_KINDS: dict[str, Callable[..., dict[str, Any]]] = {
-    "stage": _run_stage,
-    "demo-data": _make_demo_data,
-    "plan": _plan,
-}
-
-
-def _first_line() -> str:
-    """The request; read without Python's buffer, whose lock the lifeline's thread would hold at the end."""
-    data = b""
-    while not data.endswith(b"\n"):
-        chunk = os.read(0, 1 << 16)
-        if not chunk:
-            raise FlowsError("no request on standard input; `flows.process` is started by a flow, not by hand")
-        data += chunk
-    return data.decode()
-
-
-def _die_with_parent() -> None:
-    while os.read(0, 1):
-        pass
-    os.killpg(os.getpgid(0), signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main()

@@ -21,7 +21,8 @@ from prefect.states import Failed
 from prefect.tasks import Task
 
 from flows.errors import StageFailedError
-from flows.process import is_transient, one_line, run_isolated, stop_all
+from flows.failures import is_transient, one_line
+from flows.process import run_isolated, stop_all
 from flows.record import CityEntry, RunRecord, StageEntry, Stopwatch, stamp_of
 from pipeline.city.job import job_of
 from pipeline.city.stage_table import STAGES, find_stage, stage_names
@@ -76,24 +77,24 @@ def city_stage(adcode: str, step: str, request: dict[str, Any]) -> dict[str, Any
     Args:
         adcode: The city.
         step: A stage's name, or `DEMO_DATA`.
-        request: What `flows.process` shall do.
+        request: What `flows.stage_process` shall do.
 
     Returns:
         ``{"seconds": float, "summary": dict}``, or a failed state with one line where a retry would not help.
     """
     logger = get_run_logger()
     slot = GPU_LIMIT if step != DEMO_DATA and find_stage(step).uses_model else CPU_LIMIT
-    # A server that is away for a while must not kill hours of healthy work: the lock files of `flows.process`
+    # A server that is away for a while must not kill hours of healthy work: the lock files of `flows.locks`
     # keep two stages off one GPU and off one city even where a lease is lost.
     with concurrency(slot, occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False):
         watch = Stopwatch()
         try:
-            summary = run_isolated(request, what=f"{adcode} {step}", log=logger.info)
+            done = run_isolated(request, what=f"{adcode} {step}", log=logger.info)
         except StageFailedError as error:
             if error.transient:
                 raise
             return Failed(message=one_line(error))
-    return {"seconds": watch.seconds(), "summary": summary}
+    return {"seconds": watch.seconds(), "summary": done.result}
 
 
 @task(name="plan", cache_policy=NO_CACHE, persist_result=False)
@@ -101,7 +102,7 @@ def plan_cities(jobs: list[dict[str, Any]]) -> dict[str, Any] | State[Any]:
     """Estimate the work of every city, in one process for all; by adcode. Measures the model's speed where unknown."""
     with concurrency(GPU_LIMIT, occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False):
         try:
-            return run_isolated({"kind": "plan", "jobs": jobs}, what="plan", log=get_run_logger().info)
+            return run_isolated({"kind": "plan", "jobs": jobs}, what="plan", log=get_run_logger().info).result
         except StageFailedError as error:
             return Failed(message=one_line(error))
 

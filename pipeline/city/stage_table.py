@@ -56,30 +56,38 @@ class Stage:
     needs: tuple[str, ...] = ()
     uses_model: bool = False
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules that it will import when it is run: what a process imports ahead that forks others for stages."""
+        return (self.build.module,) if isinstance(self.build, Lazily) else ()
 
-def lazily(module: str, function: str) -> Build:
+
+@dataclass(frozen=True)
+class Lazily:
     """A stage's function that is imported when it is called: the table is read where no stage runs."""
 
-    def build(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
-        result: StageResult = getattr(import_module(module), function)(run, done)
-        return result
+    module: str
+    function: str
 
-    return build
+    def __call__(self, run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
+        """Import the function and call it."""
+        result: StageResult = getattr(import_module(self.module), self.function)(run, done)
+        return result
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("graph", lazily("pipeline.city.steps.graph", "graph_stage")),
-    Stage("adapt", lazily("pipeline.city.steps.adapt", "adapt_stage"), uses_model=True),
-    Stage("scores", lazily("pipeline.city.steps.scores", "score_stage"), needs=("graph", "adapt"), uses_model=True),
-    Stage("polygons", lazily("pipeline.city.steps.polygons", "polygon_stage"), needs=("graph", "scores")),
+    Stage("graph", Lazily("pipeline.city.steps.graph", "graph_stage")),
+    Stage("adapt", Lazily("pipeline.city.steps.adapt", "adapt_stage"), uses_model=True),
+    Stage("scores", Lazily("pipeline.city.steps.scores", "score_stage"), needs=("graph", "adapt"), uses_model=True),
+    Stage("polygons", Lazily("pipeline.city.steps.polygons", "polygon_stage"), needs=("graph", "scores")),
     Stage(
         "refinement",
-        lazily("pipeline.city.steps.refinement", "refinement_stage"),
+        Lazily("pipeline.city.steps.refinement", "refinement_stage"),
         needs=("graph", "scores", "polygons"),
         uses_model=True,
     ),
     Stage(
-        "product", lazily("pipeline.product.build", "product_stage"), needs=("graph", "adapt", "scores", "refinement")
+        "product", Lazily("pipeline.product.build", "product_stage"), needs=("graph", "adapt", "scores", "refinement")
     ),
 )
 """In order; the last one makes the product."""

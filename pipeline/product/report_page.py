@@ -152,9 +152,11 @@ def map_figure(layers: MapLayers) -> go.Figure:
     left, bottom, right, top = layers.grid.bounds_m
     pictures = []
     if layers.image is not None:
-        pictures.append(_picture(_png(layers.image, "JPEG"), (left, bottom, right, top), 1.0))
+        picture = _embedded(Image.fromarray(layers.image), "JPEG", quality=85)
+        pictures.append(_picture(picture, (left, bottom, right, top), 1.0))
     if layers.scores is not None:
-        pictures.append(_picture(_png(score_colours(layers.scores), "PNG"), (left, bottom, right, top), 0.65))
+        picture = _embedded(_score_picture(layers.scores), "PNG")
+        pictures.append(_picture(picture, (left, bottom, right, top), 0.65))
     figure = go.Figure()
     for name, polygons, colour in layers.outlines:
         x, y = _outline(polygons)
@@ -222,9 +224,17 @@ def _picture(source: str, bounds_m: tuple[float, float, float, float], opacity: 
     }
 
 
-def _png(array: NDArray[np.uint8], kind: str) -> str:
+def _score_picture(scores: NDArray[np.uint8]) -> Image.Image:
+    """`score_colours` as a palette: a byte a pixel, which compresses in a twentieth of the time of four."""
+    palette = score_colours(np.arange(256, dtype=np.uint8)[None, :])
+    picture = Image.fromarray(scores).convert("L")
+    picture.putpalette(palette.tobytes(), "RGBA")
+    return picture
+
+
+def _embedded(picture: Image.Image, kind: str, **options: int) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format=kind, **({"quality": 85} if kind == "JPEG" else {"optimize": True}))
+    picture.save(buffer, format=kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = """
     import sys
 
-    if "flows.process" in " ".join(sys.orig_argv):
+    if "flows.nursery" in " ".join(sys.orig_argv):
         import dataclasses, types
 
         def run_stage(name, job, *, progress=False):
@@ -171,6 +171,7 @@ def station(tmp_path_factory):
         "PREFECT_HOME": str(folder / "user"),
         "DO_NOT_TRACK": "1",
         "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
     }
     station = Station(folder, env)
     station.uvmap("up", "--cpus", "4")
@@ -317,11 +318,16 @@ def test_killed_run_is_resumed_without_redoing_what_is_done(station, runs):
     assert run in refused.stderr
 
     flow = psutil.Process(record_of(folder, run).owner.pid)
-    (stage,) = [c for c in flow.children(recursive=True) if "flows.process" in c.cmdline()]
+    (nursery,) = [c for c in flow.children() if "flows.nursery" in c.cmdline()]
+    (stage,) = nursery.children()
+    # what is imported before a fork starts no threads and opens no files
+    assert nursery.num_threads() == 1
+    assert {Path(f.path).name for f in nursery.open_files()} <= {"proj.db"}
     os.kill(station.services()["worker"]["pid"], signal.SIGKILL)
     flow.kill()
-    psutil.wait_procs([stage], timeout=20)
+    psutil.wait_procs([stage, nursery], timeout=20)
     assert not stage.is_running()  # the stage does not outlive its flow
+    assert not nursery.is_running()
     assert "dead (its process" in station.uvmap("status", run).stdout
     assert station.state(run)[0] == "RUNNING"  # nobody told the server
 

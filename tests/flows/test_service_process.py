@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from flows import locks, process
+from flows import failures, locks, nursery, process
 from flows.errors import CityBusyError, StageFailedError
 from pipeline.errors import PipelineError
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = """
     import sys
 
-    if "flows.process" in " ".join(sys.orig_argv):
+    if "flows.nursery" in " ".join(sys.orig_argv):
         import types
 
         def run_stage(name, job, *, progress=False):
@@ -39,6 +40,9 @@ STAND_IN = """
                     raise ConnectionResetError("peer went away")
                 except ConnectionResetError as error:
                     raise PipelineError("tiles.example: cannot be read") from error
+            while orders == "wait":
+                time.sleep(0.05)
+                orders = job.ground.sources.imagery[0].read_text()
             if orders == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             if orders == "exit":
@@ -48,18 +52,29 @@ STAND_IN = """
                 time.sleep(300)
             return {"stage": name, "adcode": job.adcode, "word": "城中村"}
 
-        sys.modules["pipeline.city.stages"] = types.ModuleType("pipeline.city.stages")
+        from flows.nursery import modules_to_warm
+
+        for name in modules_to_warm():  # heavy, and not what is tested here
+            if not name.startswith("flows"):
+                sys.modules[name] = types.ModuleType(name)
         sys.modules["pipeline.city.stages"].run_stage = run_stage
 """
 
 
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    """A folder on the path of the nursery, which serves all tests here."""
+    folder = tmp_path_factory.mktemp("path")
+    (folder / "sitecustomize.py").write_text(textwrap.dedent(STAND_IN))
+    return folder
+
+
 @pytest.fixture
-def request_of(tmp_path, monkeypatch):
+def request_of(stand_in, tmp_path, monkeypatch):
     """Makes requests whose stage does what the word in its scene says."""
-    (tmp_path / "path").mkdir()
-    (tmp_path / "path" / "sitecustomize.py").write_text(textwrap.dedent(STAND_IN))
-    path = [str(tmp_path / "path"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(stand_in), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # it differs from test to test, and a nursery serves one environment
 
     def make(orders):
         from pipeline.city.job import job_of
@@ -81,8 +96,10 @@ def request_of(tmp_path, monkeypatch):
 
 def test_result_comes_back_and_lines_are_streamed(request_of):
     lines = []
-    result = process.run_isolated(request_of("fine"), what="440300 graph", log=lines.append)
-    assert result == {"stage": "graph", "adcode": "440300", "word": "城中村"}
+    done = process.run_isolated(request_of("fine"), what="440300 graph", log=lines.append)
+    assert 0 < done.cpu_s < 5
+    assert done.peak_bytes > 1_000_000
+    assert done.result == {"stage": "graph", "adcode": "440300", "word": "城中村"}
     assert lines == ["first line", "second line"]
 
 
@@ -168,7 +185,56 @@ def test_each_stage_gets_a_gpu_of_its_own(tmp_path, monkeypatch):
     ],
 )
 def test_only_what_may_mend_itself_is_transient(error, transient):
-    assert process.is_transient(error) is transient
+    assert failures.is_transient(error) is transient
     wrapped = PipelineError("read failed")
     wrapped.__cause__ = error
-    assert process.is_transient(wrapped) is transient
+    assert failures.is_transient(wrapped) is transient
+
+
+def test_a_killed_nursery_costs_no_stage_and_is_replaced(request_of):
+    request = request_of("wait")
+    scene = Path(request["job"]["ground"]["sources"]["imagery"][0])
+    heard = threading.Event()
+    results = []
+
+    def run():
+        results.append(process.run_isolated(request, what="440300 graph", log=lambda _: heard.set()).result["stage"])
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert heard.wait(60)
+    (forking,) = [c for c in psutil.Process().children() if "flows.nursery" in " ".join(c.cmdline())]
+    forking.kill()
+    scene.write_text("fine")
+    thread.join(20)
+    run()
+    assert results == ["graph", "graph"]
+
+
+def test_all_running_stages_are_stopped_at_once(request_of):
+    request = request_of("sleep")
+    heard = threading.Semaphore(0)
+    failed = []
+
+    def run():
+        try:
+            process.run_isolated(request, what="440300 graph", log=lambda _: heard.release())
+        except StageFailedError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(2):
+        assert heard.acquire(timeout=60)
+    process.stop_all()
+    for thread in threads:
+        thread.join(20)
+    assert len(failed) == 2
+
+
+def test_an_initialised_accelerator_is_seen(tmp_path):
+    (tmp_path / "3").symlink_to("/dev/null")
+    assert not nursery.cuda_is_open(tmp_path)
+    (tmp_path / "4").symlink_to("/dev/nvidia-uvm")
+    assert nursery.cuda_is_open(tmp_path)

@@ -1,0 +1,117 @@
+"""What a process of the nursery does: read one request, work, write the outcome.
+
+The request is one line of JSON on standard input, which stays open as a lifeline: when the parent ends, however it
+ends, the pipe closes and this process kills its whole group.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flows.errors import FlowsError
+from flows.failures import TYPED_ERRORS, is_transient, one_line
+from flows.locks import city_lock, hold_accelerator
+from pipeline.city.job import CityJob
+from pipeline.city.stage_table import find_stage
+from pipeline.files import replacing_folder, write_json
+
+
+def main() -> None:
+    """Entry of the child: read the request, work, write the outcome."""
+    request = json.loads(_first_line())
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.getLogger("rasterio").setLevel(logging.WARNING)  # it reports every error of GDAL that is caught anyway
+    if "UVMAP_DEBUG" not in os.environ:
+        warnings.simplefilter("ignore")
+    target = Path(request.pop("outcome_file"))
+    start, known = time.process_time(), set(sys.modules)
+    try:
+        outcome: dict[str, Any] = {"result": KINDS[request.pop("kind")](**request)}
+    except Exception as error:  # noqa: BLE001 - everything a stage can raise is reported to the parent
+        if not isinstance(error, TYPED_ERRORS) or "UVMAP_DEBUG" in os.environ:
+            traceback.print_exc()
+        outcome = {"error": one_line(error), "transient": is_transient(error)}
+    late = sorted(set(sys.modules) - known)
+    write_json(target, {**outcome, "start_cpu_s": start, "late_imports": late})
+
+
+def _run_stage(*, stage: str, job: dict[str, Any]) -> dict[str, Any]:
+    with contextlib.ExitStack() as held:
+        if find_stage(stage).uses_model:
+            held.enter_context(hold_accelerator())
+        from pipeline.city import stages  # imports torch: only now that the accelerator is chosen
+
+        parsed = CityJob.model_validate(job)
+        held.enter_context(city_lock(parsed.out))
+        return stages.run_stage(stage, parsed, progress=False)
+
+
+def _make_demo_data(*, folder: str, adcode: str, side_m: int) -> dict[str, Any]:
+    from regions.demo import generate_demo_city  # only where data are generated
+
+    target = Path(folder)
+    with city_lock(target):
+        if target.is_dir():
+            return {"folder": folder, "generated": False}
+        with replacing_folder(target) as made:
+            generate_demo_city(made, seed=int(adcode), side_m=side_m, adcode=adcode)
+    return {"folder": folder, "generated": True}
+
+
+def _plan(*, jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    with hold_accelerator():
+        from pipeline.city import plan  # imports torch: only now that the accelerator is chosen
+
+        parsed = [CityJob.model_validate(raw) for raw in jobs]
+        try:
+            speed = plan.measure_throughput(parsed[0].checkpoint, batch_size=parsed[0].batch_size)
+        except TYPED_ERRORS as error:
+            logging.getLogger(__name__).warning("no measured throughput, so no estimate of time: %s", one_line(error))
+            speed = None
+        plans: dict[str, Any] = {}
+        for job in parsed:
+            try:
+                plans[job.adcode] = asdict(plan.plan_city(job.ground, throughput=speed))
+            except TYPED_ERRORS as error:
+                plans[job.adcode] = {"error": one_line(error)}
+        return plans
+
+
+KINDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "stage": _run_stage,
+    "demo-data": _make_demo_data,
+    "plan": _plan,
+}
+
+
+def _first_line() -> str:
+    """The request; read without Python's buffer, whose lock the lifeline's thread would hold at the end."""
+    data = b""
+    while not data.endswith(b"\n"):
+        chunk = os.read(0, 1 << 16)
+        if not chunk:
+            raise FlowsError("no request on standard input; a nursery starts this, nobody by hand")
+        data += chunk
+    return data.decode()
+
+
+def _die_with_parent() -> None:
+    while os.read(0, 1):
+        pass
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
