@@ -9,7 +9,15 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from regions.errors import RegionsError
 from regions.registry import City, find_city, national_set
-from regions.settings import BATCH_SIZE, GridConfig, PolygonConfig, RefinementConfig, Settings, TextConfig
+from regions.settings import (
+    BATCH_SIZE,
+    ClusterConfig,
+    GridConfig,
+    PolygonConfig,
+    RefinementConfig,
+    Settings,
+    TextConfig,
+)
 
 
 class CampaignError(RegionsError):
@@ -36,6 +44,7 @@ class Campaign(Settings):
         batch_size: Tiles per batch of the model.
         max_parallel_cities: Cities worked on at the same time.
         failure_tolerance: Share of cities that may fail before the whole run counts as failed.
+        cluster: Where work over many cities is spread by Dask: this machine, a scheduler, SLURM, Kubernetes.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -55,6 +64,7 @@ class Campaign(Settings):
     batch_size: int = Field(default=BATCH_SIZE, gt=0)
     max_parallel_cities: int = Field(default=1, gt=0)
     failure_tolerance: float = Field(default=0.0, ge=0, le=1)
+    cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
     def _previous_elsewhere(self) -> "Campaign":

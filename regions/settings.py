@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -216,4 +216,45 @@ class RefinementConfig(Settings):
     def _has_weights(self) -> Self:
         if self.refiner == "sam" and self.sam_weights is None:
             raise ValueError("refiner sam needs sam_weights, a local folder with SAM weights")
+        return self
+
+
+class ClusterConfig(Settings):
+    """Where work that Dask spreads runs: a scheduler that is there, or a class that starts one with its workers.
+
+    In a campaign a bare string is short for one of the two: ``cluster: tcp://10.0.0.5:8786``, ``cluster: local``.
+
+    Attributes:
+        address: A running scheduler (``tcp://host:port``, ``tls://...``, or its scheduler file ``*.json``); goes before
+            ``kind``.
+        kind: ``local``, ``slurm``, ``pbs``, ``sge``, ``lsf``, ``kubernetes``, ``ssh``, or the dotted name of a class
+            of clusters.
+        arguments: What the class is called with, as its own documentation says.
+        workers: Workers to start; null for what the class starts by itself.
+        most_workers: Where set, workers come and go with the work, between ``workers`` and this many.
+        wait_s: How long to wait for the first worker; queues may be long.
+        losses: How often one piece of work may lose its worker before the run gives up on it.
+    """
+
+    address: str | None = None
+    kind: str = "local"
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    workers: int | None = Field(default=None, gt=0)
+    most_workers: int | None = Field(default=None, gt=0)
+    wait_s: float = Field(default=300.0, gt=0)
+    losses: int = Field(default=3, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return {"address" if "://" in value or value.endswith(".json") else "kind": value}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.address is not None and (self.arguments or self.workers or self.most_workers or self.kind != "local"):
+            raise ValueError(f"address {self.address} names a running scheduler: leave out kind, arguments and workers")
+        if self.most_workers is not None and self.most_workers < (self.workers or 1):
+            raise ValueError(f"most_workers {self.most_workers} is less than workers {self.workers}")
         return self

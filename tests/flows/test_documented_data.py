@@ -15,6 +15,7 @@ from regions.campaign import Campaign, load_campaign
 from regions.settings import (
     AcceptanceRule,
     BarrierConfig,
+    ClusterConfig,
     ExclusionConfig,
     GridConfig,
     PolygonConfig,
@@ -28,9 +29,9 @@ INPUTS = (DOCS / "inputs.md").read_text(encoding="utf-8")
 PRODUCT = (DOCS / "product.md").read_text(encoding="utf-8")
 MODELS = (
     Campaign, GridConfig, PolygonConfig, BarrierConfig, ExclusionConfig, RefinementConfig, AcceptanceRule, SourceNotes,
-    TextConfig,
+    TextConfig, ClusterConfig,
 )  # fmt: skip
-ABOVE_THE_TABLE = {"name", "version", "description", "grid", "polygons", "refinement", "text"}
+ABOVE_THE_TABLE = {"name", "version", "description", "grid", "polygons", "refinement", "text", "cluster"}
 """Fields of a campaign that its example and the headings explain."""
 
 
@@ -46,7 +47,7 @@ def test_every_field_stands_there_with_its_default(model):
         if model is Campaign and name in ABOVE_THE_TABLE:
             assert re.search(rf"^({name}:|### `{name}`)", CAMPAIGN, flags=re.MULTILINE), name
             continue
-        default = "required" if field.is_required() else f"`{as_yaml(field.default)}`"
+        default = "required" if field.is_required() else f"`{as_yaml(field.get_default(call_default_factory=True))}`"
         assert f"| `{name}` | {default} |" in CAMPAIGN, f"docs/campaign.md: {model.__name__}.{name}, default {default}"
 
 

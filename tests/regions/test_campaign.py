@@ -43,6 +43,8 @@ def test_round_trip(tmp_path):
         ({"polygons": {"refine": "sam"}}, r"polygons\.refine: .*write refinement"),
         ({"refinement": {"refiner": "sam"}}, "sam_weights"),
         ({"previous_root": "out/demo-nation"}, "folder of its own"),
+        ({"cluster": {"address": "tcp://10.0.0.5:8786", "workers": 4}}, "names a running scheduler"),
+        ({"cluster": {"workers": 4, "most_workers": 2}}, "less than workers"),
     ],
 )
 def test_faults_are_named(tmp_path, changes, said):
@@ -61,3 +63,9 @@ def test_unknown_names(tmp_path):
     bad.write_text("a: [", encoding="utf-8")
     with pytest.raises(CampaignError, match="YAML"):
         load_campaign(bad)
+
+
+def test_a_cluster_in_one_word(tmp_path):
+    assert load_campaign(write(tmp_path, cluster="tcp://10.0.0.5:8786")).cluster.address == "tcp://10.0.0.5:8786"
+    assert load_campaign(write(tmp_path, cluster="/shared/scheduler.json")).cluster.address == "/shared/scheduler.json"
+    assert load_campaign(write(tmp_path, cluster="slurm")).cluster.kind == "slurm"
