@@ -34,7 +34,7 @@ from regions.raster.scores import (
 
 STRATA = ("mapped", "candidate", "rest")
 NO_STRATUM = 3
-CACHE_MIB = 64  # GDAL's block cache; its default is 5 % of the machine's memory
+CACHE_BYTES = 64 << 20  # GDAL's block cache; its default is 5 % of the machine's memory
 STRIP_PX = 16_000_000  # pixels of a strip, so that memory does not depend on the raster's height
 
 
@@ -78,7 +78,7 @@ class MapStrata:
                 different grids.
         """
         with (
-            rasterio.Env(GDAL_CACHEMAX=CACHE_MIB),
+            rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
             rasterio.open(rasters.mask) as mask,
             rasterio.open(rasters.scores) as scores,
         ):

@@ -24,7 +24,7 @@ from regions.raster.grid import Grid, Tiling
 from regions.raster.scores import SCORE_ENCODING, SCORE_TAG
 
 DEFAULT_BLOCK_PX = 2048
-GDAL_CACHE_MB = 256
+GDAL_CACHE_BYTES = 256 << 20
 """GDAL would take a twentieth of the machine's memory for decoded blocks; neighbouring reads need only this."""
 
 
@@ -103,7 +103,7 @@ def predict_scores(  # noqa: PLR0913 -- what is scored, how it is cut, where it 
     plan = BlockPlan.of_size(grid, tiling, block_px=block_px)
     check_fit(imagery, model, plan)
     area = AreaOfInterest(aoi, grid)
-    with Ledger(work) as ledger, rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
+    with Ledger(work) as ledger, rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
         (work / "progress.jsonl").unlink(missing_ok=True)
         record = JsonLinesProgress(work / "progress.jsonl")
 

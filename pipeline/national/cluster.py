@@ -202,7 +202,7 @@ def _joined(address: str) -> Iterator[Any]:
 
     where: dict[str, Any] = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
     if "scheduler_file" in where and not Path(address).exists():
-        raise ClusterError(f"{address}: no such scheduler file; start `dask scheduler --scheduler-file {address}`")
+        raise ClusterError(f"{address}: no such scheduler file: start `dask scheduler` so that it writes this file")
     try:
         client = Client(**where, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
