@@ -1,0 +1,128 @@
+"""The villages themselves: sizes, shapes, roads, distance to the centre, and what became of them since a release."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mapclassify
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.analysis.errors import AnalysisError
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+SIZE_ENDS_HA = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+"""Upper ends of the classes of size; one more is open."""
+DESCRIBED = {
+    "area_ha": "area, ha",
+    "compactness": "compactness (4 pi area / perimeter^2; 1: a circle)",
+    "elongation": "elongation (short by long side of the smallest rectangle)",
+    "road_density": "roads, km/km2",
+    "centre_km": "distance to the seat of the city, km",
+}
+EVENTS = ("unchanged", "changed", "split", "merge", "reorganised", "new", "gone")
+
+
+def describe_villages(villages: pd.DataFrame) -> pd.DataFrame:
+    """Quantiles of what is measured of villages, of the nation and each region.
+
+    Args:
+        villages: One row per village: ``region``, ``area_m2`` and any of `DESCRIBED` (``area_ha`` is computed).
+
+    Returns:
+        ``measure``, ``name``, ``known``, ``unknown``, ``mean``, ``q05`` to ``q95``, ``mean_by_area`` (each village
+        weighted by its area: what a square metre of village sees).
+    """
+    table = villages.assign(area_ha=villages["area_m2"].astype(float) / 1e4)
+    rows = []
+    for measure in [m for m in DESCRIBED if m in table.columns]:
+        for name, group in [("nation", table), *table.groupby("region", sort=True)]:
+            values = group[measure].to_numpy(dtype=float, na_value=np.nan)
+            area = group["area_m2"].to_numpy(dtype=float)
+            known = np.isfinite(values)
+            row: dict[str, object] = {
+                "measure": measure,
+                "name": str(name),
+                "known": int(known.sum()),
+                "unknown": int((~known).sum()),
+                "mean": float(values[known].mean()) if known.any() else float("nan"),
+            }
+            found = np.quantile(values[known], QUANTILES) if known.any() else np.full(len(QUANTILES), np.nan)
+            row |= {f"q{round(q * 100):02d}": float(v) for q, v in zip(QUANTILES, found, strict=True)}
+            row["mean_by_area"] = float(np.average(values[known], weights=area[known])) if known.any() else float("nan")
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def tabulate_sizes(villages: pd.DataFrame) -> pd.DataFrame:
+    """Numbers and area by class of size: ``size``, ``villages``, ``share_of_villages``, ``area_km2``,
+    ``share_of_area``.
+    """  # noqa: D205 - one sentence
+    area = villages["area_m2"].to_numpy(dtype=float)
+    classes = mapclassify.UserDefined(area / 1e4, [*SIZE_ENDS_HA, np.inf]) if len(area) else None
+    ends = [0.0, *SIZE_ENDS_HA, np.inf]
+    rows = []
+    for k in range(len(ends) - 1):
+        mine = classes.yb == k if classes is not None else np.zeros(0, dtype=bool)
+        name = f"more than {ends[k]:g} ha" if np.isinf(ends[k + 1]) else f"{ends[k]:g} to {ends[k + 1]:g} ha"
+        rows.append(
+            {
+                "size": name,
+                "villages": int(mine.sum()),
+                "share_of_villages": float(mine.mean()) if len(area) else float("nan"),
+                "area_km2": float(area[mine].sum() / 1e6),
+                "share_of_area": float(area[mine].sum() / area.sum()) if area.sum() > 0 else float("nan"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def tabulate_persistence(villages: pd.DataFrame, gone: pd.DataFrame) -> pd.DataFrame | None:
+    """What became of the villages of the release before.
+
+    Args:
+        villages: ``region``, ``status`` (null: ids were not matched with a release), ``area_m2``.
+        gone: Villages of the release before that no village of this one goes back to: ``region``, ``area_m2``.
+
+    Returns:
+        ``name``, ``event``, ``villages``, ``area_km2`` (of the release before for ``gone``, else of this one); None
+        where no city was matched with a release.
+
+    Raises:
+        AnalysisError: a status is not known.
+    """
+    status = villages["status"].astype("string")
+    if status.isna().all() and len(gone) == 0:
+        return None
+    strange = sorted(set(status.dropna()) - set(EVENTS))
+    if strange:
+        raise AnalysisError(f"villages have the status {strange[0]!r}; known: {', '.join(EVENTS)}")
+    both = pd.concat(
+        [
+            villages.assign(event=status.fillna("not matched"))[["region", "event", "area_m2"]],
+            gone.assign(event="gone")[["region", "event", "area_m2"]],
+        ]
+    )
+    rows = []
+    for name, group in [("nation", both), *both.groupby("region", sort=True)]:
+        for event in (*EVENTS, "not matched"):
+            mine = group[group["event"] == event]
+            if len(mine) or event in EVENTS:
+                area = float(mine["area_m2"].astype(float).sum()) / 1e6
+                rows.append({"name": str(name), "event": event, "villages": len(mine), "area_km2": area})
+    return pd.DataFrame(rows)
+
+
+def compactness(area_m2: NDArray[np.float64], perimeter_m: NDArray[np.float64]) -> NDArray[np.float64]:
+    """4 pi A / P^2 (Polsby & Popper 1991); NaN without a perimeter."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(perimeter_m > 0, 4 * np.pi * area_m2 / np.square(perimeter_m), np.nan))
+
+
+def classify_shares(shares: NDArray[np.float64], *, most: int = 5) -> Mapping[str, list[float]]:
+    """Class ends of a choropleth by natural breaks (Fisher & Jenks): ``ends``."""
+    distinct = len(np.unique(shares))
+    if distinct <= most:
+        return {"ends": sorted(float(v) for v in np.unique(shares))}
+    return {"ends": [float(v) for v in mapclassify.FisherJenks(shares, k=most).bins]}

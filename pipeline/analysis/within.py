@@ -1,0 +1,133 @@
+"""The pattern of villages within a city: do they lie together more than by chance on the ground there is.
+
+Villages are taken as points (inside them, nearest their middle), chance as as many points drawn evenly from the
+ground that was mapped. Two statistics, as functions of distance: the mean distance to the nearest other village, by its
+mean under chance (Clark & Evans 1954; 1 is chance, less is clustered), and the pair correlation g(r) as pairs of
+villages by pairs under chance in each class of distance (natural estimator DD/RR, Peebles & Hauser 1974). Since both
+patterns lie on the same ground, the edge of the ground and its holes cancel: no edge correction is needed. p values are
+those of the simulations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import esda
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from pipeline.analysis.options import AnalysisOptions
+
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GroundPixels:
+    """Ground on which villages can lie, as pixels.
+
+    Attributes:
+        centres: float64 (n, 2), x and y of the pixels' centres in metres.
+        pixel_m: Side of a pixel.
+    """
+
+    centres: Points
+    pixel_m: float
+
+    def draw(self, rng: np.random.Generator, count: int) -> Points:
+        """float64 (count, 2): points drawn evenly from the ground."""
+        chosen = self.centres[rng.integers(0, len(self.centres), count)]
+        return np.asarray(chosen + rng.uniform(-0.5, 0.5, (count, 2)) * self.pixel_m)
+
+
+def describe_pattern(
+    points: Points, ground: GroundPixels, options: AnalysisOptions, *, key: str, centre: tuple[float, float] | None
+) -> dict[str, float | int]:
+    """The pattern of one city's villages.
+
+    Args:
+        points: float64 (n, 2), metres.
+        ground: Where villages can lie.
+        options: Radii, simulations, seed.
+        key: The city's adcode: each city draws from a seed of its own, whatever the others are.
+        centre: Seat of the city, metres, or None.
+
+    Returns:
+        ``villages``, ``nearest_m`` (median), ``nearest_ratio``, ``nearest_p`` (two-sided), per radius ``g_{r}`` and
+        ``g_{r}_low``, ``g_{r}_high`` (pointwise envelope of chance) and over all radii ``clustered_p`` (one-sided, of
+        the pairs up to the second radius); ``centre_km`` and ``centre_ratio`` (median distance to the centre, and by
+        that of the ground).
+    """
+    rng = np.random.default_rng([options.seed, int(key)])
+    radii = np.array(options.radii_m)
+    own_near, own_pairs = _nearest(points), _pairs(points, radii)
+    near, pairs = [], []
+    for _ in range(options.simulations):
+        chance = ground.draw(rng, len(points))
+        near.append(_nearest(chance).mean())
+        pairs.append(_pairs(chance, radii))
+    chance_near, chance_pairs = np.array(near), np.array(pairs, dtype=float)
+    ratio = own_near.mean() / chance_near.mean()
+    expected = chance_pairs.mean(axis=0)
+    out: dict[str, float | int] = {
+        "villages": len(points),
+        "nearest_m": float(np.median(own_near)),
+        "nearest_ratio": float(ratio),
+        "nearest_p": _two_sided(float(own_near.mean()), chance_near),
+    }
+    with np.errstate(invalid="ignore", divide="ignore"):
+        g = own_pairs / expected
+        envelope = np.quantile(chance_pairs, [0.025, 0.975], axis=0) / expected
+    for k, r in enumerate(options.radii_m):
+        name = f"g_{r:g}"
+        low, high = (float(v) for v in envelope[:, k])
+        out |= {name: float(g[k]), f"{name}_low": low, f"{name}_high": high}
+    close, chance_close = own_pairs[:2].sum(), chance_pairs[:, :2].sum(axis=1)
+    out["clustered_p"] = float((1 + np.sum(chance_close >= close)) / (1 + options.simulations))
+    if centre is not None:
+        own = np.hypot(*(points - np.array(centre)).T)
+        all_ground = np.hypot(*(ground.centres - np.array(centre)).T)
+        out["centre_km"] = float(np.median(own)) / 1000
+        out["centre_ratio"] = float(np.median(own) / np.median(all_ground))
+    return out
+
+
+def summarise_patterns(patterns: pd.DataFrame, options: AnalysisOptions) -> pd.DataFrame:
+    """Patterns of the nation and each region.
+
+    Args:
+        patterns: Rows of `describe_pattern` with ``region``.
+        options: Rate of false discoveries, radii.
+
+    Returns:
+        ``name``, ``cities``, ``clustered`` (cities clustered at short range within the rate of false discoveries),
+        ``nearest_ratio`` and ``g_{r}`` (medians of the cities), ``centre_ratio``.
+    """
+    if len(patterns) == 0:
+        return pd.DataFrame(columns=["name", "cities", "clustered"])
+    p = patterns["clustered_p"].to_numpy(dtype=float)
+    marked = patterns.assign(clustered=p <= esda.fdr(p, options.fdr))
+    columns = ["nearest_ratio", *[f"g_{r:g}" for r in options.radii_m], "centre_ratio"]
+    rows = []
+    for name, group in [("nation", marked), *marked.groupby("region", sort=True)]:
+        medians = group[columns].median().to_dict()
+        rows.append({"name": str(name), "cities": len(group), "clustered": int(group["clustered"].sum()), **medians})
+    return pd.DataFrame(rows)
+
+
+def _nearest(points: Points) -> Points:
+    distance, _ = KDTree(points).query(points, k=2)
+    return np.asarray(distance[:, 1], dtype=np.float64)
+
+
+def _pairs(points: Points, radii: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pairs in each class of distance up to the radii, each pair once."""
+    tree = KDTree(points)
+    counted = (np.asarray(tree.count_neighbors(tree, radii), dtype=np.float64) - len(points)) / 2
+    return np.diff(counted, prepend=0.0)
+
+
+def _two_sided(value: float, simulated: NDArray[np.float64]) -> float:
+    low, high = np.sum(simulated <= value), np.sum(simulated >= value)
+    return float(min(1.0, 2 * (1 + min(low, high)) / (1 + len(simulated))))
