@@ -73,6 +73,7 @@ def open_cluster(config: ClusterConfig | None = None) -> Iterator[Any]:
     import dask  # noqa: PLC0415 - an eighth of a second that only those pay who spread work
     from distributed import Client  # noqa: PLC0415
 
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # it tells of every connection
     config = config or ClusterConfig()
     with ExitStack() as held:
         held.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": config.losses}))
