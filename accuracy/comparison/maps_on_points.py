@@ -21,6 +21,7 @@ from accuracy.arrays import Bools
 from accuracy.errors import ComparisonError
 from accuracy.estimation.difference import compare_maps
 from accuracy.estimation.estimation import estimate
+from accuracy.estimation.interpreters import InterpreterPanel
 from accuracy.estimation.options import EstimateOptions
 from accuracy.survey.sample import ReferenceSample
 
@@ -36,7 +37,8 @@ class MapsOnPoints:
 
     Attributes:
         names: The maps.
-        maps: ``map``, ``measure``, ``estimate``, ``se``, ``ci_low``, ``ci_high``, ``flags``.
+        maps: ``map``, ``measure``, ``estimate``, ``se``, ``se_interpreters`` (NaN: nobody read a
+            point twice), ``ci_low``, ``ci_high``, ``flags``.
         differences: ``map``, ``less``, ``measure``, ``difference``, ``se``, ``ci_low``, ``ci_high``, and
             ``joint_low``, ``joint_high``: intervals that hold for all pairs and measures together (Bonferroni).
         agreement: ``map``, ``less``, ``both``, ``only_first``, ``only_second``, ``neither``: share of the ground.
@@ -104,7 +106,7 @@ def compare_on_points(
             kept = table[sample.reference_column].astype(object).where(~gone.to_numpy(), None)
             table = table.assign(**{sample.reference_column: kept})
     sample = replace(sample, table=table)
-    options = replace(options, measures=MEASURES, interpreters=None)
+    options = replace(options, measures=MEASURES, interpreters=InterpreterPanel.of(sample.with_map(names[0])))
     return MapsOnPoints(
         names=tuple(names),
         maps=pd.concat([_judge(sample, options, n) for n in names], ignore_index=True),
@@ -116,8 +118,9 @@ def compare_on_points(
 
 
 def _judge(sample: ReferenceSample, options: EstimateOptions, name: str) -> pd.DataFrame:
-    frame = estimate(sample.with_map(name), options).frame
-    kept = ["measure", "estimate", "se", "ci_low", "ci_high", "flags"]
+    own = sample.with_map(name)
+    frame = estimate(own, replace(options, interpreters=InterpreterPanel.of(own))).frame
+    kept = ["measure", "estimate", "se", "se_interpreters", "ci_low", "ci_high", "flags"]
     return frame[kept].assign(map=name)[["map", *kept]]
 
 
@@ -128,10 +131,11 @@ def _differences(sample: ReferenceSample, options: EstimateOptions, names: Seque
     for a, b in pairs:
         got = compare_maps(sample, options, map_a=a, map_b=b)
         wide = compare_maps(sample, joint, map_a=a, map_b=b)
-        kept = ["measure", "difference", "se", "ci_low", "ci_high"]
+        kept = ["measure", "difference", "se", "se_interpreters", "ci_low", "ci_high"]
         parts.append(got[kept].assign(map=a, less=b, joint_low=wide["ci_low"], joint_high=wide["ci_high"]))
     frame = pd.concat(parts, ignore_index=True)
-    return frame[["map", "less", "measure", "difference", "se", "ci_low", "ci_high", "joint_low", "joint_high"]]
+    kept = ["difference", "se", "se_interpreters", "ci_low", "ci_high", "joint_low", "joint_high"]
+    return frame[["map", "less", "measure", *kept]]
 
 
 def _agreement(sample: ReferenceSample, names: Sequence[str]) -> pd.DataFrame:

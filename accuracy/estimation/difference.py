@@ -6,12 +6,15 @@ must not be added (McNemar's test is the case of simple random sampling).
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
 from accuracy.arrays import Floats
 from accuracy.errors import SampleTableError
 from accuracy.estimation.describe import degrees_of_freedom
+from accuracy.estimation.interpreters import InterpreterPanel, join_df
 from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.variance import design_variance
 from accuracy.intervals import wald_t
@@ -31,8 +34,9 @@ def compare_maps(
         map_b: Column of the other.
 
     Returns:
-        ``measure``, ``a``, ``b``, ``difference``, ``se``, ``ci_low``, ``ci_high`` (Wald-t); NaN where either is not
-        estimable.
+        ``measure``, ``a``, ``b``, ``difference``, ``se``, ``se_interpreters`` (part of ``se``),
+        ``ci_low``, ``ci_high`` (Wald-t); NaN where either is not estimable.
+        Interpreters' variance enters where `options.interpreters` is set.
 
     Raises:
         SampleTableError: A column is missing or holds no answers.
@@ -44,16 +48,24 @@ def compare_maps(
     arrays = sample.arrays
     parts = [_linearised(sample.with_map(column), names) for column in (map_a, map_b)]
     (value_a, d_a), (value_b, d_b) = parts
-    v = design_variance(
-        arrays.weight[:, None] * (d_a - d_b),
-        arrays,
+    sampling = partial(
+        design_variance,
+        arrays=arrays,
         kind=options.variance,
         lonely=options.lonely_psu,
         fpc_in_cells=options.fpc_in_cells,
         pps=options.pps,
     )
-    gap, se = value_a - value_b, np.sqrt(np.maximum(v, 0))
-    df = degrees_of_freedom(arrays, np.ones(len(arrays.weight), dtype=bool), options.variance)
+    v = np.maximum(sampling(arrays.weight[:, None] * (d_a - d_b)), 0)
+    gap = value_a - value_b
+    df = np.full(len(names), degrees_of_freedom(arrays, np.ones(len(arrays.weight), dtype=bool), options.variance))
+    panels = [InterpreterPanel.of(sample.with_map(column)) for column in (map_a, map_b)]
+    added = np.zeros(len(names))
+    if options.interpreters is not None and panels[0] is not None and panels[1] is not None:
+        change = panels[0].change(arrays.weight, names) - panels[1].change(arrays.weight, names)
+        added = panels[0].variance_of(arrays.weight, change, sampling_variance=sampling)
+        df = np.array([join_df(s, d, m, panels[0].df) for s, d, m in zip(v, df, added, strict=True)])
+    se = np.sqrt(v + added)
     low, high = wald_t(gap, se, df, options.level)
     return pd.DataFrame(
         {
@@ -62,6 +74,7 @@ def compare_maps(
             "b": value_b,
             "difference": gap,
             "se": np.where(np.isfinite(gap), se, np.nan),
+            "se_interpreters": np.sqrt(added),
             "ci_low": low,
             "ci_high": high,
         }

@@ -135,6 +135,24 @@ class InterpreterPanel:
                 f"the readings are of {len(self.labels)} points, the estimate of {len(weight)}: read them off the same"
                 " table"
             )
+        out = self._change_by_domain(weight, masks, measures)
+        return np.stack([self.variance_of(weight, change, sampling_variance=sampling_variance) for change in out])
+
+    def change(self, weight: Floats, measures: tuple[str, ...]) -> Floats:
+        """float64 (n, K): what the answer 1 instead of 0 does to K linearised measures of the whole; NaN: no value."""
+        return self._change_by_domain(weight, np.ones((1, len(weight)), dtype=bool), measures)[0]
+
+    def variance_of(self, weight: Floats, change: Floats, *, sampling_variance: Callable[[Floats], Floats]) -> Floats:
+        """float64 (K,): variance that the interpreters add to figures that an answer changes by float64 (n, K)."""
+        out = np.zeros(change.shape[1])
+        known = np.isfinite(change).all(axis=0)
+        for step in self._steps(weight).T:
+            z = step[:, None] * np.nan_to_num(change)
+            if z.any():
+                out += np.square(z.sum(axis=0)) - sampling_variance(z)
+        return np.where(known, np.maximum(out, 0.0), np.nan)
+
+    def _change_by_domain(self, weight: Floats, masks: Bools, measures: tuple[str, ...]) -> list[Floats]:
         y_of, x_of = coefficients(measures)
         cells = confusion_indicators(self.mapped, self.final)
         gain = confusion_indicators(self.mapped, np.ones_like(self.final))
@@ -143,17 +161,8 @@ class InterpreterPanel:
         X = np.where(is_total, 1.0, (masks * weight) @ (cells @ x_of))
         with np.errstate(invalid="ignore", divide="ignore"):
             R = np.where(is_total, 0.0, ((masks * weight) @ (cells @ y_of)) / X)
-        steps = self._steps(weight)
-        used = steps[:, np.abs(steps).sum(axis=0) > 0]
-        out = np.zeros_like(X)
-        if not used.size:
-            return np.where(X > 0, out, np.nan)
-        for g, mask in enumerate(masks):
-            change = mask[:, None] * (gain @ y_of - R[g] * (gain @ x_of)) / X[g]
-            for t in range(steps.shape[1]):
-                z = steps[:, t, None] * change
-                out[g] += np.square(z.sum(axis=0)) - sampling_variance(z)
-        return np.where(X > 0, np.maximum(out, 0.0), np.nan)
+            slopes = [gain @ y_of - r * (gain @ x_of) for r in R]
+            return [m[:, None] * s / np.where(x > 0, x, np.nan) for m, s, x in zip(masks, slopes, X, strict=True)]
 
     def _steps(self, weight: Floats) -> Floats:
         """float64 (n, T): sqrt(J / (J - 1)) w e (S + x)."""

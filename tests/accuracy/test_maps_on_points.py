@@ -117,3 +117,19 @@ def test_points_in_polygons_by_brute_force():
     assert (lie_inside(points.to_crs(4326), polygons) == expected).mean() > 0.99
     with pytest.raises(ComparisonError, match="no CRS"):
         lie_inside(points, polygons.set_crs(None, allow_override=True))
+
+
+def test_interpreters_enter_differences_by_what_they_change_in_both_maps():
+    """All pixels read by two, the first decides: no sampling error, V = D^2 / 2, D the gap of the two differences."""
+    table = population()
+    rng = np.random.default_rng(1)
+    second = (table["ref"] == 1) ^ ((rng.random(len(table)) < 0.1) & (table["own"] == 1))
+    readings = [f"a={int(x)}; b={int(y)}" for x, y in zip(table["ref"], second, strict=True)]
+    table = table.assign(readings=readings)
+    got = compare_on_points(sample_of(table), OPTIONS, ["own", "theirs"])
+    own, theirs = table["own"] == 1, table["theirs"] == 1
+    gap = [label[own].mean() - label[theirs].mean() for label in (table["ref"], second)]
+    row = got.differences.set_index("measure").loc["UA"]
+    assert row["se_interpreters"] == approx(abs(gap[0] - gap[1]) / np.sqrt(2))
+    assert row["se"] == approx(row["se_interpreters"])
+    assert got.differences.set_index("measure").loc["area_map", "se_interpreters"] == approx(0)
