@@ -1,49 +1,93 @@
 """A campaign's run inside a flow: preflight, plan, the cities, the account at the end."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-import httpx
 from prefect import runtime
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
+from pydantic import ValidationError
 
+from flows.choice import Order, chosen, in_order
 from flows.errors import RunError
 from flows.failures import one_line
-from flows.record import CityEntry, Owner, RunRecord, now, read_record, record_path, stamp_of
-from flows.stages import CPU_LIMIT, GPU_LIMIT, MAX_WIDTH, drive, needs_demo_data, plan_cities
+from flows.finished import find_finished
+from flows.process import warm_up
+from flows.progress import Watch, failures, figures_of, publish, slowest
+from flows.record import CityEntry, Owner, RunRecord, StageEntry, now, read_record, record_path
+from flows.stages import CPU_LIMIT, GPU_LIMIT, MAX_WIDTH, Orders, drive, needs_demo_data, plan_cities
 from pipeline.city.job import job_of
 from pipeline.city.sources import MissingSourcesError
+from pipeline.city.stage_table import STAGES, Stage, stages_up_to
 from pipeline.errors import PipelineError
-from regions.campaign import Campaign, load_campaign
+from regions.campaign import Campaign, CampaignError, load_campaign
 from regions.errors import RegionsError
-from regions.registry import City, find_city
+from regions.registry import City
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a run beside its campaign.
+
+    Attributes:
+        orders: What is to be done with every city.
+        order: In which order the cities are taken up.
+        dry: Whether the run ends with its plan.
+        all_must_exist: Whether a city without data fails the run.
+    """
+
+    orders: Orders = field(default_factory=Orders)
+    order: Order = "large first"
+    dry: bool = False
+    all_must_exist: bool = False
 
 
 def run_named(
-    campaign: str, cities: Iterable[str | int] | None, *, all_must_exist: bool = False, **given: Any
+    campaign: str,
+    cities: Sequence[str | int] | None,
+    *,
+    provinces: Sequence[str] | None = None,
+    regions: Sequence[str] | None = None,
+    stages: Sequence[str] | None = None,
+    request: Request | None = None,
+    **given: Any,
 ) -> State[Any]:
     """`run_campaign` from a flow's parameters; a mistake in them fails the run with one line.
 
     Args:
         campaign: Name or path of the campaign.
         cities: Adcodes or names; None for all of the campaign.
-        all_must_exist: Whether a city without data fails the run.
+        provinces: Only cities in these.
+        regions: Only cities in these.
+        stages: Only these stages and what they need; None for all.
+        request: What else is asked.
         given: What `configured` takes.
     """
+    request = request or Request()
     try:
         settings = configured(campaign, **given)
-        selected = chosen(settings, cities)
-    except RegionsError as error:
+        selected = chosen(settings, cities, provinces=provinces, regions=regions)
+        orders = replace(request.orders, stages=chosen_stages(stages))
+    except (RegionsError, PipelineError) as error:
         get_run_logger().error("%s", one_line(error))
         return Failed(message=one_line(error))
-    return run_campaign(settings, selected, all_must_exist=all_must_exist)
+    return run_campaign(settings, selected, replace(request, orders=orders))
+
+
+def chosen_stages(names: Sequence[str] | None) -> tuple[Stage, ...]:
+    """The stages with these names and all they need, in order; all where None.
+
+    Raises:
+        UnknownStageError: there is no such stage.
+    """
+    wanted = set(STAGES) if names is None else {s for name in names for s in stages_up_to(name)}
+    return tuple(stage for stage in STAGES if stage in wanted)
 
 
 def configured(
@@ -52,10 +96,16 @@ def configured(
     data_root: str | None,
     out_root: str | None,
     checkpoint: str | None,
+    version: str | None = None,
     max_parallel_cities: int | None = None,
     failure_tolerance: float | None = None,
+    demo_side_m: int | None = None,
 ) -> Campaign:
-    """The campaign with what the run's parameters set in its place; roots and checkpoint as absolute paths."""
+    """The campaign with what the run's parameters set in its place; roots and checkpoint as absolute paths.
+
+    Raises:
+        CampaignError: no such campaign, or a value that does not fit.
+    """
     loaded = load_campaign(campaign)
     given: dict[str, Any] = {
         "data_root": Path(data_root or loaded.data_root).expanduser().resolve(),
@@ -63,42 +113,48 @@ def configured(
         "checkpoint": Path(checkpoint or loaded.checkpoint).expanduser().resolve(),
         "max_parallel_cities": max_parallel_cities or loaded.max_parallel_cities,
         "failure_tolerance": loaded.failure_tolerance if failure_tolerance is None else failure_tolerance,
+        "version": version or loaded.version,
+        "demo_side_m": demo_side_m or loaded.demo_side_m,
     }
-    return loaded.model_copy(update=given)
+    try:
+        return Campaign.model_validate({**loaded.model_dump(), **given})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+        raise CampaignError(f"campaign {loaded.name} with this run's parameters: {faults}") from error
 
 
-def chosen(campaign: Campaign, cities: Iterable[str | int] | None) -> list[City]:
-    """The cities of a run in order of adcode: those asked for by adcode or name, else all of the campaign."""
-    if cities is None:
-        return campaign.selected()
-    return sorted({find_city(str(key)) for key in cities}, key=lambda c: c.adcode)
-
-
-def run_campaign(campaign: Campaign, cities: list[City], *, all_must_exist: bool = False) -> State[Any]:
+def run_campaign(campaign: Campaign, cities: Sequence[City], request: Request | None = None) -> State[Any]:
     """Run ``cities`` of ``campaign``; call it inside a flow and return its state.
 
     Args:
         campaign: Configuration with absolute paths.
         cities: What to map.
-        all_must_exist: Whether a city without data fails the run.
+        request: What else is asked.
     """
     logger = get_run_logger()
+    request = request or Request()
     record = _opened(campaign, cities)
-    to_do = _entered(record, campaign, cities)
+    to_do = _entered(record, campaign, cities, request.orders)
     record.save()
     try:
-        _preflight(record, campaign, to_do, all_must_exist=all_must_exist)
+        slots = _preflight(record, campaign, to_do, request)
     except RunError as error:
         logger.error("%s", one_line(error))  # noqa: TRY400 - a user's mistake: one line, no traceback
         return _closed(record, str(error), failed=True)
+    if to_do:
+        warm_up()
     _plan(record, campaign, to_do)
-    progress = _Progress(record)
+    if request.dry:
+        return _closed(record, f"dry run: {len(to_do)} cities would be mapped; {record.headline()}", failed=False)
+    watch = Watch(record)
     drive(
         record=record,
         campaign=campaign,
-        cities=to_do,
-        width=min(campaign.max_parallel_cities, MAX_WIDTH),
-        on_change=progress.update,
+        cities=in_order(to_do, request.order, {c.adcode: record.cities[c.adcode].plan for c in to_do}),
+        orders=request.orders,
+        width=min(campaign.max_parallel_cities or sum(slots.values()) + 1, MAX_WIDTH),
+        slots=slots,
+        watch=watch,
     )
     for code, city in record.of_state("failed").items():
         logger.error("failed: %s %s: %s", code, city.name, city.reason)
@@ -110,14 +166,20 @@ def run_campaign(campaign: Campaign, cities: list[City], *, all_must_exist: bool
     return _closed(record, message, failed=record.too_many_failed)
 
 
-def _opened(campaign: Campaign, cities: list[City]) -> RunRecord:
+def _opened(campaign: Campaign, cities: Sequence[City]) -> RunRecord:
     """A new record, or that of the attempt before with this process as its owner."""
     run = str(runtime.flow_run.id)
     path = record_path(campaign.out_root, run)
     if path.exists():
         before = read_record(path)
         kept = {c.adcode: before.cities[c.adcode] for c in cities if c.adcode in before.cities}
-        update = {"attempt": before.attempt + 1, "owner": Owner.me(), "state": "running", "cities": kept}
+        update = {
+            "attempt": before.attempt + 1,
+            "owner": Owner.me(),
+            "state": "running",
+            "cities": kept,
+            "resumed": now(),
+        }
         return before.model_copy(update=update)
     return RunRecord(
         run=run,
@@ -135,55 +197,55 @@ def _opened(campaign: Campaign, cities: list[City]) -> RunRecord:
     )
 
 
-def _entered(record: RunRecord, campaign: Campaign, cities: list[City]) -> list[City]:
-    """Enter every city into the record; those that have data and are not done by an attempt before."""
+def _entered(record: RunRecord, campaign: Campaign, cities: Sequence[City], orders: Orders) -> list[City]:
+    """Enter every city into the record; those that have data and were not finished before, as marks on disk say."""
     to_do: list[City] = []
     for city in cities:
-        before = record.cities.get(city.adcode)
-        if before is not None and _still_done(before, campaign, city):
-            continue
         entry = CityEntry(name=f"{city.name_en} {city.name_zh}")
+        before = record.cities.get(city.adcode)
         record.cities[city.adcode] = entry
         try:
-            if not needs_demo_data(campaign, city):
-                job_of(campaign, city)
-            to_do.append(city)
+            job = None if needs_demo_data(campaign, city) else job_of(campaign, city)
         except MissingSourcesError as error:
             entry.state, entry.reason = "missing", one_line(error)
+            continue
         except (PipelineError, RegionsError, OSError) as error:
             entry.state, entry.reason = "failed", one_line(error)
+            continue
+        found = find_finished(job) if job is not None and orders.makes_products else None
+        resumed = before is not None and before.state == "done"
+        if found is None or (orders.anew and not resumed):
+            to_do.append(city)
+        elif before is not None and resumed:
+            record.cities[city.adcode] = before
+        else:
+            stages = {name: StageEntry(seconds=0.0, summary=said) for name, said in found[1].items()}
+            entry.state, entry.stamp, entry.stages, entry.found = "done", found[0], stages, True
     return to_do
 
 
-def _still_done(entry: CityEntry, campaign: Campaign, city: City) -> bool:
-    if entry.state != "done" or not (campaign.product_folder(city.adcode) / "manifest.json").exists():
-        return False
-    try:
-        return stamp_of(job_of(campaign, city)) == entry.stamp
-    except (PipelineError, RegionsError, OSError):
-        return False
-
-
-def _preflight(record: RunRecord, campaign: Campaign, to_do: list[City], *, all_must_exist: bool) -> None:
-    """Find at once what would fail every city.
+def _preflight(record: RunRecord, campaign: Campaign, to_do: list[City], request: Request) -> dict[str, int]:
+    """Find at once what would fail every city; slots of each limit.
 
     Raises:
         RunError: no city has data, there is no checkpoint, or the server lacks a limit.
     """
     missing = record.of_state("missing")
-    if missing and (all_must_exist or len(missing) == len(record.cities)):
+    if missing and (request.all_must_exist or len(missing) == len(record.cities)):
         first = next(iter(missing.values()))
         raise RunError(f"none of {len(missing)} cities has data under {campaign.data_root}: {first.reason}")
     if to_do and not campaign.checkpoint.exists():
         raise RunError(f"{campaign.checkpoint}: no such checkpoint; train a model or give the run's `checkpoint`")
-    if not to_do:
-        return
+    slots: dict[str, int] = {}
     with get_client(sync_client=True) as client:
         for name in (GPU_LIMIT, CPU_LIMIT):
             try:
-                client.read_global_concurrency_limit_by_name(name)
+                slots[name] = client.read_global_concurrency_limit_by_name(name).limit
             except ObjectNotFound as error:
                 raise RunError(f"the server has no concurrency limit '{name}'; `uvmap up` creates it") from error
+            if slots[name] < 1:
+                raise RunError(f"the limit '{name}' has no slot; `uvmap up` sets it")
+    return slots
 
 
 def _plan(record: RunRecord, campaign: Campaign, to_do: list[City]) -> None:
@@ -208,7 +270,7 @@ def _plan(record: RunRecord, campaign: Campaign, to_do: list[City]) -> None:
         f" ({', '.join(missing)})" if missing else "",
         record.path,
     )
-    _publish(
+    publish(
         create_markdown_artifact, key=f"{record.flow}-plan", markdown=plan_page(record), description="What is ahead"
     )
 
@@ -231,35 +293,25 @@ def _cell(value: Any) -> str:
     return f"{value:,.1f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
-class _Progress:
-    """The run's progress bar on the server."""
-
-    def __init__(self, record: RunRecord) -> None:
-        self._record = record
-        self._id: UUID | None = _publish(
-            create_progress_artifact, progress=0.0, key=f"{record.flow}-progress", description=record.headline()
-        )
-
-    def update(self) -> None:
-        """Show where the record stands."""
-        if self._id is not None:
-            share = round(100.0 * self._record.progress, 1)
-            _publish(update_progress_artifact, self._id, progress=share, description=self._record.headline())
-
-
 def _closed(record: RunRecord, message: str, *, failed: bool) -> State[Any]:
     """Close the record, publish the table of cities, and give the run's final state."""
     record.state = "failed" if failed else "completed"
     record.save()
-    _publish(create_markdown_artifact, key=f"{record.flow}-cities", markdown=record.markdown(), description=message)
+    publish(create_markdown_artifact, key=f"{record.flow}-cities", markdown=account(record), description=message)
     get_run_logger().info("%s; record %s", record.headline(), record.path)
     return (Failed if failed else Completed)(message=message)
 
 
-def _publish(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Show something on the server; a server that does not answer must not cost a run."""
-    try:
-        return call(*args, **kwargs)
-    except (httpx.HTTPError, PrefectHTTPStatusError) as error:
-        get_run_logger().warning("the server did not take an artifact: %s", one_line(error))
-        return None
+def account(record: RunRecord) -> str:
+    """The run as a page: what was done how fast, what was slowest, why cities failed, then city by city."""
+    figures = figures_of(record)
+    lines = [f"{figures.line()}; {figures.cpu_s:.0f} CPU-s, peak {figures.peak_bytes / 1e6:.0f} MB", ""]
+    rows = slowest(record)
+    if rows:
+        lines += ["| slowest | stage | seconds |", "|---|---|---|"]
+        lines += [f"| {code} | {stage} | {seconds:.1f} |" for code, stage, seconds in rows] + [""]
+    reasons = failures(record)
+    if reasons:
+        lines += ["| failed | why |", "|---|---|"]
+        lines += [f"| {len(c)}: {', '.join(c[:10])} | {r.replace('|', ' ')} |" for r, c in reasons.items()] + [""]
+    return record.markdown().replace("\n", "\n\n" + "\n".join(lines), 1)

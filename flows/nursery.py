@@ -3,7 +3,7 @@
 Started by `flows.process` with one end of a socket pair. Each message on it is one byte with three descriptors: the
 child's standard input, its output, and a pipe on which the nursery tells the child's id and, at its end, how it ended
 and what it used. Imports are all that is done before a fork: no file of GDAL is open, CUDA is not initialised, no
-pool of threads of OpenMP has started (those of OpenBLAS stop and start again at a fork by its own handlers). The
+pool of threads of OpenMP has started (those of OpenBLAS and jemalloc mind forks by handlers of their own). The
 nursery ends when its parent's end of the socket closes; children watch their own standard input.
 """
 

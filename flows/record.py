@@ -32,9 +32,11 @@ class _Model(BaseModel):
 
 
 class StageEntry(_Model):
-    """One finished stage: its seconds on the clock and what it returned."""
+    """One finished stage: its seconds on the clock and of processors, its peak memory, and what it returned."""
 
     seconds: float
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
     summary: dict[str, Any]
 
 
@@ -46,18 +48,42 @@ class CityEntry(_Model):
         state: Where it stands.
         reason: Why it failed or is missing, one line.
         stages: Finished stages by name.
+        found: Whether it was finished by a run before, so nothing was started for it.
+        step: The step it is at, or last was.
+        step_km2: Square kilometres of that step that are done, where the step tells.
         stamp: Digest of what the result depends on, as far as sizes and dates of files tell.
         plan: Estimated work, as `pipeline.city.plan` gives it.
+        diff: What became of the villages of the product before, where that was asked for.
     """
 
     name: str
     state: CityState = "waiting"
     reason: str | None = None
     stages: dict[str, StageEntry] = Field(default_factory=dict)
+    found: bool = False
+    step: str | None = None
+    step_km2: float | None = None
     stamp: str | None = Field(
         default=None, validation_alias=AliasChoices("stamp", "fingerprint")
     )  # its name in older records
     plan: dict[str, Any] | None = None
+    diff: dict[str, Any] | None = None
+
+    @property
+    def km2(self) -> float | None:
+        """Area asked for, from the plan or from what its stages say; None where neither is there."""
+        if self.plan and "area_km2" in self.plan:
+            return float(self.plan["area_km2"])
+        scores = self.stages.get("scores")
+        resolution = scores.summary.get("resolution_m") if scores else None
+        if scores is None or resolution is None:
+            return None
+        return float((scores.summary["predicted_px"] + scores.summary["not_predicted_px"]) * resolution**2 / 1e6)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds on the clock of all its stages."""
+        return sum(s.seconds for s in self.stages.values())
 
 
 class Owner(_Model):
@@ -99,6 +125,7 @@ class RunRecord(_Model):
         attempt: 1 for the first try, one more for every resume.
         owner: The process at work.
         started: UTC, ISO 8601; of the first attempt.
+        resumed: UTC, ISO 8601; of this attempt.
         updated: UTC, ISO 8601; of the last change.
         state: running, completed or failed.
         cities: By adcode, in order.
@@ -116,6 +143,7 @@ class RunRecord(_Model):
     attempt: int = 1
     owner: Owner
     started: str
+    resumed: str | None = None
     updated: str
     state: Literal["running", "completed", "failed"] = "running"
     cities: dict[str, CityEntry] = Field(default_factory=dict)
@@ -171,12 +199,13 @@ class RunRecord(_Model):
         lines = [f"# {self.flow}: {self.headline()}", "", f"Record: `{self.path}`", ""]
         rows = self.of_state("failed", "running", "waiting", "done")
         if rows:
-            lines += ["| city | state | seconds | stages | reason |", "|---|---|---|---|---|"]
+            lines += ["| city | state | seconds | CPU-s | stages | reason |", "|---|---|---|---|---|---|"]
             for code, city in rows.items():
-                seconds = sum(s.seconds for s in city.stages.values())
-                reason = (city.reason or "").replace("|", "\\|")
+                reason = (city.reason or "found finished" * city.found).replace("|", "\\|")
+                cpu_s = sum(s.cpu_s for s in city.stages.values())
                 lines.append(
-                    f"| {code} {city.name} | {city.state} | {seconds:.0f} | {', '.join(city.stages)} | {reason} |"
+                    f"| {code} {city.name} | {city.state} | {city.seconds:.0f} | {cpu_s:.1f} | "
+                    f"{', '.join(city.stages)} | {reason} |"
                 )
         missing = self.of_state("missing")
         if missing:

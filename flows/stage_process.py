@@ -5,9 +5,11 @@ ends, the pipe closes and this process kills its whole group.
 """
 
 import contextlib
+import io
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -23,8 +25,9 @@ from flows.errors import FlowsError
 from flows.failures import TYPED_ERRORS, is_transient, one_line
 from flows.locks import city_lock, hold_accelerator
 from pipeline.city.job import CityJob
-from pipeline.city.stage_table import find_stage
+from pipeline.city.stage_table import STAGES, find_stage
 from pipeline.files import replacing_folder, write_json
+from regions.registry import DEMO_PREFIX, find_city
 
 
 def main() -> None:
@@ -47,7 +50,7 @@ def main() -> None:
     write_json(target, {**outcome, "start_cpu_s": start, "late_imports": late})
 
 
-def _run_stage(*, stage: str, job: dict[str, Any]) -> dict[str, Any]:
+def _run_stage(*, stage: str, job: dict[str, Any], anew: bool = False) -> dict[str, Any]:
     with contextlib.ExitStack() as held:
         if find_stage(stage).uses_model:
             held.enter_context(hold_accelerator())
@@ -55,19 +58,67 @@ def _run_stage(*, stage: str, job: dict[str, Any]) -> dict[str, Any]:
 
         parsed = CityJob.model_validate(job)
         held.enter_context(city_lock(parsed.out))
+        if anew:
+            forget_stage(stage, parsed)
         return stages.run_stage(stage, parsed, progress=False)
+
+
+def forget_stage(stage: str, job: CityJob) -> None:
+    """Drop the result of a stage, so that it is made anew; of the last stage the manifest, by which it is found."""
+    for folder in (job.ground.work / stage, *job.ground.work.glob(f"{stage}-*")):
+        shutil.rmtree(folder, ignore_errors=True)
+    if stage == STAGES[-1].name:
+        (job.out / "manifest.json").unlink(missing_ok=True)
 
 
 def _make_demo_data(*, folder: str, adcode: str, side_m: int) -> dict[str, Any]:
     from regions.demo import generate_demo_city  # only where data are generated
 
-    target = Path(folder)
+    target, city = Path(folder), find_city(adcode)
+    place: dict[str, Any] = {}
+    if not adcode.startswith(DEMO_PREFIX):
+        place = {"center_lonlat": (city.centroid_lon, city.centroid_lat), "crs": city.crs}
     with city_lock(target):
         if target.is_dir():
             return {"folder": folder, "generated": False}
         with replacing_folder(target) as made:
-            generate_demo_city(made, seed=int(adcode), side_m=side_m, adcode=adcode)
+            generate_demo_city(made, seed=int(adcode), side_m=side_m, adcode=adcode, **place)
     return {"folder": folder, "generated": True}
+
+
+def _diff(*, old: str, new: str, out: str) -> dict[str, Any]:
+    """What became of the villages; with those that grew and shrank told apart."""
+    import geopandas as gpd
+
+    from pipeline.product.identity_page import read_villages, write_diff
+
+    folder = Path(out)
+    figures = write_diff(read_villages(Path(old)), read_villages(Path(new)), folder, title=f"{Path(new).name}: before")
+    events = gpd.read_parquet(folder / "events.parquet")
+    changed = events[events["event"] == "changed"]
+    grown = int((changed["area_new_m2"] > changed["area_old_m2"]).sum())
+    return {**figures, "grown": grown, "shrunk": len(changed) - grown}
+
+
+def _run_command(*, arguments: list[str]) -> dict[str, Any]:
+    """A command of `uvmap` with ``--json``: the object that it prints."""
+    from flows.cli import build_app
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = build_app()([*arguments, "--json"], standalone_mode=False)
+    lines = printed.getvalue().strip().splitlines()
+    if code or not lines:
+        raise FlowsError(f"uvmap {' '.join(arguments)}: exit code {code or 0}; {lines[-1] if lines else 'no answer'}")
+    answer: dict[str, Any] = json.loads(lines[-1])
+    return answer
+
+
+def _random_model(*, folder: str) -> dict[str, Any]:
+    from flows.random_model import write_random_model
+
+    write_random_model(Path(folder))
+    return {"folder": folder}
 
 
 def _plan(*, jobs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -93,6 +144,9 @@ KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     "stage": _run_stage,
     "demo-data": _make_demo_data,
     "plan": _plan,
+    "diff": _diff,
+    "command": _run_command,
+    "random-model": _random_model,
 }
 
 

@@ -6,8 +6,8 @@ already is the business of the stages' ledger on disk, not of Prefect's caches.
 """
 
 import queue
-from collections import deque
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,17 @@ from prefect.tasks import Task
 
 from flows.errors import StageFailedError
 from flows.failures import is_transient, one_line
+from flows.finished import forget_finished, mark_finished
 from flows.process import run_isolated, stop_all
+from flows.progress import Watch, remember_step
 from flows.record import CityEntry, RunRecord, StageEntry, Stopwatch, stamp_of
+from flows.schedule import Schedule, Step
 from pipeline.city.job import job_of
-from pipeline.city.stage_table import STAGES, find_stage, stage_names
+from pipeline.city.stage_table import STAGES, Stage, find_stage
 from pipeline.errors import PipelineError
 from regions.campaign import Campaign
 from regions.errors import RegionsError
-from regions.registry import DEMO_PREFIX, City
+from regions.registry import City
 
 GPU_LIMIT = "uvmap-gpu"
 CPU_LIMIT = "uvmap-cpu"
@@ -38,6 +41,9 @@ MAX_WIDTH = 16
 LEASE_S = 60.0
 """Slots of a killed run come free after this long; the shortest lease that the server grants."""
 RETRY_DELAYS_S = (10.0, 60.0)
+SAVE_EVERY_S = 1.0
+_watches: dict[str, Watch] = {}
+"""Of the runs of this process, by id: tasks take values only."""
 DEMO_DATA = "demo-data"
 """The step before the stages that generates the data of a demo city where they are missing."""
 
@@ -49,6 +55,24 @@ class _Done:
     city: City
     step: str
     future: PrefectFuture[Any]
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What is asked of every city of a run.
+
+    Attributes:
+        stages: The stages to go through, in order.
+        anew: Whether their results are made again although they are there.
+    """
+
+    stages: tuple[Stage, ...] = STAGES
+    anew: bool = False
+
+    @property
+    def makes_products(self) -> bool:
+        """Whether the last stage is among them."""
+        return STAGES[-1] in self.stages
 
 
 def retry_is_due(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -71,30 +95,46 @@ def retry_is_due(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def city_stage(adcode: str, step: str, request: dict[str, Any]) -> dict[str, Any] | State[Any]:
+def city_stage(adcode: str, step: str, request: dict[str, Any], run: str) -> dict[str, Any] | State[Any]:
     """Run one stage of one city in a process of its own, holding one slot of the GPU or the CPU limit.
 
     Args:
         adcode: The city.
         step: A stage's name, or `DEMO_DATA`.
         request: What `flows.stage_process` shall do.
+        run: Id of the run, whose `Watch` hears its lines.
 
     Returns:
-        ``{"seconds": float, "summary": dict}``, or a failed state with one line where a retry would not help.
+        ``{"seconds", "cpu_s", "peak_bytes", "summary"}``, or a failed state with one line where a retry would not help.
     """
-    logger = get_run_logger()
-    slot = GPU_LIMIT if step != DEMO_DATA and find_stage(step).uses_model else CPU_LIMIT
+    logger, watch = get_run_logger(), _watches[run]
+
+    def hear(line: str) -> None:
+        logger.info("%s %s: %s", adcode, step, line)
+        watch.line(adcode, step, line)
+
     # A server that is away for a while must not kill hours of healthy work: the lock files of `flows.locks`
     # keep two stages off one GPU and off one city even where a lease is lost.
-    with concurrency(slot, occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False):
-        watch = Stopwatch()
+    with concurrency(
+        slot_of(step), occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False
+    ):
+        stopwatch = Stopwatch()
+        watch.event(adcode, step, "start")
         try:
-            done = run_isolated(request, what=f"{adcode} {step}", log=logger.info)
+            done = run_isolated(request, what=f"{adcode} {step}", log=hear)
         except StageFailedError as error:
+            watch.event(adcode, step, "failed", reason=one_line(error), transient=error.transient)
             if error.transient:
                 raise
             return Failed(message=one_line(error))
-    return {"seconds": watch.seconds(), "summary": done.result}
+    seconds, cpu_s = stopwatch.seconds(), round(done.cpu_s, 3)
+    watch.event(adcode, step, "done", seconds=seconds, cpu_s=cpu_s, peak_bytes=done.peak_bytes)
+    return {"seconds": seconds, "cpu_s": cpu_s, "peak_bytes": done.peak_bytes, "summary": done.result}
+
+
+def slot_of(step: str) -> str:
+    """The limit of which a step holds a slot."""
+    return GPU_LIMIT if step != DEMO_DATA and find_stage(step).uses_model else CPU_LIMIT
 
 
 @task(name="plan", cache_policy=NO_CACHE, persist_result=False)
@@ -111,85 +151,119 @@ def drive(
     *,
     record: RunRecord,
     campaign: Campaign,
-    cities: list[City],
+    cities: Sequence[City],
+    orders: Orders,
     width: int,
-    on_change: Callable[[], None],
+    slots: dict[str, int],
+    watch: Watch,
 ) -> None:
     """Take ``cities`` through all their stages, at most ``width`` at once; a failed city never stops the others.
 
-    The record tells at every moment where each city stands; it is saved whenever something ends.
+    The record tells at every moment where each city stands; it is saved a second after something ended, at the latest.
     Must be called inside a flow.
 
     Args:
         record: Has an entry for every city; changed in place.
         campaign: Where the data lie and how they are worked on.
         cities: The cities to do, in this order.
+        orders: What is to be done with each.
         width: Cities in hand at once.
-        on_change: Called after each save.
+        slots: Slots of each limit on the server.
+        watch: Told of every change.
     """
-    waiting = deque(cities)
+    by_code = {city.adcode: city for city in cities}
+    schedule = Schedule({c.adcode: _steps(c, campaign, orders) for c in cities}, width=width, slots=slots)
     finished: queue.SimpleQueue[_Done] = queue.SimpleQueue()
-    in_hand = 0
+    saved, dirty = time.monotonic(), True
+    _watches[record.run] = watch
     try:
-        while waiting or in_hand:
-            while waiting and in_hand < width:
-                in_hand += _start(waiting.popleft(), None, record=record, campaign=campaign, finished=finished)
-            record.save()
-            on_change()
-            if in_hand:
-                done = finished.get()
-                in_hand -= 1
-                if _take(done, record.cities[done.city.adcode]):
-                    in_hand += _start(done.city, done.step, record=record, campaign=campaign, finished=finished)
+        while True:
+            for code, step in schedule.take():
+                _submit(
+                    by_code[code], step.name, record=record, campaign=campaign, orders=orders, finished=finished,
+                    schedule=schedule,
+                )  # fmt: skip
+            if not schedule.running:
+                if not schedule.idle:
+                    continue
+                break
+            if dirty and time.monotonic() - saved >= SAVE_EVERY_S:
+                record.save()
+                saved, dirty = time.monotonic(), False
+            watch.update()
+            try:
+                done = finished.get(timeout=SAVE_EVERY_S)
+            except queue.Empty:
+                continue
+            dirty = True
+            entry = record.cities[done.city.adcode]
+            well = _take(done, entry)
+            if schedule.ended(done.city.adcode, well=well) and well:
+                _close(done.city, entry, campaign, orders)
     except BaseException:
         stop_all()
+        record.save()
         raise
+    finally:
+        del _watches[record.run]
     record.save()
-    on_change()
+    watch.update(last=True)
 
 
 def needs_demo_data(campaign: Campaign, city: City) -> bool:
-    """Whether the campaign generates this city's data, and they are not there yet."""
-    generated = campaign.demo_side_m is not None and city.adcode.startswith(DEMO_PREFIX)
-    return generated and not campaign.data_folder(city.adcode).is_dir()
+    """Whether the campaign generates data where there are none, and this city has none."""
+    return campaign.demo_side_m is not None and not campaign.data_folder(city.adcode).is_dir()
 
 
-def _start(
+def _steps(city: City, campaign: Campaign, orders: Orders) -> list[Step]:
+    names = [stage.name for stage in orders.stages]
+    if needs_demo_data(campaign, city):
+        names.insert(0, DEMO_DATA)
+    return [Step(name, slot_of(name)) for name in names]
+
+
+def _submit(
     city: City,
-    after: str | None,
+    step: str,
     *,
     record: RunRecord,
     campaign: Campaign,
+    orders: Orders,
     finished: "queue.SimpleQueue[_Done]",
-) -> int:
-    """Submit the step that follows ``after``; the number of tasks in flight by it, 0 where the city is at its end."""
+    schedule: Schedule,
+) -> None:
     entry = record.cities[city.adcode]
-    steps = (DEMO_DATA, *stage_names())
-    step = steps[0 if after is None else steps.index(after) + 1 :][0:1]
-    if not step:
-        entry.state = "done"
-        return 0
-    if step[0] == DEMO_DATA and not needs_demo_data(campaign, city):
-        return _start(city, DEMO_DATA, record=record, campaign=campaign, finished=finished)
-    entry.state = "running"
+    remember_step(entry, step)
     try:
-        request = _request(step[0], city, campaign, entry)
+        request = _request(step, city, campaign, entry, orders)
     except (PipelineError, RegionsError, OSError) as error:
         entry.state, entry.reason = "failed", one_line(error)
-        return 0
-    future = city_stage.submit(city.adcode, step[0], request)
-    future.add_done_callback(lambda f: finished.put(_Done(city, step[0], f)))
-    return 1
+        schedule.ended(city.adcode, well=False)
+        return
+    future = city_stage.submit(city.adcode, step, request, record.run)
+    future.add_done_callback(lambda f: finished.put(_Done(city, step, f)))
 
 
-def _request(step: str, city: City, campaign: Campaign, entry: CityEntry) -> dict[str, Any]:
+def _request(step: str, city: City, campaign: Campaign, entry: CityEntry, orders: Orders) -> dict[str, Any]:
     if step == DEMO_DATA:
         folder = campaign.data_folder(city.adcode)
         return {"kind": DEMO_DATA, "folder": str(folder), "adcode": city.adcode, "side_m": campaign.demo_side_m}
     job = job_of(campaign, city)
-    if step == STAGES[0].name:
+    if step == orders.stages[0].name:
+        forget_finished(job)
         entry.stamp = stamp_of(job)
-    return {"kind": "stage", "stage": step, "job": job.model_dump(mode="json")}
+    return {"kind": "stage", "stage": step, "job": job.model_dump(mode="json"), "anew": orders.anew}
+
+
+def _close(city: City, entry: CityEntry, campaign: Campaign, orders: Orders) -> None:
+    """A city is through: mark it, so that a later run finds it without starting a process."""
+    entry.state = "done"
+    if orders.makes_products and entry.stamp:
+        summaries = {name: stage.summary for name, stage in entry.stages.items()}
+        try:
+            mark_finished(job_of(campaign, city), entry.stamp, summaries)
+        except (PipelineError, RegionsError, OSError) as error:
+            get_run_logger().warning("%s is done, but could not be marked so: %s", city.adcode, one_line(error))
 
 
 def _take(done: _Done, entry: CityEntry) -> bool:
@@ -198,8 +272,7 @@ def _take(done: _Done, entry: CityEntry) -> bool:
         done.future.wait()
         state = done.future.state
         if state.is_completed():
-            result: dict[str, Any] = done.future.result()
-            entry.stages[done.step] = StageEntry(seconds=result["seconds"], summary=result["summary"])
+            entry.stages[done.step] = StageEntry(**done.future.result())
             return True
         reason = reason_of(state)
     except Exception as error:  # noqa: BLE001 - Prefect could not keep account of this task: the others go on

@@ -35,14 +35,14 @@ class Campaign(Settings):
         out_root: Folder that receives one product folder per adcode.
         previous_root: The last release's out_root: its villages keep their ids; null for a first release.
         checkpoint: Folder of the trained model.
-        demo_side_m: Where set, missing data of demo cities are generated with this side.
+        demo_side_m: Where set, missing data of cities are generated with this side, at their centroids: for trials.
         grid: Grid and tiling.
         polygons: Vectorising.
         refinement: Outlines drawn anew from the imagery.
         text: Text model of the map's tags.
         adapt: Adapt models that can to the looks of each city's imagery, without labels.
         batch_size: Tiles per batch of the model.
-        max_parallel_cities: Cities worked on at the same time.
+        max_parallel_cities: Cities in hand at the same time; null for as many as keep all slots busy.
         failure_tolerance: Share of cities that may fail before the whole run counts as failed.
         cluster: Where work over many cities is spread by Dask: this machine, a scheduler, SLURM, Kubernetes.
     """
@@ -62,7 +62,7 @@ class Campaign(Settings):
     text: TextConfig = TextConfig()
     adapt: bool = True
     batch_size: int = Field(default=BATCH_SIZE, gt=0)
-    max_parallel_cities: int = Field(default=1, gt=0)
+    max_parallel_cities: int | None = Field(default=None, gt=0)
     failure_tolerance: float = Field(default=0.0, ge=0, le=1)
     cluster: ClusterConfig = ClusterConfig()
 

@@ -66,7 +66,7 @@ def bring_up(
         _objects(services)
         say(f"work pool '{POOL}', limits {GPU_LIMIT}={services.gpus}, {CPU_LIMIT}={services.cpus}")
         _deploy(services)
-        say("deployments uv-map/china, uv-map/demo, uv-map-city/regenerate")
+        say("deployments uv-map/china, uv-map-city/regenerate and others: `prefect deployment ls`")
         if moved and stop(services.worker):
             say("stopped the worker of another checkout")
         _worker(services, say)

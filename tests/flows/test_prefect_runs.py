@@ -247,7 +247,9 @@ def test_up_again_changes_nothing_and_other_profiles_stay(station):
     assert 'active = "uvmap"' in profiles
     assert 'PREFECT_LOGGING_LEVEL = "DEBUG"' in profiles
     listed = station.ask("POST", "deployments/filter", {})
-    assert sorted(d["name"] for d in listed) == ["china", "demo", "regenerate"]
+    assert {"china", "demo", "regenerate", "train", "draw", "estimate"} <= {d["name"] for d in listed}
+    schedules = [s for d in listed for s in d["schedules"]]
+    assert [s["active"] for s in schedules] == [False]
     server = psutil.Process(before["server"]["pid"])
     assert {c.laddr.ip for c in server.net_connections() if c.status == "LISTEN"} == {"127.0.0.1"}
 
@@ -320,8 +322,9 @@ def test_killed_run_is_resumed_without_redoing_what_is_done(station, runs):
     flow = psutil.Process(record_of(folder, run).owner.pid)
     (nursery,) = [c for c in flow.children() if "flows.nursery" in c.cmdline()]
     (stage,) = nursery.children()
-    # what is imported before a fork starts no threads and opens no files
-    assert nursery.num_threads() == 1
+    # what is imported before a fork opens no files, and starts no threads but that of an allocator that minds forks
+    threads = {p.read_text().strip() for p in Path(f"/proc/{nursery.pid}/task").glob("*/comm")}
+    assert threads <= {"python", "jemalloc_bg_thd"}
     assert {Path(f.path).name for f in nursery.open_files()} <= {"proj.db"}
     os.kill(station.services()["worker"]["pid"], signal.SIGKILL)
     flow.kill()

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prefect.settings import PREFECT_PROFILES_PATH, temporary_settings
 
-from flows.campaign_run import _still_done, chosen, configured
+from flows.campaign_run import configured
+from flows.choice import chosen
 from flows.errors import RunError, ServiceError
+from flows.finished import find_finished, forget_finished, mark_finished
 from flows.home import CHECKOUT
 from flows.record import CityEntry, Owner, RunRecord, find_run, now, read_record, stamp_of
 from flows.service.processes import Services, last_words, log_file, read_services, start, stop
@@ -106,23 +108,42 @@ def test_a_done_city_is_current_until_data_model_or_product_change(tmp_path):
         checkpoint=str(tmp_path / "model"),
     )
     city = find_city("440300")
-    entry = CityEntry(name="Shenzhen", state="done", stamp=stamp_of(job_of(campaign, city)))
-    assert not _still_done(entry, campaign, city)  # no product
-    product = campaign.product_folder("440300") / "manifest.json"
-    product.parent.mkdir(parents=True)
-    product.write_text("{}")
-    assert _still_done(entry, campaign, city)
+    product = campaign.product_folder("440300")
+    assert not is_found(campaign)
+    mark_finished(job_of(campaign, city), stamp_of(job_of(campaign, city)), {"scores": {"predicted_px": 3}})
+    assert not is_found(campaign)  # no product, so no mark
+    product.mkdir(parents=True)
+    (product / "a.tif").write_text("abc")
+    (product / "manifest.json").write_text(json.dumps({"files": {"a.tif": {"bytes": 3}}}))
+
+    def finish():
+        mark_finished(job_of(campaign, city), stamp_of(job_of(campaign, city)), {"scores": {"predicted_px": 3}})
+
+    finish()
+    assert find_finished(job_of(campaign, city))[1] == {"scores": {"predicted_px": 3}}
     (tmp_path / "model" / "throughput.json").write_text("{}")  # measured by the plan
-    assert _still_done(entry, campaign, city)
+    assert is_found(campaign)
+    (product / "a.tif").write_text("ab")
+    assert not is_found(campaign)
+    (product / "a.tif").write_text("abc")
+    assert is_found(campaign)
+    (product / "manifest.json").write_text(json.dumps({"files": {}}))
+    assert not is_found(campaign)
+    finish()
     (tmp_path / "model" / "weights").write_text("other")
-    assert not _still_done(entry, campaign, city)
-    (tmp_path / "model" / "weights").unlink()
-    changed = campaign.model_copy(update={"batch_size": 3})
-    entry.stamp = stamp_of(job_of(campaign, city))
-    assert _still_done(entry, campaign, city)
-    assert not _still_done(entry, changed, city)
+    assert not is_found(campaign)
+    finish()
+    assert is_found(campaign)
+    assert not is_found(campaign.model_copy(update={"batch_size": 3}))
     os.utime(scene, (1, 1))
-    assert not _still_done(entry, campaign, city)
+    assert not is_found(campaign)
+    finish()
+    forget_finished(job_of(campaign, city))
+    assert not is_found(campaign)
+
+
+def is_found(campaign):
+    return find_finished(job_of(campaign, find_city("440300"))) is not None
 
 
 def test_parameters_take_the_place_of_the_campaigns(tmp_path):
@@ -132,7 +153,11 @@ def test_parameters_take_the_place_of_the_campaigns(tmp_path):
     assert campaign.out_root.parts[-2:] == ("out", "china")
     assert campaign.failure_tolerance == 0.0
     assert len(chosen(campaign, None)) == 342
-    assert [c.adcode for c in chosen(campaign, ["深圳", 440100, "Guangzhou"])] == ["440100", "440300"]
+    assert [c.adcode for c in chosen(campaign, ["深圳", 440100, "Guangzhou"])] == ["440300", "440100"]
+    assert {c.region for c in chosen(campaign, regions=["South", "north"])} == {"South", "North"}
+    assert {c.adcode[:2] for c in chosen(campaign, provinces=["Guangdong", "11"])} == {"44", "11"}
+    with pytest.raises(RunError, match="no city of this choice lies in the province 'Atlantis'"):
+        chosen(campaign, provinces=["Atlantis"])
     with pytest.raises(UnknownCityError):
         chosen(campaign, ["Atlantis"])
     with pytest.raises(CampaignError, match="no campaign 'moon'"):
@@ -218,7 +243,13 @@ def test_deployments_of_the_file_are_the_flows_of_the_code():
         flow = load_flow_from_entrypoint(str(CHECKOUT / deployment["entrypoint"]))
         names[f"{flow.name}/{deployment['name']}"] = flow
         assert set(deployment["parameters"]) <= set(flow.parameters.properties)
-    assert set(names) == {"uv-map/china", "uv-map/demo", "uv-map-city/regenerate"}
+    assert set(names) == {
+        "uv-map/china", "uv-map/demo", "uv-map-city/regenerate", "uv-pretrain/pretrain", "uv-train/train",
+        "uv-sample/draw", "uv-estimate/estimate", "uv-analyze/analyze", "uv-release/build",
+    }  # fmt: skip
+    for flow in names.values():
+        described_by = {name: spec.get("description") for name, spec in flow.parameters.properties.items()}
+        assert all(described_by.values()), described_by
     schema = json.dumps(names["uv-map-city/regenerate"].parameters.properties["city"])
     assert "integer" in schema
     assert "string" in schema

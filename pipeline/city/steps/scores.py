@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, Self, cast
 
@@ -20,6 +22,10 @@ from pipeline.inference.look_model import LookModel
 from pipeline.inference.protocols import TileModel
 from pipeline.inference.uncertainty import SymmetryEnsemble
 from regions.raster.grid import Tiling
+
+_LOG = logging.getLogger(__name__)
+LINE_EVERY_S = 10.0
+"""A line of progress at most this often; who runs the stage may read how far it is from it."""
 
 
 def score_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
@@ -50,7 +56,8 @@ def score_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
             work=folder,
             progress=bar.update,
         )
-    return StageResult(folder, result.digest, _summary(result), reused=not result.assembled)
+    summary = _summary(result) | {"resolution_m": run.extent.grid.resolution_m}
+    return StageResult(folder, result.digest, summary, reused=not result.assembled)
 
 
 def _summary(result: ScoreResult) -> dict[str, Any]:
@@ -65,9 +72,10 @@ def _summary(result: ScoreResult) -> dict[str, Any]:
 
 
 class _ScoreBar:
-    """A progress bar in square kilometres on standard error."""
+    """Progress in square kilometres: a bar on standard error, or where none is wanted a line now and then."""
 
     def __init__(self, adcode: str, *, shown: bool) -> None:
+        self._name, self._shown, self._last = f"scores {adcode}", shown, time.monotonic()
         self._bar = tqdm(desc=f"scores {adcode}", unit="km2", disable=not shown, file=sys.stderr, total=0)
 
     def __enter__(self) -> Self:
@@ -81,3 +89,6 @@ class _ScoreBar:
         self._bar.total = round(state.km2_total, 3)
         self._bar.n = round(state.km2_done, 3)
         self._bar.set_postfix_str(f"{state.blocks_skipped} blocks skipped, {state.blocks_reused} reused")
+        if not self._shown and time.monotonic() - self._last > LINE_EVERY_S:
+            self._last = time.monotonic()
+            _LOG.info("%s: %.2f of %.2f km2", self._name, state.km2_done, state.km2_total)
