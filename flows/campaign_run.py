@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from flows.choice import Order, chosen, in_order
 from flows.errors import RunError
 from flows.failures import one_line
+from flows.figures import failures, figures_of, slowest
 from flows.finished import find_finished
 from flows.process import warm_up
-from flows.progress import Watch, failures, figures_of, publish, slowest
+from flows.progress import Watch, publish
 from flows.record import CityEntry, Owner, RunRecord, StageEntry, now, read_record, record_path
 from flows.stages import CPU_LIMIT, GPU_LIMIT, MAX_WIDTH, Orders, drive, needs_demo_data, plan_cities
 from pipeline.city.job import job_of

@@ -13,6 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.campaign_run import Request, configured, run_campaign
 from flows.choice import chosen
 from flows.failures import one_line
+from flows.figures import difference
 from flows.process import run_isolated
 from flows.progress import publish
 from flows.record import read_record, record_path
@@ -108,10 +109,3 @@ def _tell_difference(campaign: Campaign, city: City, before: Path) -> None:
     text = f"# {city.adcode} {city.name_en}: before and after\n\n| | |\n|---|---|\n{rows}\n\n`{folder / 'diff.html'}`\n"
     publish(create_markdown_artifact, key=f"uv-diff-{city.adcode}", markdown=text, description=difference(figures))
     get_run_logger().info("%s; %s", difference(figures), folder / "diff.html")
-
-
-def difference(figures: dict[str, Any]) -> str:
-    """The difference in one line."""
-    km2 = {k: figures[k] / 1e6 for k in ("area_old_m2", "area_new_m2")}
-    words = ", ".join(f"{figures[k]} {k}" for k in ("unchanged", "grown", "shrunk", "new", "gone"))
-    return f"villages: {words}; {km2['area_old_m2']:.3f} to {km2['area_new_m2']:.3f} km2, IoU {figures['iou']:.3f}"

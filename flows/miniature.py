@@ -181,7 +181,6 @@ def _services(out: Path, cpus: int, say: Callable[[str], None]) -> Iterator[Any]
     try:
         if done.returncode != 0:
             raise RunError(f"uvmap up: {done.stderr.strip().splitlines()[-1]}")
-        os.environ["UVMAP_HOME"] = str(home)
         from flows.service.processes import read_services
 
         yield read_services()

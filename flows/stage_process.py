@@ -35,7 +35,8 @@ def main() -> None:
     request = json.loads(_first_line())
     threading.Thread(target=_die_with_parent, daemon=True).start()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
-    logging.getLogger("rasterio").setLevel(logging.WARNING)  # it reports every error of GDAL that is caught anyway
+    for chatty in ("rasterio", "pyogrio"):  # they report every error of GDAL that is caught anyway, every file written
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     if "UVMAP_DEBUG" not in os.environ:
         warnings.simplefilter("ignore")
     target = Path(request.pop("outcome_file"))

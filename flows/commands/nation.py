@@ -35,6 +35,7 @@ def nation(
     from regions.registry import national_set
 
     out = out.resolve()
+    os.environ["UVMAP_HOME"] = str(out / "home")
     everywhere = [c.adcode for c in national_set()]
     chosen = [everywhere[k * len(everywhere) // cities] for k in range(cities)]
     model = checkpoint.resolve() if checkpoint is not None else out / "model"
