@@ -44,7 +44,7 @@ def resume(key: str, services: Services, *, force: bool = False) -> RunRecord:
                 f"the server at {services.api_url} does not know run {record.run}; start it anew with the same "
                 "parameters, finished work is not redone"
             ) from error
-        if state is None or not state.is_final():
+        if state is None or not state.is_final() or state.type == StateType.CRASHED:  # by us or by the automation
             _check_owner_gone(record, force=force)
             _set_crashed(client, UUID(record.run))
         elif state.type == StateType.COMPLETED and not record.of_state("failed", "running", "waiting"):

@@ -18,6 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.errors import ServiceError
 from flows.home import CHECKOUT, uvmap_home
 from flows.locks import gpu_devices
+from flows.service.automations import BEAT_S, ensure_automations
 from flows.service.processes import Services, last_words, log_file, read_services, start, stop, wait_until
 from flows.service.profile import leave_profile, write_profile
 from flows.stages import CPU_LIMIT, GPU_LIMIT
@@ -151,6 +152,7 @@ def service_environment(services: Services) -> dict[str, str]:
         "PREFECT_CLIENT_MAX_RETRIES": "10",
         "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
         "PREFECT_WORKER_QUERY_SECONDS": "5",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT_S),
     }
 
 
@@ -182,6 +184,7 @@ def _objects(services: Services) -> None:
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
         client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, services.gpus or 1)
         client.upsert_global_concurrency_limit_by_name(CPU_LIMIT, services.cpus or 1)
+        ensure_automations(client)
 
 
 def _deploy(services: Services) -> None:

@@ -123,7 +123,7 @@ def predict_scores(  # noqa: PLR0913 -- what is scored, how it is cut, where it 
         assembled = entry is None
         if entry is None:
             files = {block: ledger.path(e) for block, e in done.entries.items()}
-            tags = tags_of({"model": model.digest, SCORE_TAG: SCORE_ENCODING})
+            tags = {**tags_of({"model": model.digest}), SCORE_TAG: SCORE_ENCODING}
             counts = assemble(plan, files, out, work=work, outputs=count_outputs(model), tags=tags)
             entry = ledger.register(name, out, key=key, note=counts)
         seconds = done.seconds | {"assemble": time.perf_counter() - assembling}

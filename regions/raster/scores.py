@@ -13,7 +13,7 @@ SCORE_SCALE = 250
 NOT_PREDICTED = 255
 """The score, and the value of a mask, where nothing was predicted; never the same as 0."""
 
-SCORE_TAG = "score"
+SCORE_TAG = "UVMAP_SCORE"
 SCORE_ENCODING = "0..250 = probability 0..1, 255 = not predicted"
 """Tag of a score raster and its value, by which a score raster is told from any other uint8 raster."""
 

@@ -227,7 +227,7 @@ def test_rasters_that_no_product_wrote_give_no_points(tmp_path):
     with rasterio.open(rasters.scores) as scores:
         plain = write_raster(tmp_path / "plain.tif", grid_at(500_000, 2_500_000, scores.shape, resolution_m=10),
                              scores.read(1), nodata=255)  # fmt: skip
-    with pytest.raises(DrawError, match=r"plain\.tif is no score raster of a product \(its tag 'score' is None"):
+    with pytest.raises(DrawError, match=r"plain\.tif is no score raster of a product \(its tag 'UVMAP_SCORE' is None"):
         draw_points(MapRasters(mask=rasters.mask, scores=plain), **draw)
     with pytest.raises(DrawError, match=r"plain\.tif is no mask of published polygons"):
         draw_blocks(MapRasters(mask=plain, scores=rasters.scores), city="c", region="r", allocation={}, seed=1)

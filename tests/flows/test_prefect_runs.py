@@ -11,8 +11,10 @@ run redoes what older code did).
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -26,6 +28,7 @@ import httpx
 import psutil
 import pytest
 
+from flows.random_model import write_random_model
 from flows.record import RunRecord, read_record
 from pipeline.city.stage_table import stage_names
 
@@ -194,6 +197,10 @@ def record_of(folder: Path, run: str) -> RunRecord:
     return read_record(folder / "out" / f"run-{run}.json")
 
 
+def gone(folder: Path, run: str) -> bool:
+    return record_of(folder, run).owner.alive() is False
+
+
 def calls(folder: Path, adcode: str) -> list[str]:
     return (folder / "out" / ".work" / adcode / "calls.txt").read_text().split()
 
@@ -350,21 +357,100 @@ def test_killed_run_is_resumed_without_redoing_what_is_done(station, runs):
     assert (complete.returncode, "is complete" in complete.stderr) == (1, True)
 
 
-def test_demo_is_generated_and_mapped_by_the_real_stages(station, tmp_path):
+def test_a_cancelled_run_leaves_no_process_within_ten_seconds(station, tmp_path):
     folder = tmp_path
+    put_city(folder / "data", "440100")
+    put_city(folder / "data", "440300", wait={"graph": str(folder / "never")})
+    run = station.deployment_run("uv-map/china", **places(folder), cities=["440100", "440300"], stages=["graph"])
+    path = folder / "out" / f"run-{run}.json"
+    until(lambda: path.exists() and record_of(folder, run).cities["440300"].step == "graph", seconds=200)
+    flow = psutil.Process(record_of(folder, run).owner.pid)
+    until(lambda: len(flow.children(recursive=True)) >= 2, seconds=100)
+    family = [flow, *flow.children(recursive=True)]
+    start = time.monotonic()
+    state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+    station.ask("POST", f"flow_runs/{run}/set_state", state)  # as the UI and `prefect flow-run cancel` do
+    _, left = psutil.wait_procs(family, timeout=60)
+    assert left == []
+    assert time.monotonic() - start < 10 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert station.finished(run)[0] == "CANCELLED"
+    assert record_of(folder, run).cities["440100"].state == "done"
+
+
+def test_a_killed_server_costs_nothing_that_is_done(station, tmp_path):
+    put_city(tmp_path / "data", "440100")
+    put_city(tmp_path / "data", "440300", wait={"scores": str(tmp_path / "go")})
+    run = station.deployment_run("uv-map/china", **places(tmp_path), cities=["440100", "440300"])
+    path = tmp_path / "out" / f"run-{run}.json"
+    until(lambda: path.exists() and record_of(tmp_path, run).cities["440300"].step == "scores", seconds=200)
+    until(lambda: calls(tmp_path, "440300")[-1] == "scores", seconds=100)
+    until(lambda: record_of(tmp_path, run).cities["440100"].state == "done", seconds=100)
+    os.kill(station.services()["server"]["pid"], signal.SIGKILL)
+    (tmp_path / "go").touch()
+    station.uvmap("up")
+    until(
+        lambda: record_of(tmp_path, run).state != "running" or not record_of(tmp_path, run).owner.alive(), seconds=300
+    )
+    if record_of(tmp_path, run).counts()["done"] < 2 or station.state(run)[0] != "COMPLETED":
+        until(lambda: gone(tmp_path, run), seconds=100)
+        station.uvmap("resume", run)
+        assert station.finished(run)[0] == "COMPLETED"
+    assert record_of(tmp_path, run).counts()["done"] == 2
+    assert calls(tmp_path, "440100") == list(STAGE_NAMES)
+
+
+def test_a_demo_city_is_mapped_by_the_real_stages_then_anew_beside_itself(station, tmp_path):
+    folder = tmp_path / "数据 with spaces"
     if not psutil.pid_exists(station.services()["worker"]["pid"]):
         station.uvmap("up")  # where the test before this one ended early
-    save_random_model(folder / "model")
-    options = [f"--param={key}={value}" for key, value in places(folder).items()]
+    write_random_model(folder / "model")
+    given = places(folder)
+    options = [f"--param={key}={value}" for key, value in given.items()]
     station.command("prefect", "deployment", "run", "uv-map/demo", "--watch", "--param=cities=[990101]", *options)
     (path,) = (folder / "out").glob("run-*.json")
     record = read_record(path)
     assert record.counts()["done"] == 1, record.cities["990101"].reason
     assert tuple(record.cities["990101"].stages) == ("demo-data", *STAGE_NAMES)
+    assert record.cities["990101"].km2 == pytest.approx(1.0)
+    assert all(stage.cpu_s > 0 for stage in record.cities["990101"].stages.values())
     product = folder / "out" / "990101"
-    assert (product / "manifest.json").exists()
-    assert list(product.glob("*.parquet"))
-    assert list(product.glob("*.tif"))
+    before = {p.name: p.read_bytes() for p in product.iterdir()}
+    assert {"manifest.json", "990101_uv.parquet", "990101_scores.tif"} <= set(before)
+    events = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+    assert {(e["city"], e["stage"], e["event"]) for e in events} >= {("990101", n, "done") for n in STAGE_NAMES}
+
+    del given["checkpoint"]
+    run = station.deployment_run(
+        "uv-map-city/regenerate", city="990101", campaign=demo_campaign(folder), polygons={"seed": 0.3, "grow": 0.2},
+        name="lower",
+    )  # fmt: skip
+    kind, message = station.finished(run)
+    assert kind == "COMPLETED", message
+    root = folder / "out" / "regenerated" / "lower"
+    entry = read_record(root / f"run-{run}.json").cities["990101"]
+    assert [entry.stages[n].summary["reused"] for n in STAGE_NAMES] == [True, True, True, False, False, False]
+    assert {p.name: p.read_bytes() for p in product.iterdir()} == before  # the old one stays
+    assert (root / "990101" / "manifest.json").exists()
+    assert (
+        entry.diff["villages_new"] == json.loads((root / "990101" / "manifest.json").read_text())["figures"]["villages"]
+    )
+    assert entry.diff["grown"] + entry.diff["shrunk"] == entry.diff["changed"]
+    assert (root / "diff-990101" / "diff.html").exists()
+    assert "villages: " in station.uvmap("status", run).stdout
+
+    # all is done: a new run finds it without starting a process
+    again = station.deployment_run("uv-map/demo", cities=[990101], **places(folder))
+    assert station.finished(again)[0] == "COMPLETED"
+    assert read_record(folder / "out" / f"run-{again}.json").cities["990101"].found
+
+
+def demo_campaign(folder: Path) -> str:
+    path = folder / "campaign.yaml"
+    text = (ROOT / "regions" / "campaigns" / "demo.yaml").read_text()
+    for key, value in (("data_root", "data"), ("out_root", "out"), ("checkpoint", "model")):
+        text = re.sub(rf"^{key}:.*$", f"{key}: {folder / value}", text, flags=re.MULTILINE)
+    path.write_text(text)
+    return str(path)
 
 
 def test_down_stops_both_and_gives_the_profile_back(station):
@@ -373,23 +459,9 @@ def test_down_stops_both_and_gives_the_profile_back(station):
     station.uvmap("down")
     for name in ("server", "worker"):
         assert not psutil.pid_exists(before[name]["pid"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", before["port"]))  # free again
+    assert [p for p in psutil.process_iter(["environ"]) if str(station.folder / "home") in str(p.info["environ"])] == []
     assert 'active = "mine"' in (station.folder / "user" / "profiles.toml").read_text()
     assert "stopped" in station.uvmap("status").stdout
     station.uvmap("down")  # again: nothing to do is no error
-
-
-def save_random_model(path: Path) -> None:
-    import torch
-
-    from models.checkpoints import CheckpointConfig, ModelCard, save_checkpoint
-    from models.segmentation.config import SegmentationConfig
-    from models.segmentation.model import GeoLinkSegmenter
-
-    torch.manual_seed(0)
-    config = SegmentationConfig.of_size("tiny")
-    save_checkpoint(
-        path,
-        weights=GeoLinkSegmenter(config).state_dict(),
-        config=CheckpointConfig(kind="segmentation", model=config.model_dump(mode="json"), resolution_m=1.0),
-        card=ModelCard(title="Random weights for a test of the wiring"),
-    )
