@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check lint types contracts lock clean
+.PHONY: help setup demo nation test test-fast check lint types contracts lock clean
 
 # the newest Python from 3.11 on that is here
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -25,6 +25,9 @@ setup: .venv/.ready  ## make .venv from the lock (idempotent)
 
 demo: setup  ## build, train on, map and assess the demo city (about 4 minutes on two quiet cores)
 	@$(BIN)/uvmap demo
+
+nation: setup  ## the nation in miniature: 342 synthetic cities by uv-map/china, assessed (45 minutes on two quiet cores)
+	@OMP_NUM_THREADS=1 $(BIN)/uvmap nation
 
 # a worker that dies ends the run and is named: with a replacement pytest-xdist waits for ever for its last tests
 # tests/conftest.py orders the groups by their cost, which pytest-xdist would undo
