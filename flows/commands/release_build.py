@@ -1,11 +1,15 @@
 """`uvmap release build`: the products of a campaign as one dataset."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from flows.console import JsonFlag, show
+from flows.console import JsonFlag, say, show
+
+LOOPBACK: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
 
 
 def build(
@@ -13,21 +17,86 @@ def build(
     campaign: Annotated[str, typer.Option(help="Campaign by name, or the path of its YAML file.")],
     version: Annotated[str, typer.Option(help="Version of the release, X.Y.Z.")],
     out: Annotated[Path, typer.Option(help="Folder that receives the release.")],
+    previous: Annotated[Path | None, typer.Option(help="Folder of the last release; none for the first.")] = None,
+    metadata: Annotated[
+        Path | None, typer.Option(help="YAML file: title, creators, keywords and so on (docs/release.md).")
+    ] = None,
+    accuracy: Annotated[
+        Path | None, typer.Option(help="Folder of `uvmap assess sample`; without, the products' own comparisons.")
+    ] = None,
+    sample: Annotated[
+        Path | None, typer.Option(help="With --accuracy: the reference set that it published (--publish).")
+    ] = None,
     scores: Annotated[
         bool, typer.Option("--scores/--no-scores", help="Put the score rasters into the archives.")
     ] = False,
+    date: Annotated[str | None, typer.Option(help="Day of the release, YYYY-MM-DD; publishing sets it.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 works in this one.")] = 0,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be built, and build nothing.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Make one dataset of all products of a campaign: archives, national files, tables, texts, checksums.
 
+    A build that was stopped goes on where it was; the same inputs give the same bytes.
+
     Example: uvmap release build --campaign demo --version 1.0.0 --out out/release-1.0.0
     """
+    from pipeline.release.build import ReleaseRequest, build_release, describe_release
+    from pipeline.release.metadata import read_metadata
     from pipeline.release.plan import plan_release
     from regions.campaign import load_campaign
 
-    plan = plan_release(load_campaign(campaign), with_scores=scores)
-    data = {"version": version, "out": str(out), "cities": len(plan.products), "files": list(plan.files)}
-    show(data, text=f"{len(plan.products)} cities, {len(plan.files)} files", as_json=as_json)
+    chosen = load_campaign(campaign)
+    plan = plan_release(chosen, with_scores=scores)
+    for adcode, why in list(plan.missing.items())[:5]:
+        say(f"not in the release: {adcode}: {why}")
+    if len(plan.missing) > 5:
+        say(f"not in the release: {len(plan.missing) - 5} more cities")
+    say(f"{len(plan.products)} cities, {len(plan.files)} files, at most {plan.bytes / 1e9:.2f} GB")
+    if dry_run:
+        data = {"version": version, "cities": len(plan.products), "missing": dict(plan.missing)}
+        data |= {"files": list(plan.files), "bytes_at_most": plan.bytes}
+        show(data, text="\n".join(plan.files), as_json=as_json)
+        return
+    request = ReleaseRequest(
+        campaign=chosen,
+        version=version,
+        out=out,
+        previous=previous,
+        metadata=read_metadata(metadata),
+        with_scores=scores,
+        accuracy=accuracy,
+        sample=sample,
+        date=date,
+    )
+    with _spread(workers) as spread:
+        record = build_release(request, spread=spread, tell=say)
+    data = describe_release(out, record)
+    text = "\n".join(f"{key:<14} {value}" for key, value in data.items())
+    show(data, text=f"{text}\nnext: uvmap release check {out}", as_json=as_json)
+
+
+@contextmanager
+def _spread(workers: int) -> Iterator[Any]:
+    """``map``, or a map over that many processes of a Dask cluster on this machine, answers in order."""
+    if not workers:
+        yield map
+        return
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+
+        def spread(function: Any, items: Any) -> Iterator[Any]:
+            for future in [client.submit(function, item, pure=False) for item in items]:
+                yield future.result()
+                future.release()
+
+        yield spread
 
 
 def register(app: typer.Typer) -> None:

@@ -99,18 +99,20 @@ class ReleaseRecord(Settings):
         version: Of the release, X.Y.Z.
         campaign: Name and version of the campaign.
         grid_crs: CRS of the 100 m grid as WKT 2, one line.
+        grid_raster: ``shape`` and ``transform`` of the 100 m raster.
         date: Day of the release, ISO; None until it is published.
         doi: Of this version; None until one is reserved.
         concept_doi: Of all versions.
         metadata: What people say of it.
         previous: Version of the last release; None for the first.
         changes: City by city against the last release.
+        history: The last release's CHANGELOG.
         outlines_licence: Licence (SPDX) of outlines and of what the model says of them.
         map_licence: Licence of the columns that come from map features.
         cities: Cities, in order of adcode.
         missing: Cities of the campaign that are not in the release: adcode to reason.
         definition: Settings that decide what counts as a village, by their digest, to the cities mapped with them.
-        model: What is known of the model: name, card and so on.
+        model: What is known of the model: ``card`` (Markdown), ``reads_map``, ``tile_px``, ``bands``, ``architecture``.
         accuracy: None where no assessment was given.
         repaired: Outlines that reprojection had made invalid and that were mended.
         waivers: Gates that were waived.
@@ -122,12 +124,14 @@ class ReleaseRecord(Settings):
     version: str = Field(pattern=VERSION_PATTERN)
     campaign: dict[str, str]
     grid_crs: str
+    grid_raster: dict[str, list[float]] = Field(default_factory=dict)
     date: str | None = None
     doi: str | None = None
     concept_doi: str | None = None
     metadata: ReleaseMetadata = ReleaseMetadata()
     previous: str | None = None
     changes: tuple[Change, ...] = ()
+    history: str = ""
     outlines_licence: str
     map_licence: str
     cities: tuple[CityFact, ...]

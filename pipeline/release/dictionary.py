@@ -1,0 +1,79 @@
+"""The data dictionary of a release: columns of all its tables, with the file they stand in, range and licence."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from pipeline.attributes.dictionary import ATTRIBUTES, Attribute
+from pipeline.product.identity import EVENTS
+from pipeline.release.layout import CITIES, GRID, MAP_ATTRIBUTES, VILLAGES
+from pipeline.release.tables import MAP_COLUMNS
+
+RANGES: dict[str, tuple[float | None, float | None]] = {
+    "area_m2": (0, None),
+    "perimeter_m": (0, None),
+    "score_mean": (0, 1),
+    "score_p10": (0, 1),
+    "confidence": (0, 1),
+    "boundary_agreement": (0, 1),
+    "boundary_quality": (0, 1),
+    "building_count": (0, None),
+    "building_coverage": (0, 1),
+    "building_height_mean": (0, 1000),
+    "floor_area_ratio": (0, 400),
+    "road_density": (0, 2000),
+    "uv_share": (0, 1),
+    "uv_area_m2": (0, None),
+    "not_predicted_share": (0, 1),
+}
+"""Least and greatest value that a column may have; null is said by the column's own reason."""
+VALUES: dict[str, tuple[str, ...]] = {
+    "status": tuple(e for e in EVENTS if e != "gone"),
+    "boundary": ("model", "sam", "built-in"),
+    "region": ("North", "Northeast", "East", "Central", "South", "Southwest", "Northwest"),
+}
+"""All values that a column may have."""
+FLAGS = ("partly_not_predicted", "at_data_edge", "low_score", "no_buildings_mapped", "ok")
+"""What ``qc_flag`` may list."""
+HEADER = ("file", "name", "dtype", "unit", "minimum", "maximum", "values", "definition", "null_reason", "licence")
+GRID_COLUMNS = (
+    Attribute("cell_id", "string", "-", "Key of the cell in the national grid.", "never"),
+    Attribute("cell_x", "Int64", "100 m", "Column: the cell's western edge by 100 m.", "never"),
+    Attribute("cell_y", "Int64", "100 m", "Row: the cell's southern edge by 100 m.", "never"),
+    Attribute("uv_area_m2", "Float64", "m2", "Urban village in the cell.", "never"),
+    Attribute("uv_share", "Float64", "0-1", "The same as a share of the whole cell.", "never"),
+)
+CITY_COLUMNS = (
+    Attribute("villages", "Int64", "1", "Villages of the city.", "never"),
+    Attribute("uv_area_m2", "Float64", "m2", "Their area in the national equal-area projection.", "never"),
+    Attribute("predicted_px", "Int64", "px", "Pixels of the area asked for with a prediction.", "never"),
+    Attribute("not_predicted_px", "Int64", "px", "Pixels of the area asked for without.", "never"),
+    Attribute("not_predicted_share", "Float64", "0-1", "Share of the area asked for without a prediction.", "never"),
+    Attribute("outlines_follow_map", "boolean", "-", "Whether map features may have shaped outlines.", "never"),
+    Attribute("mask_sha256", "string", "-", "Checksum of the map that is assessed: the mask in the archive.", "never"),
+)
+
+
+def dictionary_csv(outlines: str, mapped: str) -> str:
+    """data_dictionary.csv."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(
+        ["file", "name", "dtype", "unit", "minimum", "maximum", "values", "definition", "null_reason", "licence"]
+    )
+    rows = [(MAP_ATTRIBUTES if a.name in MAP_COLUMNS else VILLAGES, a) for a in ATTRIBUTES]
+    rows += [(VILLAGES, Attribute("geometry", "geometry", "degree", "Outline of the village, EPSG:4326.", "never"))]
+    rows += [*((GRID, a) for a in GRID_COLUMNS), *((CITIES, a) for a in CITY_COLUMNS)]
+    for file, a in rows:
+        low, high = RANGES.get(a.name, (None, None))
+        values = "; ".join(FLAGS if a.name == "qc_flag" else VALUES.get(a.name, ()))
+        licence = mapped if file == MAP_ATTRIBUTES else outlines
+        writer.writerow(
+            [file, a.name, a.dtype, a.unit, _number(low), _number(high), values, a.definition, a.null_reason, licence]
+        )
+    return sink.getvalue()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"

@@ -1,0 +1,83 @@
+"""Facts of a release that its inputs state: of cities, settings, the model and the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import rasterio
+
+from pipeline.files import digest_of
+from pipeline.national.products import CityProduct
+from pipeline.release.record import CityFact
+from pipeline.release.tables import CityPart
+from regions.registry import City
+
+
+def city_fact(product: CityProduct, city: City, part: CityPart, archive: str, *, follows: bool) -> CityFact:
+    """A row of `cities.csv`."""
+    west, south, east, north = part.bounds
+    lineage = product.lineage
+    return CityFact(
+        adcode=product.adcode,
+        name_zh=city.name_zh,
+        name_en=city.name_en,
+        province=city.province,
+        region=city.region,
+        villages=part.rows,
+        uv_area_m2=product.uv_area_m2,
+        predicted_px=product.predicted_px,
+        not_predicted_px=product.not_predicted_px,
+        pixel_m2=product.pixel_m2,
+        crs=product.crs,
+        image_date=lineage.get("image_date"),
+        image_source=lineage.get("image_source"),
+        imagery_licence=product.manifest["inputs"].get("imagery_licence"),
+        osm_date=lineage.get("osm_date"),
+        model_version=product.model_version,
+        product_release=product.release,
+        outlines_follow_map=follows,
+        archive=archive,
+        west=west,
+        south=south,
+        east=east,
+        north=north,
+        mask_sha256=str(product.files[product.mask.name]["sha256"]),
+        scores_sha256=str(product.files[product.scores.name]["sha256"]),
+        polygons_sha256=str(product.files[product.polygons.name]["sha256"]),
+    )
+
+
+def definitions(products: Sequence[CityProduct]) -> dict[str, list[str]]:
+    """Digest of the settings that decide what is a village, to the cities that were mapped with them."""
+    found: dict[str, list[str]] = {}
+    for product in products:
+        settings = product.manifest["parameters"]
+        found.setdefault(digest_of({k: settings.get(k) for k in ("polygons", "refinement")})[:16], []).append(
+            product.adcode
+        )
+    return found
+
+
+def model_facts(checkpoint: Path, *, reads_map: bool) -> dict[str, Any]:
+    """What the checkpoint says of itself; little where it is not there."""
+    facts: dict[str, Any] = {"reads_map": reads_map}
+    card = checkpoint / "card.md"
+    if card.exists():
+        facts["card"] = card.read_text(encoding="utf-8")
+        from models.checkpoints import load_config  # noqa: PLC0415 - brings torch
+        from models.errors import ModelsError  # noqa: PLC0415
+
+        try:
+            config = load_config(checkpoint)
+        except ModelsError:
+            return facts
+        facts |= {"tile_px": config.tile_px, "bands": list(config.bands), "architecture": config.kind}
+    return facts
+
+
+def raster_place(path: Path) -> dict[str, list[float]]:
+    """Shape (rows, columns) and affine coefficients of a raster."""
+    with rasterio.open(path) as raster:
+        return {"shape": [raster.height, raster.width], "transform": list(raster.transform)[:6]}
