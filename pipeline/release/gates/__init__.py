@@ -1,0 +1,1 @@
+"""What a release must hold before it is published: one gate per statement."""
