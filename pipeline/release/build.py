@@ -29,7 +29,7 @@ from pipeline.release.dictionary import dictionary_csv
 from pipeline.release.errors import ReleaseError
 from pipeline.release.facts import city_fact, definitions, model_facts, raster_place
 from pipeline.release.grid import GridPart, write_grid_part, write_grid_raster, write_grid_table
-from pipeline.release.licence import MAP, OWN, licence_of, model_reads_map, outlines_follow_map
+from pipeline.release.licence import MAP, OWN, licence_of, outlines_follow_map
 from pipeline.release.merging import (
     Spread,
     bounds_of,
@@ -141,8 +141,10 @@ class _Builder:
     def __init__(self, request: ReleaseRequest, plan: ReleasePlan, work: Path, spread: Spread, tell: Tell) -> None:
         self._request, self._plan, self._work, self._spread, self._tell = request, plan, work, spread, tell
         self._data = work / "data"
-        self._reads_map = model_reads_map(request.campaign.checkpoint)
-        self._follow = {p.adcode: outlines_follow_map(p, model_reads_map=self._reads_map) for p in plan.products}
+        self._model = model_facts(request.campaign.checkpoint)
+        self._follow = {
+            p.adcode: outlines_follow_map(p, model_reads_map=bool(self._model["reads_map"])) for p in plan.products
+        }
         self._outlines = MAP if any(self._follow.values()) else OWN
         self._keys = {p.adcode: sha256_of(p.folder / "manifest.json") for p in plan.products}
         self._key = digest_of([BUILD_VERSION, self._keys, self._outlines, request.with_scores, request.version])
@@ -236,7 +238,7 @@ class _Builder:
             cities=facts,
             missing=dict(plan.missing),
             definition=definitions(plan.products),
-            model=model_facts(request.campaign.checkpoint, reads_map=self._reads_map),
+            model=self._model,
             accuracy=accuracy,
             repaired=sum(p.repaired for p, _ in self._in_order()),
             software={"uvmap": version_of("uvmap"), "python": platform.python_version()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,21 +61,25 @@ def definitions(products: Sequence[CityProduct]) -> dict[str, list[str]]:
     return found
 
 
-def model_facts(checkpoint: Path, *, reads_map: bool) -> dict[str, Any]:
-    """What the checkpoint says of itself; little where it is not there."""
-    facts: dict[str, Any] = {"reads_map": reads_map}
-    card = checkpoint / "card.md"
-    if card.exists():
-        facts["card"] = card.read_text(encoding="utf-8")
-        from models.checkpoints import load_config  # noqa: PLC0415 - brings torch
-        from models.errors import ModelsError  # noqa: PLC0415
+def model_facts(checkpoint: Path) -> dict[str, Any]:
+    """What the checkpoint says of itself, without loading its weights (or what could).
 
-        try:
-            config = load_config(checkpoint)
-        except ModelsError:
-            return facts
-        facts |= {"tile_px": config.tile_px, "bands": list(config.bands), "architecture": config.kind}
-    return facts
+    Returns:
+        ``reads_map``: whether the model takes map features as input; yes where the checkpoint is not there to say.
+        Where it is: ``tile_px``, ``bands``, ``architecture``, ``card`` (Markdown).
+    """
+    try:
+        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        facts = {
+            "reads_map": config.get("tag_encoder") is not None,
+            "tile_px": int(config["tile_px"]),
+            "bands": list(config["bands"]),
+            "architecture": str(config["kind"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"reads_map": True}
+    card = checkpoint / "card.md"
+    return facts | ({"card": card.read_text(encoding="utf-8")} if card.exists() else {})
 
 
 def raster_place(path: Path) -> dict[str, list[float]]:

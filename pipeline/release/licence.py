@@ -9,9 +9,6 @@ tiles) with them.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pipeline.errors import PipelineError
 from pipeline.national.products import CityProduct
 from pipeline.release.layout import ACCURACY_FILES, DICTIONARY, MAP_ATTRIBUTES
 from pipeline.release.record import ReleaseRecord
@@ -30,17 +27,6 @@ def outlines_follow_map(product: CityProduct, *, model_reads_map: bool) -> bool:
     features = int(product.manifest["counts"].get("graph", {}).get("features", 0))
     settings = product.manifest["parameters"].get("polygons", {})
     return features > 0 and (model_reads_map or any(settings.get(name) for name in SHAPERS))
-
-
-def model_reads_map(checkpoint: Path) -> bool:
-    """Whether a campaign's model takes map features as input; yes where the checkpoint is not there to say."""
-    from models.checkpoints import load_config  # noqa: PLC0415 - brings torch
-    from models.errors import ModelsError  # noqa: PLC0415
-
-    try:
-        return load_config(checkpoint).tag_encoder is not None
-    except (ModelsError, PipelineError, OSError):
-        return True
 
 
 def licence_of(name: str, *, outlines: str, mapped: str = MAP) -> str:
