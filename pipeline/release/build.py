@@ -147,7 +147,7 @@ class _Builder:
         }
         self._outlines = MAP if any(self._follow.values()) else OWN
         self._keys = {p.adcode: sha256_of(p.folder / "manifest.json") for p in plan.products}
-        self._key = digest_of([BUILD_VERSION, self._keys, self._outlines, request.with_scores, request.version])
+        self._key = digest_of([_made_by(), self._keys, self._outlines, request.with_scores, request.version])
         self._parts: dict[str, tuple[CityPart, GridPart]] = {}
         self._grid: dict[str, list[float]] = {}
 
@@ -241,8 +241,7 @@ class _Builder:
             model=self._model,
             accuracy=accuracy,
             repaired=sum(p.repaired for p, _ in self._in_order()),
-            software={"uvmap": version_of("uvmap"), "python": platform.python_version()}
-            | {name: version_of(name) for name in LIBRARIES},
+            software=_made_by(),
         )
         for name, text in (
             (layout.CITIES, cities_csv(record)),
@@ -289,8 +288,14 @@ def _city_part(task: tuple[CityProduct, Path, str]) -> tuple[CityPart, GridPart]
         _note(note, held[0])
 
     mapped = folder / f"{product.adcode}_mapped.npy"
-    made = make_part(folder, product.adcode, digest_of([BUILD_VERSION, key]), [rows, cells, mapped, note], write)
+    made = make_part(folder, product.adcode, digest_of([_made_by(), key]), [rows, cells, mapped, note], write)
     return held[0] if made else _noted(note, folder)
+
+
+def _made_by() -> dict[str, str]:
+    """Versions of all that shapes the bytes of a release."""
+    own = {"uvmap": version_of("uvmap"), "build": str(BUILD_VERSION), "python": platform.python_version()}
+    return own | {name: version_of(name) for name in LIBRARIES}
 
 
 def _note(path: Path, part: tuple[CityPart, GridPart]) -> None:
