@@ -52,15 +52,19 @@ VARIANTS = {
 }
 
 
-def places_of(data: Path, work: Path) -> list[PlaceFeatures]:
-    """Features of the three places, made once."""
-    train = training_tiles(data, work)
+def tiles_of(data: Path, work: Path) -> SampleSet:
+    """Tiles of the three places."""
     judged = all_tiles(judged_ground(data, work), STRIDE_PX)
+    return SampleSet.concat([training_tiles(data, work), judged])
+
+
+def places_of(tiles: SampleSet) -> list[PlaceFeatures]:
+    """Features of the three places, made once."""
     config = pyramid_segmentation(Backbone(name="efficientnet_lite0"))
     model = PyramidSegmenter(config).eval()
     model.encoder.load_weights(IMAGENET)
     checkpoint = CheckpointConfig(kind=KIND, model=config.model_dump(mode="json"))
-    found = place_features(SampleSet.concat([train, judged]), model, checkpoint, seed=0)
+    found = place_features(tiles, model, checkpoint, seed=0)
     return [replace(p, name=n) for p, n in zip(found, ("mosaic", "chips", "validation tiles"), strict=True)]
 
 
@@ -125,7 +129,7 @@ def main() -> None:
     options = parser.parse_args()
     started = time.process_time()
     with tempfile.TemporaryDirectory() as work:
-        places = places_of(options.data, Path(work))
+        places = places_of(tiles_of(options.data, Path(work)))
     check_standardised(places)
     print(f"features of {[len(p.moments) for p in places]} tiles in {time.process_time() - started:.0f} CPU-s")
     result = {}

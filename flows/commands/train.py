@@ -22,8 +22,6 @@ NOT_OF_A_BACKBONE = {
     "ignore_band_px",
     "bootstrap",
     "pretrained",
-    "text_encoder",
-    "text_weights",
 }
 """What `--encoder` has no use for, beside the schedule of a GeoLink model."""
 
@@ -111,7 +109,8 @@ def train(
     Example: uvmap train 440300 440100 --data-root data/china --out out/model
 
     --encoder trains a linear classifier on an encoder that somebody else trained, kept as it is; the model adapts to
-    the look of each city's imagery when it maps. With few labelled neighbourhoods this is the one that travels.
+    the look of each city's imagery when it maps. Where cities have vectors, what the map adds is learnt too, and kept
+    if it pays on the tiles for validation. With few labelled neighbourhoods this is the one that travels.
 
     Example: uvmap train 440300 --chips chips --chip-scale 0.4 --encoder efficientnet_lite0 --out out/model
 

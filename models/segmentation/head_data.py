@@ -39,6 +39,7 @@ class PlaceFeatures:
         known: bool (N, h, w): cells that are labelled and hold data.
         moments: Moments of the N tiles.
         share: float64 (N,): share of the second class on each tile.
+        tiles: int64 (N,): the tiles, rows of the samples.
     """
 
     name: str
@@ -47,6 +48,7 @@ class PlaceFeatures:
     known: Tensor
     moments: TileMoments
     share: NDArray[np.float64]
+    tiles: NDArray[np.int64]
 
 
 def place_features(
@@ -82,13 +84,13 @@ def place_features(
     parts: dict[int, list[tuple[Tensor, Tensor, Tensor, TileMoments]]] = {k: [] for k in names}
     for k, tiles in progress(batches):
         parts[k].append(_batch(samples, tiles, model, checkpoint))
-    for k in names:
+    for k, tiles in work:
         features, labels, known = (torch.cat([p[i] for p in parts[k]]) for i in range(3))  # type: ignore[misc]
         moments = TileMoments.concat([p[3] for p in parts[k]])
         weight = known.double()
         share = (labels[:, 1].double() * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
         if known.any() and moments.count.sum() > 0:
-            found.append(PlaceFeatures(samples.places[k], features, labels, known, moments, share.numpy()))
+            found.append(PlaceFeatures(samples.places[k], features, labels, known, moments, share.numpy(), tiles))
     if not found:
         raise SampleError("no tile has a labelled cell with imagery: check that labels and imagery overlap")
     return found

@@ -23,12 +23,15 @@ from torch.nn import functional
 
 from models.calibration import Calibration
 from models.checkpoints import CheckpointConfig, ModelCard, save_checkpoint
-from models.segmentation.calibration import CalibrationSample, CalibrationSampler, calibrate
+from models.geolink.text import HashedTagEncoder, TagTextEncoder
+from models.segmentation.calibration import CalibrationSample, calibrate
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.head_data import PlaceFeatures, place_features
-from models.segmentation.metrics import FigureKeeper
+from models.segmentation.head_figures import head_figures
+from models.segmentation.map_training import MapTraining, learn_map, mapped_places, tag_table
 from models.segmentation.pyramid_model import PyramidSegmenter, smoothed
 from models.segmentation.trainer import CHECKPOINT_NAME, KIND, TrainResult, check_samples
+from models.tiles.semantics import tag_encoder_id
 from models.tiles.sharded import Samples
 
 DECISION = 0.475
@@ -48,6 +51,8 @@ class HeadTraining(BaseModel):
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2019).
         few_villages: Share of steps in which a place's statistics come from its tiles with the fewest villages; in the
             others they come from those with the most.
+        some_tiles: Take the statistics of a step from some of a place's tiles; always from all of them otherwise.
+        map: How what the map adds is learnt, where training and validation have one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +61,8 @@ class HeadTraining(BaseModel):
     cells: int = Field(default=2048, gt=0)
     learning_rate: float = Field(default=5e-3, gt=0)
     few_villages: float = Field(default=0.7, ge=0, le=1)
+    some_tiles: bool = True
+    map: MapTraining = MapTraining()
 
 
 def train_head(  # noqa: PLR0913 -- data, model, schedule and words of one training, each with a default
@@ -67,12 +74,13 @@ def train_head(  # noqa: PLR0913 -- data, model, schedule and words of one train
     weights: str | Path,
     training: HeadTraining | None = None,
     classes: Sequence[str] = ("other", "urban_village"),
+    text_encoder: TagTextEncoder | None = None,
     seed: int = 0,
     title: str = "Urban village segmentation",
     licence: str = "not stated",
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
 ) -> TrainResult:
-    """Train on what the images show, and write the checkpoint.
+    """Train on what the images show, and on what the map adds where there is one, and write the checkpoint.
 
     The same samples, configuration and seed give the same weights on the CPU.
 
@@ -84,6 +92,7 @@ def train_head(  # noqa: PLR0913 -- data, model, schedule and words of one train
         weights: ``imagenet`` or a file with the backbone's weights.
         training: How to optimise; None takes the defaults.
         classes: Names of the classes.
+        text_encoder: Text model of the map's tags; None takes the hashed one.
         seed: Seed of order, noise and choice.
         title: Title of the model card.
         licence: Licence of the trained weights, for the model card.
@@ -112,17 +121,28 @@ def train_head(  # noqa: PLR0913 -- data, model, schedule and words of one train
     _take(model, head, places)
     bank = {p.name: p.moments.pooled() for p in places}
     figures: dict[str, float] = {}
+    maps: dict[str, float] = {}
     notes: list[str] = []
     if validation is not None:
         check_samples(validation, config, tuple(classes), "validation")
         seen = place_features(validation, model, checkpoint, seed=seed, progress=show)
         bank = {p.name: p.moments.pooled() for p in seen} | bank
-        raw, sample = _figures(model, validation, checkpoint, bank, Calibration())
+        raw, sample = head_figures(model, validation, checkpoint, bank, calibration=Calibration())
         outcome = calibrate(held_out or sample, trained_on=_trained_on(validation, samples) if held_out is None else ())
         checkpoint = replace(checkpoint, calibration=decided(outcome.calibration, held_out))
-        figures, _ = _figures(model, validation, checkpoint, bank, checkpoint.calibration)
+        tags = text_encoder or HashedTagEncoder(width=config.encoder.semantic_width)
+        learnt, judged = (mapped_places(*of, bank, tags) for of in ((places, samples), (seen, validation)))
+        if learnt and judged:
+            gain = learn_map(model, learnt, judged, checkpoint.calibration, training=training.map, seed=seed)
+            maps = gain.figures
+            notes.append(gain.describe())
+            if gain.pays:
+                checkpoint = replace(checkpoint, tag_encoder=tag_encoder_id(tags))
+        semantics = tag_table(validation.tag_sets, tags) if checkpoint.tag_encoder else None
+        fitted = checkpoint.calibration
+        figures, _ = head_figures(model, validation, checkpoint, bank, calibration=fitted, semantics=semantics)
         name = "iou" if len(classes) == 2 else "miou"
-        figures |= {f"{name}_before": raw[name], **outcome.figures}
+        figures |= {f"{name}_before": raw[name], **outcome.figures, **maps}
         notes.append(outcome.to_markdown())
     elif held_out is not None:
         outcome = calibrate(held_out)
@@ -198,6 +218,8 @@ def fit_head(
 def _some_tiles(place: PlaceFeatures, training: HeadTraining, generator: torch.Generator) -> NDArray[np.int64]:
     """Tiles of a place for the statistics of one step: a random number of those with the fewest or most villages."""
     number = len(place.moments)
+    if not training.some_tiles:
+        return np.flatnonzero(place.moments.count > 0)
     few, size = torch.rand(2, generator=generator).tolist()
     count = max(min(LEAST_TILES, number), int(number * (0.1 + 0.9 * size)))
     share = torch.from_numpy(place.share) + 0.05 * torch.rand(number, generator=generator, dtype=torch.float64)
@@ -276,32 +298,3 @@ def _take(model: PyramidSegmenter, head: nn.Linear, places: Sequence[PlaceFeatur
     model.encoder.source_std.copy_(torch.from_numpy(np.sqrt(np.mean([s * s for _, s in pooled], axis=0))))
     shares = [float(p.labels[:, 1][p.known].mean()) for p in places]
     model.source_share.fill_(float(np.clip(np.mean(shares), 0.01, 0.99)))
-
-
-@torch.inference_mode()
-def _figures(
-    model: PyramidSegmenter,
-    samples: Samples,
-    checkpoint: CheckpointConfig,
-    bank: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]],
-    calibration: Calibration,
-) -> tuple[dict[str, float], CalibrationSample]:
-    """Figures on labelled tiles, each place standardised by its own statistics; and pixels for a calibration."""
-    keeper = FigureKeeper(checkpoint.classes)
-    sampler = CalibrationSampler(len(samples), samples.tile_px)
-    for start in range(0, len(samples), 8):
-        rows = range(start, min(start + 8, len(samples)))
-        read = [samples.tile(k) for k in rows]
-        images = torch.from_numpy(np.stack([r[0] for r in read]))
-        labels = torch.from_numpy(np.stack([r[1] for r in read]))
-        place = torch.from_numpy(samples.place[list(rows)].astype(np.int64))
-        own = [bank.get(samples.places[int(k)]) for k in place]
-        source = (model.encoder.source_mean.numpy(), model.encoder.source_std.numpy())
-        mean, std = (torch.from_numpy(np.stack([(s or source)[i] for s in own])) for i in (0, 1))
-        scaled = (images.float() / 255 - torch.tensor(checkpoint.mean).view(1, -1, 1, 1)) / torch.tensor(
-            checkpoint.std
-        ).view(1, -1, 1, 1)
-        logits = model(scaled, None, None, mean, std)
-        keeper.update(calibration.calibrated(logits), labels)
-        sampler.add(logits, labels, place)
-    return keeper.result(), sampler.sample()

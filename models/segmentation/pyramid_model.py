@@ -31,7 +31,6 @@ class PyramidSegmenter(nn.Module):
         self.config = config
         self.pyramid = config.encoder
         self.encoder = PyramidEncoder(config.encoder)
-        self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Conv2d(config.encoder.width, config.classes, 1)
         self.map_classifier = nn.Conv2d(config.encoder.map.fusion_width, config.classes, 1, bias=False)
         nn.init.zeros_(self.classifier.weight)
@@ -71,15 +70,24 @@ class PyramidSegmenter(nn.Module):
         mean: Tensor | None,
         std: Tensor | None,
     ) -> Tensor:
-        """Logits (B, classes, h, w) of grid features (B, C, h, w); smoothed except in training."""
+        """Logits (B, classes, h, w) of grid features (B, C, h, w)."""
         cells = self.encoder.standardised(features, mean, std)
+        logits = self.image_logits(cells)
+        added = self.map_logits(cells, graphs, semantics)
+        return logits if added is None else logits + added
+
+    def image_logits(self, cells: Tensor) -> Tensor:
+        """Logits (B, classes, h, w) of standardised cells (B, C, h, w) alone, smoothed."""
+        logits: Tensor = self.classifier(cells)
+        return smoothed(logits, self.config.smooth_cells)
+
+    def map_logits(self, cells: Tensor, graphs: PackedGraphs | None, semantics: Tensor | None) -> Tensor | None:
+        """What the map adds to them, exactly 0 on tiles without nodes; None where no tile has one.
+
+        It is not smoothed: a map knows where things end.
+        """
         effect = self.encoder.map_effect(cells, graphs, semantics)
-        if self.training and self.config.feature_noise:
-            cells = cells + self.config.feature_noise * torch.randn_like(cells)
-        logits: Tensor = self.classifier(self.dropout(cells))
-        if effect is not None:
-            logits = logits + self.map_classifier(effect)
-        return logits if self.training else smoothed(logits, self.config.smooth_cells)
+        return None if effect is None else self.map_classifier(effect)
 
 
 def smoothed(cells: Tensor, sigma: float) -> Tensor:

@@ -72,6 +72,35 @@ def rows_in_table(
     return ids
 
 
+def thinned_graphs(graphs: TileGraphs, share: float, rng: np.random.Generator) -> TileGraphs:
+    """The same graphs with a random share of their nodes missing, and the edges of those.
+
+    Args:
+        graphs: Of any number of tiles.
+        share: Probability that a node is missing; 0 changes nothing.
+        rng: Draws.
+    """
+    if share <= 0:
+        return graphs
+    kept = {t: rng.random(len(graphs.node_tile[t])) >= share for t in NODE_TYPES}
+    row = {t: np.cumsum(kept[t], dtype=np.int64) - 1 for t in NODE_TYPES}
+    index, attributes = {}, {}
+    for src, dst in EDGE_TYPES:
+        source, target = graphs.edge_index[src, dst]
+        both = kept[src][source] & kept[dst][target]
+        index[src, dst] = np.stack([row[src][source[both]], row[dst][target[both]]])
+        attributes[src, dst] = graphs.edge_attr[src, dst][both]
+    return TileGraphs(
+        graphs.n_tiles,
+        {t: graphs.node_tile[t][kept[t]] for t in NODE_TYPES},
+        {t: graphs.semantic_id[t][kept[t]] for t in NODE_TYPES},
+        {t: graphs.position[t][kept[t]] for t in NODE_TYPES},
+        {t: graphs.geometry[t][kept[t]] for t in NODE_TYPES},
+        index,
+        attributes,
+    )
+
+
 def pointing_to(graphs: TileGraphs, rows: NDArray[np.int64]) -> TileGraphs:
     """The same graphs, their ``semantic_id`` k replaced by ``rows[k]``."""
     return replace(graphs, semantic_id={t: rows[graphs.semantic_id[t]] for t in NODE_TYPES})

@@ -35,6 +35,8 @@ from regions.registry import find_city
 
 TILES_IN_MEMORY_GB = 2.0
 """Training tiles of more than this are kept on disk."""
+SEMANTIC_WIDTH = 512
+"""Width of hashed tag vectors."""
 PLAIN_LOSS = LossConfig()
 EMA = 0.999
 """Share of the past in the average of the weights that is kept; see `models.training_callbacks.AverageWeights`."""
@@ -166,8 +168,9 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
         size: Preset of the model; None takes that of ``pretrained``, else ``tiny``.
         recipe: How samples are varied, weighed and judged.
         pretrained: Checkpoint whose encoder to start from.
-        backbone: Train a linear classifier on this frozen encoder, adapted to scenes, instead of a GeoLink model; of
-            the other fields it uses ``tiles_in_memory_gb`` and ``seed``.
+        backbone: Train a linear classifier on this frozen encoder, adapted to scenes, and what the map adds where
+            there is one, instead of a GeoLink model; of the other fields it uses ``text_encoder``,
+            ``tiles_in_memory_gb`` and ``seed``.
         text_encoder: Text model of the map's tags; None takes the hashed one.
         tiles_in_memory_gb: Training and validation tiles above this size, each, go to ``out/tiles`` while they are
             cut, and are read from there; removed at the end.
@@ -181,7 +184,10 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     """
     if recipe.augment not in AUGMENTATIONS:
         raise TrainingDataError(f"no augmentation '{recipe.augment}'; there are {', '.join(AUGMENTATIONS)}")
-    config = segmentation_config(size, pretrained=pretrained) if backbone is None else pyramid_segmentation(backbone)
+    if backbone is None:
+        config = segmentation_config(size, pretrained=pretrained)
+    else:
+        config = pyramid_segmentation(backbone, semantic_width=text_encoder.width if text_encoder else SEMANTIC_WIDTH)
     how = training_config(size_of(size, pretrained=pretrained), **training)
     sources = grounds if isinstance(grounds, Grounds) else Grounds(grounds=grounds)
     folder = out / "tiles"
@@ -201,7 +207,14 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
         )
     if backbone is not None:
         result = train_head(
-            samples, validation, config, out=out, weights=backbone.weights, seed=seed, progress=progress
+            samples,
+            validation,
+            config,
+            out=out,
+            weights=backbone.weights,
+            text_encoder=text_encoder,
+            seed=seed,
+            progress=progress,
         )
         shutil.rmtree(folder, ignore_errors=True)
         return result
@@ -225,14 +238,25 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     return result
 
 
-def pyramid_segmentation(backbone: Backbone, *, classes: int = 2) -> SegmentationConfig:
+def pyramid_segmentation(
+    backbone: Backbone, *, classes: int = 2, semantic_width: int = SEMANTIC_WIDTH
+) -> SegmentationConfig:
     """The model on a frozen backbone; its values were chosen with each place left out in turn (docs/quality.md).
+
+    Args:
+        backbone: The image encoder.
+        classes: Number of classes.
+        semantic_width: Width of the vectors of the map's tags.
 
     Raises:
         BackboneWeightsError: timm knows no such backbone.
     """
     return SegmentationConfig(
-        encoder=pyramid_config(backbone.name), classes=classes, dropout=0.3, smooth_cells=2.5, feature_noise=1.0
+        encoder=pyramid_config(backbone.name, semantic_width=semantic_width),
+        classes=classes,
+        dropout=0.3,
+        smooth_cells=2.5,
+        feature_noise=1.0,
     )
 
 
