@@ -10,7 +10,6 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from regions.errors import RegionsError
 from regions.registry import City, find_city, national_set
 from regions.settings import (
-    BATCH_SIZE,
     ClusterConfig,
     GridConfig,
     PolygonConfig,
@@ -41,7 +40,9 @@ class Campaign(Settings):
         refinement: Outlines drawn anew from the imagery.
         text: Text model of the map's tags.
         adapt: Adapt models that can to the looks of each city's imagery, without labels.
-        batch_size: Tiles per batch of the model.
+        batch_size: Tiles per batch of the model; null for what the device holds (8 on a CPU).
+        compiled: Compile the model: minutes at the start of a city, for a GPU and large cities.
+        readers: Threads that read imagery and build graphs ahead of the model.
         max_parallel_cities: Cities in hand at the same time; null for as many as keep all slots busy.
         failure_tolerance: Share of cities that may fail before the whole run counts as failed.
         cluster: Where work over many cities is spread by Dask: this machine, a scheduler, SLURM, Kubernetes.
@@ -61,7 +62,9 @@ class Campaign(Settings):
     refinement: RefinementConfig = RefinementConfig()
     text: TextConfig = TextConfig()
     adapt: bool = True
-    batch_size: int = Field(default=BATCH_SIZE, gt=0)
+    batch_size: int | None = Field(default=None, gt=0)
+    compiled: bool = False
+    readers: int = Field(default=2, ge=1, le=64)
     max_parallel_cities: int | None = Field(default=None, gt=0)
     failure_tolerance: float = Field(default=0.0, ge=0, le=1)
     cluster: ClusterConfig = ClusterConfig()

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 BATCH_SIZE = 8
-"""Tiles per batch of the model."""
+"""Tiles per batch of the model on a CPU."""
 
 
 class Settings(BaseModel):

@@ -13,7 +13,6 @@ from pipeline.city.sources import MissingSourcesError
 from pipeline.errors import PipelineError
 from regions.campaign import load_campaign
 from regions.registry import find_cities
-from regions.settings import BATCH_SIZE
 
 
 def plan(
@@ -38,7 +37,7 @@ def plan(
     from pipeline.city.plan import measure_throughput, plan_city
 
     rows: list[dict[str, Any]] = []
-    batch_size = BATCH_SIZE
+    batch_size: int | None = None
     grounds: list[CityGround] = []
     if campaign is not None:
         settings = load_campaign(campaign)

@@ -154,31 +154,32 @@ class TileGraphs:
             {pair: np.concatenate([p.edge_attr[pair] for p in parts]) for pair in EDGE_TYPES},
         )
 
-    def select(self, tiles: Sequence[int] | NDArray[np.int64]) -> TileGraphs:
-        """The graphs of some tiles, in the order given (a tile may be repeated)."""
-        return (
-            TileGraphs.concat([self._one(int(k)) for k in tiles])
-            if len(tiles)
-            else TileGraphs.empty(0, rich=self.is_rich)
-        )
-
-    def _one(self, tile: int) -> TileGraphs:
-        cut = {t: slice(*np.searchsorted(self.node_tile[t], [tile, tile + 1])) for t in NODE_TYPES}
+    def part(self, first: int, stop: int) -> TileGraphs:
+        """The graphs of the tiles from ``first`` to before ``stop``: cut, not gathered."""
+        cut = {t: slice(*np.searchsorted(self.node_tile[t], [first, stop])) for t in NODE_TYPES}
         index: dict[EdgeType, NDArray[np.int64]] = {}
         attr: dict[EdgeType, NDArray[np.float32]] = {}
         for pair in EDGE_TYPES:
             src, dst = pair
             edges = self.edge_index[pair]
             # edges are ordered by tile, and both ends lie in one tile
-            first, last = np.searchsorted(self.node_tile[dst][edges[1]], [tile, tile + 1])
-            index[pair] = edges[:, first:last] - np.array([[cut[src].start], [cut[dst].start]])
-            attr[pair] = self.edge_attr[pair][first:last]
+            own = slice(*np.searchsorted(self.node_tile[dst][edges[1]], [first, stop]))
+            index[pair] = edges[:, own] - np.array([[cut[src].start], [cut[dst].start]])
+            attr[pair] = self.edge_attr[pair][own]
         return TileGraphs(
-            1,
-            {t: np.zeros(cut[t].stop - cut[t].start, np.int64) for t in NODE_TYPES},
+            stop - first,
+            {t: self.node_tile[t][cut[t]] - first for t in NODE_TYPES},
             {t: self.semantic_id[t][cut[t]] for t in NODE_TYPES},
             {t: self.position[t][cut[t]] for t in NODE_TYPES},
             {t: self.geometry[t][cut[t]] for t in NODE_TYPES},
             index,
             attr,
+        )
+
+    def select(self, tiles: Sequence[int] | NDArray[np.int64]) -> TileGraphs:
+        """The graphs of some tiles, in the order given (a tile may be repeated)."""
+        return (
+            TileGraphs.concat([self.part(int(k), int(k) + 1) for k in tiles])
+            if len(tiles)
+            else TileGraphs.empty(0, rich=self.is_rich)
         )

@@ -42,6 +42,10 @@ EDGE_COLUMNS = sum(len(RELATIONS[p]) for p in EDGE_TYPES) + len(RICH_COLUMNS)
 """Columns of the packed edge attributes: the relations of all nine edge types, then the rich columns."""
 
 
+LEVEL_0 = {"nodes": 32, "edges": 192, "rows": 8, "chunks": 2, "pairs": 6}
+"""Room per tile in the smallest shape of `Buckets.levelled`."""
+
+
 @dataclass(frozen=True)
 class Buckets:
     """Totals that a batch is padded to; a batch that does not fit is refused.
@@ -61,6 +65,19 @@ class Buckets:
     def fitting(cls, graphs: TileGraphs, *, node_limit: int | None = None) -> Buckets:
         """The smallest buckets that hold ``graphs``: what `pack` takes when it is given none."""
         return pack(graphs, node_limit=node_limit, node_choice="largest").buckets
+
+    def levelled(self, n_tiles: int) -> Buckets:
+        """The smallest of a short row of sizes that holds these: each twice the one before in everything.
+
+        One number, the level, decides all five totals, so that a run meets as many shapes as it has levels (three or
+        four), whatever the order of its batches; five ladders of their own give nearly every batch another shape.
+        The padding costs little where the image encoder takes nearly all of the time.
+        """
+        base = {f.name: LEVEL_0[f.name] * n_tiles for f in fields(Buckets)}
+        factor = 1
+        while any(getattr(self, name) > size * factor for name, size in base.items()):
+            factor *= 2
+        return Buckets(**{name: size * factor for name, size in base.items()})
 
     def union(self, other: Buckets) -> Buckets:
         """Buckets that hold what either holds."""
@@ -156,6 +173,7 @@ def pack(
     graphs: TileGraphs,
     *,
     buckets: Buckets | None = None,
+    few_shapes: bool = False,
     device: torch.device | str | None = None,
     node_limit: int | None = None,
     node_choice: Literal["largest", "random"] = "largest",
@@ -167,6 +185,7 @@ def pack(
         graphs: The tiles' graphs.
         buckets: Totals to pad to; None takes the next step of a geometric ladder (at most a third of padding,
             above the smallest step).
+        few_shapes: Without ``buckets``, pad to `Buckets.levelled` instead: more padding, a handful of shapes.
         device: Where to put the tensors; None is the CPU.
         node_limit: Most nodes of a tile that take part in fusion (`GeoLinkConfig.node_limit`).
         node_choice: Which nodes stay under the limit (`GeoLinkConfig.node_choice`).
@@ -182,6 +201,8 @@ def pack(
     chunk_node, chunk_tile = _chunks(nodes.tile, fused, graphs.n_tiles)
     pair_query, pair_key = _pairs(chunk_tile)
     need = Buckets(len(nodes.tile) + 1, len(source), len(rows), len(chunk_tile) + 1, len(pair_query))
+    if buckets is None and few_shapes:
+        buckets = need.levelled(graphs.n_tiles)
     size = buckets or Buckets(**{f.name: _bucket(getattr(need, f.name), f.name) for f in fields(Buckets)})
     for f in fields(Buckets):
         if getattr(need, f.name) > getattr(size, f.name):

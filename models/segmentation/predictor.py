@@ -27,11 +27,13 @@ from models.errors import ModelsError
 from models.geolink.config import GeoLinkConfigError
 from models.geolink.graph import TileGraphs
 from models.geolink.packing import PackedGraphs
+from models.geolink.staging import StagedGraphs, staged
 from models.geolink.text import TagTextEncoder
 from models.segmentation.config import SegmentationConfig
+from models.segmentation.device import DeviceMemoryError, default_batch, keep_weights_in
 from models.segmentation.model import Segmenter, build_segmenter
 from models.segmentation.pyramid_model import PyramidSegmenter
-from models.tiles.batches import normalised, packed_or_none
+from models.tiles.batches import Normaliser, packed_or_none
 from models.tiles.semantics import tag_semantics
 
 KIND = "segmentation"
@@ -66,6 +68,7 @@ class SegmentationPredictor:
         batch_size: int,
         compiled: bool = False,
         scenes: SceneStatistics | None = None,
+        few_shapes: bool | None = None,
     ) -> None:
         self.config = config
         self.device = device
@@ -74,7 +77,11 @@ class SegmentationPredictor:
         self.batch_size = batch_size
         self.uses_graphs = config.tag_encoder is not None
         self.resolution_m = config.resolution_m
+        self.few_shapes = (compiled or device.type == "cuda") if few_shapes is None else few_shapes
         self.model = model.to(device).to(memory_format=torch.channels_last).eval()
+        if device.type == "cuda":
+            keep_weights_in(self.model, torch.bfloat16)
+        self._normalise = Normaliser(config.mean, config.std, device)
         self._encoder = model.config.encoder
         self._semantics = torch.as_tensor(semantics, dtype=torch.float32, device=device)
         self._forward: Callable[..., Any] = torch.compile(self.model) if compiled else self.model
@@ -92,7 +99,7 @@ class SegmentationPredictor:
         tag_sets: Sequence[dict[str, str]] = (),
         *,
         device: str | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = 8,
         text_encoder: TagTextEncoder | None = None,
         compiled: bool = False,
         scenes: SceneStatistics | None = None,
@@ -103,7 +110,7 @@ class SegmentationPredictor:
             checkpoint: Its folder, or as read.
             tag_sets: The city's table of tag sets, to which ``semantic_id`` points.
             device: Name of a torch device; None takes a GPU where there is one.
-            batch_size: Tiles per batch.
+            batch_size: Tiles per batch; None for what the device holds (`models.segmentation.device`).
             text_encoder: The tag text encoder that the model was trained with; None takes the hashed one.
             compiled: Compile the model (worth it for many batches on a GPU).
             scenes: Statistics of the city's scenes, for a model that adapts; None uses those of its training.
@@ -122,19 +129,32 @@ class SegmentationPredictor:
             read.config,
             semantics=semantics,
             device=where,
-            batch_size=batch_size,
+            batch_size=batch_size or default_batch(where),
             compiled=compiled,
             scenes=scenes,
         )
 
+    def prepare(self, graphs: TileGraphs | None) -> StagedGraphs | None:
+        """Pack the graphs of a batch for `predict`, in any thread and ahead of time; None where no tile has a node."""
+        if graphs is None or not self.uses_graphs:
+            return None
+        missing = self.batch_size - graphs.n_tiles
+        if missing > 0:
+            graphs = TileGraphs.concat([graphs, TileGraphs.empty(missing, rich=graphs.is_rich)])
+        packed = packed_or_none(graphs, self._encoder, few_shapes=self.few_shapes)
+        return None if packed is None else staged(packed, pinned=self.device.type == "cuda")
+
     def predict(
-        self, images: NDArray[np.uint8], graphs: TileGraphs | None, shares: NDArray[np.float32] | None = None
+        self,
+        images: NDArray[np.uint8],
+        graphs: TileGraphs | StagedGraphs | None,
+        shares: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Probability of the second class (urban village).
 
         Args:
             images: uint8 (B, bands, T, T), B at most ``batch_size``.
-            graphs: What the map shows of the B tiles; None is the image-only answer.
+            graphs: What the map shows of the B tiles, or what `prepare` made of it; None is the image-only answer.
             shares: float32 (B, scenes), share of each scene on each tile, for a model adapted to several; None where
                 there is one.
 
@@ -147,7 +167,10 @@ class SegmentationPredictor:
         return self.probabilities(images, graphs, shares)[:, 1]
 
     def probabilities(
-        self, images: NDArray[np.uint8], graphs: TileGraphs | None, shares: NDArray[np.float32] | None = None
+        self,
+        images: NDArray[np.uint8],
+        graphs: TileGraphs | StagedGraphs | None,
+        shares: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Probability of every class: float32 (B, classes, T, T); arguments as for `predict`."""
         pixels = torch.from_numpy(np.ascontiguousarray(images))
@@ -156,22 +179,36 @@ class SegmentationPredictor:
         return self._scores(pixels, graphs, shares).cpu().numpy()
 
     def predict_tensor(
-        self, images: Tensor, graphs: TileGraphs | None, shares: NDArray[np.float32] | None = None
+        self, images: Tensor, graphs: TileGraphs | StagedGraphs | None, shares: NDArray[np.float32] | None = None
     ) -> Tensor:
         """As `predict`, from a uint8 tensor in host memory (best pinned) to a float32 tensor left on `device`."""
         return self._scores(images, graphs, shares)[:, 1]
 
-    def _scores(self, pixels: Tensor, graphs: TileGraphs | None, shares: NDArray[np.float32] | None) -> Tensor:
+    def _scores(
+        self, pixels: Tensor, graphs: TileGraphs | StagedGraphs | None, shares: NDArray[np.float32] | None
+    ) -> Tensor:
         self._check(pixels, graphs)
         n, missing = len(pixels), self.batch_size - len(pixels)
         scenes = self._scenes_of(n, shares)
         if missing:
             pixels = torch.cat([pixels, pixels.new_zeros((missing, *pixels.shape[1:]))])
-            if graphs is not None:
-                graphs = TileGraphs.concat([graphs, TileGraphs.empty(missing, rich=graphs.is_rich)])
-        packed = packed_or_none(graphs, self._encoder) if graphs is not None and self.uses_graphs else None
+        ready = graphs if isinstance(graphs, StagedGraphs) else self.prepare(graphs)
+        try:
+            return self._guarded(pixels, ready, scenes)[:n]
+        except torch.OutOfMemoryError:
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()  # pieces that no batch of this shape fits into
+        try:
+            return self._guarded(pixels, ready, scenes)[:n]
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError(
+                f"a batch of {self.batch_size} tiles does not fit into the memory of {self.device} "
+                f"({str(error).splitlines()[0]}): set a smaller batch_size, or leave the device to this process"
+            ) from error
+
+    def _guarded(self, pixels: Tensor, graphs: StagedGraphs | None, scenes: SceneStatistics | None) -> Tensor:
         with torch.inference_mode(), self._precision():
-            return self._run(pixels, packed, scenes)[:n]
+            return self._run(pixels, graphs, scenes)
 
     def _scenes_of(self, tiles: int, shares: NDArray[np.float32] | None) -> SceneStatistics | None:
         """The statistics of each tile, filled up to the batch size; None where the model is not adapted."""
@@ -188,22 +225,31 @@ class SegmentationPredictor:
         filled = np.concatenate([shares, np.repeat(shares[:1], self.batch_size - tiles, axis=0)])
         return self._scenes.mixed(filled)
 
-    def _run(self, pixels: Tensor, graphs: PackedGraphs | None, scenes: SceneStatistics | None) -> Tensor:
-        x = normalised(pixels.to(self.device, non_blocking=True), self.config.mean, self.config.std)
-        packed = graphs.to(self.device, non_blocking=True) if graphs is not None else None
+    def _run(self, pixels: Tensor, graphs: StagedGraphs | None, scenes: SceneStatistics | None) -> Tensor:
+        x = self._normalise(pixels.to(self.device, non_blocking=True))
+        packed: PackedGraphs | None = graphs.to(self.device) if graphs is not None else None
         semantics = self._semantics if packed is not None else None
         if scenes is None:
             logits: Tensor = self._forward(x, packed, semantics)
             return self.config.calibration.calibrated(logits.float()).softmax(1)
-        mean, std, level = (torch.from_numpy(v).to(self.device) for v in (scenes.mean, scenes.std, scenes.level))
+        mean, std, level = self._moved(scenes)
         calibrated = self.config.calibration.calibrated(self._forward(x, packed, semantics, mean, std).float())
         calibrated[:, 1] += level[:, None, None]
         return calibrated.softmax(1)
 
+    def _moved(self, scenes: SceneStatistics) -> tuple[Tensor, Tensor, Tensor]:
+        """Means, deviations and levels of the tiles on the device: one copy, page-locked for a GPU."""
+        width = scenes.mean.shape[1]
+        rows = torch.from_numpy(np.concatenate([scenes.mean, scenes.std, scenes.level[:, None]], axis=1))
+        if self.device.type == "cuda":
+            rows = rows.pin_memory()
+        rows = rows.to(self.device, non_blocking=True)
+        return rows[:, :width].contiguous(), rows[:, width : 2 * width].contiguous(), rows[:, -1].contiguous()
+
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
 
-    def _check(self, images: Tensor, graphs: TileGraphs | None) -> None:
+    def _check(self, images: Tensor, graphs: TileGraphs | StagedGraphs | None) -> None:
         wanted = (self.bands, self.tile_px, self.tile_px)
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1:] != wanted:
             raise PredictionError(
@@ -212,7 +258,8 @@ class SegmentationPredictor:
             )
         if len(images) > self.batch_size:
             raise PredictionError(f"{len(images)} tiles in a batch of at most {self.batch_size}: give fewer at once")
-        if graphs is not None and graphs.n_tiles != len(images):
+        fit = {len(images), self.batch_size} if isinstance(graphs, StagedGraphs) else {len(images)}
+        if graphs is not None and graphs.n_tiles not in fit:
             raise PredictionError(f"{len(images)} tiles come with graphs of {graphs.n_tiles}: give one graph per tile")
 
 

@@ -83,15 +83,27 @@ class BatchMaker:
         )
 
 
-def packed_or_none(graphs: TileGraphs, encoder: GeoLinkConfig | PyramidConfig) -> PackedGraphs | None:
+def packed_or_none(
+    graphs: TileGraphs, encoder: GeoLinkConfig | PyramidConfig, *, few_shapes: bool = False
+) -> PackedGraphs | None:
     """Pack for an encoder; None where no tile has a node: the image-only case."""
     if not any(len(tiles) for tiles in graphs.node_tile.values()):
         return None
-    return pack(graphs, node_limit=encoder.node_limit, node_choice=encoder.node_choice)
+    return pack(graphs, node_limit=encoder.node_limit, node_choice=encoder.node_choice, few_shapes=few_shapes)
 
 
 def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """uint8 (B, C, T, T) to float32, channels last, minus mean, over standard deviation (of the scale 0 to 1)."""
-    scale = torch.tensor([255 * s for s in std], device=images.device).view(1, -1, 1, 1)
-    shift = torch.tensor([255 * m for m in mean], device=images.device).view(1, -1, 1, 1)
-    return ((images.float() - shift) / scale).contiguous(memory_format=torch.channels_last)
+    return Normaliser(mean, std, images.device)(images)
+
+
+class Normaliser:
+    """`normalised` for many batches: mean and standard deviation wait on the device, none is copied per batch."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
+        self._shift = torch.tensor([255 * m for m in mean], device=device).view(1, -1, 1, 1)
+        self._scale = torch.tensor([255 * s for s in std], device=device).view(1, -1, 1, 1)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (B, C, T, T) on the device to float32, channels last."""
+        return ((images.float() - self._shift) / self._scale).contiguous(memory_format=torch.channels_last)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.city.ground import CityGround, ground_of
 from regions.campaign import Campaign
 from regions.registry import City
-from regions.settings import BATCH_SIZE, PolygonConfig, RefinementConfig, TextConfig
+from regions.settings import PolygonConfig, RefinementConfig, TextConfig
 
 
 class CityJob(BaseModel):
@@ -23,7 +23,9 @@ class CityJob(BaseModel):
         refinement: Outlines drawn anew from the imagery.
         text: Text model of the map's tags.
         adapt: Adapt models that can to the looks of this imagery, without labels.
-        batch_size: Tiles per batch of the model.
+        batch_size: Tiles per batch of the model; None for what the device holds.
+        compiled: Compile the model.
+        readers: Threads that read ahead of the model.
         campaign: Name of the campaign.
         version: Version of the campaign, the release of the product.
         previous: The city's product of the last release, whose villages keep their ids; not `out`.
@@ -38,7 +40,9 @@ class CityJob(BaseModel):
     refinement: RefinementConfig = RefinementConfig()
     text: TextConfig = TextConfig()
     adapt: bool = True
-    batch_size: int = BATCH_SIZE
+    batch_size: int | None = None
+    compiled: bool = False
+    readers: int = 2
     campaign: str = "local"
     version: str = "0.0.0"
     previous: Path | None = None
@@ -78,6 +82,8 @@ def job_of(campaign: Campaign, city: City) -> CityJob:
         text=campaign.text,
         adapt=campaign.adapt,
         batch_size=campaign.batch_size,
+        compiled=campaign.compiled,
+        readers=campaign.readers,
         campaign=campaign.name,
         version=campaign.version,
         previous=previous if previous is not None and previous.is_dir() else None,

@@ -88,7 +88,7 @@ def plan_city(ground: CityGround, *, tile_px: int = TILE_PX, throughput: Through
     )
 
 
-def measure_throughput(checkpoint: Path, *, batch_size: int, batches: int = 3) -> Throughput:
+def measure_throughput(checkpoint: Path, *, batch_size: int | None, batches: int = 3) -> Throughput:
     """Run a model on blank tiles for a few batches and remember the result beside the checkpoint.
 
     The first batch warms up and is not counted. What was measured on this machine before is taken over.
@@ -100,9 +100,10 @@ def measure_throughput(checkpoint: Path, *, batch_size: int, batches: int = 3) -
     memory = checkpoint / "throughput.json"
     if memory.exists():
         known = Throughput(**json.loads(memory.read_text(encoding="utf-8")))
-        if (known.machine, known.batch_size) == (machine, batch_size):
+        if known.machine == machine and batch_size in {None, known.batch_size}:
             return known
     model = SegmentationPredictor.load(checkpoint, [], batch_size=batch_size)
+    batch_size = model.batch_size
     images = np.zeros((batch_size, model.bands, model.tile_px, model.tile_px), np.uint8)
     graphs = TileGraphs.empty(batch_size) if model.uses_graphs else None
     model.predict(images, graphs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -102,7 +103,7 @@ def predict_blocks(
         plan=plan,
         bands=model.bands,
         batch_size=model.batch_size,
-        graphs=source,
+        prepare=getattr(model, "prepare", None),
     )
     behind = GPU_ANSWERS_BEHIND if on_device else ANSWERS_BEHIND
     with (
@@ -177,12 +178,17 @@ class _Writer:
     def __call__(self, item: tuple[Batch, Any]) -> None:
         batch, answer = item
         start = time.perf_counter()
-        for k, (block, row, col) in enumerate(batch.slots):
+        first = 0
+        for _, run in groupby(batch.slots, key=lambda slot: slot[0].id):
+            slots = list(run)
+            block = slots[0][0]
+            corners = np.array([(row, col) for _, row, col in slots], np.int64)
             sums = self._open.get(block.id)
             if sums is None:
                 sums = self._open[block.id] = self._new_sums(block)
             corner = self._plan.footprint(block.id)
-            sums.add(answer[k], row - corner.row_px, col - corner.col_px)
+            sums.add(answer[first : first + len(corners)], corners - np.array([corner.row_px, corner.col_px], np.int64))
+            first += len(corners)
         self._result.tiles += len(batch.slots)
         self._result.seconds["blend"] += time.perf_counter() - start
         for block in batch.finished:

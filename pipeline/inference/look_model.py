@@ -31,12 +31,14 @@ class LookModel:
         self.uses_graphs, self.device = model.uses_graphs, model.device
         self.digest = digest
 
-    def predict(
-        self, images: NDArray[np.uint8], graphs: TileGraphs | None, corners: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def prepare(self, graphs: TileGraphs | None) -> Any:
+        """As `SegmentationPredictor.prepare`."""
+        return self._model.prepare(graphs)
+
+    def predict(self, images: NDArray[np.uint8], graphs: Any, corners: NDArray[np.int64]) -> NDArray[np.float32]:
         """As `SegmentationPredictor.predict`, of tiles at ``corners``."""
         return self._model.predict(images, graphs, self._shares(corners[: len(images)], self.tile_px))
 
-    def predict_tensor(self, images: Any, graphs: TileGraphs | None, corners: NDArray[np.int64]) -> Any:
+    def predict_tensor(self, images: Any, graphs: Any, corners: NDArray[np.int64]) -> Any:
         """As `SegmentationPredictor.predict_tensor`, of tiles at ``corners``."""
         return self._model.predict_tensor(images, graphs, self._shares(corners[: len(images)], self.tile_px))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.geolink.graph import TileGraphs
 from pipeline.inference.blocks import BlockPlan
-from pipeline.inference.protocols import GraphSource
 from pipeline.inference.reading import Block
 
 
@@ -20,13 +20,13 @@ class Batch:
 
     Attributes:
         images: uint8 (B, bands, T, T); zeros where padded. None where nothing is to compute.
-        graphs: Tile graphs of all B tiles, or None.
+        graphs: Tile graphs of all B tiles, as the model prepares them; or None.
         slots: Per real tile: its block, and the row and column of its upper left pixel on the grid.
         finished: Blocks whose last tile is in this batch, or that need no tile at all; in order.
     """
 
     images: NDArray[np.uint8] | None
-    graphs: TileGraphs | None
+    graphs: Any
     slots: list[tuple[Block, int, int]]
     finished: list[Block]
 
@@ -42,31 +42,42 @@ def batches(
     plan: BlockPlan,
     bands: int,
     batch_size: int,
-    graphs: GraphSource | None,
+    prepare: Callable[[TileGraphs], Any] | None = None,
 ) -> Iterator[Batch]:
-    """Fill batches with tiles; a batch may hold tiles of several blocks."""
+    """Fill batches with tiles; a batch may hold tiles of several blocks.
+
+    Args:
+        blocks: Blocks as read, with the graphs of their tiles.
+        plan: How the city is cut.
+        bands: Bands of the imagery.
+        batch_size: Tiles per batch.
+        prepare: What the model makes of a batch's graphs before it is asked; None hands them over as they are.
+    """
     t = plan.tiling.tile_px
     images = np.empty((batch_size, bands, t, t), np.uint8)
     slots: list[tuple[Block, int, int]] = []
     finished: list[Block] = []
+    pieces: list[TileGraphs] = []
 
     def packed() -> Batch:
         images[len(slots) :] = 0
-        return Batch(images, _graphs_of(slots, plan=plan, graphs=graphs, batch_size=batch_size), slots, finished)
+        return Batch(images, _graphs_of(pieces, batch_size, prepare), slots, finished)
 
     for block in blocks:
         pixels, block.pixels = block.pixels, None
-        last = len(block.tiles) - 1
-        for k, (row, col) in enumerate(block.tiles.tolist() if pixels is not None else ()):
-            y, x = row - block.window.row_px, col - block.window.col_px
-            if pixels is not None:
-                images[len(slots)] = pixels[:, y : y + t, x : x + t]
+        graphs, block.graphs = block.graphs, None
+        last, first = len(block.tiles) - 1, 0
+        for k, (row, col) in enumerate(() if pixels is None else block.tiles.tolist()):
+            images[len(slots)] = _cut(pixels, row - block.window.row_px, col - block.window.col_px, t)
             slots.append((block, row, col))
             if k == last:
                 finished.append(block)
+            if k == last or len(slots) == batch_size:
+                pieces += [] if graphs is None else [graphs.part(first, k + 1)]
+                first = k + 1
             if len(slots) == batch_size:
                 yield packed()
-                images, slots, finished = np.empty_like(images), [], []
+                images, slots, finished, pieces = np.empty_like(images), [], [], []
         if pixels is not None and last >= 0:
             continue
         if slots:
@@ -77,11 +88,16 @@ def batches(
         yield packed()
 
 
-def _graphs_of(
-    slots: list[tuple[Block, int, int]], *, plan: BlockPlan, graphs: GraphSource | None, batch_size: int
-) -> TileGraphs | None:
-    if graphs is None:
+def _cut(pixels: Any, row: int, col: int, side: int) -> NDArray[np.uint8]:
+    tile: NDArray[np.uint8] = pixels[:, row : row + side, col : col + side]
+    return tile
+
+
+def _graphs_of(pieces: list[TileGraphs], batch_size: int, prepare: Callable[[TileGraphs], Any] | None) -> Any:
+    """The graphs of a batch from those of its blocks, filled up, and prepared where the model does that."""
+    if not pieces:
         return None
-    real = graphs.tile_graphs(plan.tile_bounds_m(np.array([(r, c) for _, r, c in slots], np.int64)))
-    missing = batch_size - len(slots)
-    return real if not missing else TileGraphs.concat([real, TileGraphs.empty(missing, rich=real.is_rich)])
+    missing = batch_size - sum(p.n_tiles for p in pieces)
+    filling = [TileGraphs.empty(missing, rich=pieces[0].is_rich)] if missing else []
+    graphs = pieces[0] if len(pieces) == 1 and not missing else TileGraphs.concat([*pieces, *filling])
+    return graphs if prepare is None else prepare(graphs)

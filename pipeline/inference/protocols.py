@@ -15,10 +15,11 @@ from regions.raster.grid import Grid, Window
 class TileModel(Protocol):
     """A model that scores batches of tiles. A tile's answer depends on that tile alone.
 
-    Three more attributes are looked at where a model has them: ``outputs`` (int, 1 where absent): values per pixel,
-    the second being a disagreement; ``device`` (its text is part of every block's key, as a card may round
-    otherwise than a CPU); ``needs_corners`` (bool): `predict` then takes a third argument, the row and column of
-    each tile's upper left pixel on the grid, int64 (B, 2).
+    ``prepare(graphs)``, where a model has it, is called ahead of time in another thread, and what it gives is handed
+    to `predict` in place of the graphs. Three more attributes are looked at where a model has them: ``outputs`` (int, 1
+    where absent): values per pixel, the second being a disagreement; ``device`` (its text is part of every block's key,
+    as a card may round otherwise than a CPU); ``needs_corners`` (bool): `predict` then takes a third argument, the row
+    and column of each tile's upper left pixel on the grid, int64 (B, 2).
     """
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.geolink.graph import TileGraphs
 from pipeline.files import digest_of
 from pipeline.imagery.source import content_digest
 from pipeline.inference.area import AreaOfInterest
@@ -40,6 +41,7 @@ class Block:
         window: What was read.
         pixels: uint8 (bands, H, W) of ``window``; dropped once the tiles are cut.
         predicted: bool (h, w) over the core.
+        graphs: Graphs of the tiles, of all at once; None where the model takes none. Dropped like the pixels.
         read_s: Seconds spent reading.
     """
 
@@ -52,6 +54,7 @@ class Block:
     window: Window = field(default_factory=lambda: Window(0, 0, 0, 0))
     pixels: NDArray[np.uint8] | None = None
     predicted: NDArray[np.bool_] | None = None
+    graphs: TileGraphs | None = None
     read_s: float = 0.0
 
 
@@ -109,7 +112,10 @@ class BlockReader:
         has_valid = [_any(valid, int(r) - window.row_px, int(c) - window.col_px, tile_px) for r, c in tiles]
         tiles = tiles[np.array(has_valid, np.bool_)]
         outcome = "compute" if len(tiles) else "blank"
-        return Block(block, outcome, None, key, stamp, tiles, window, pixels, predicted)
+        graphs = None
+        if self._graphs is not None and len(tiles):
+            graphs = self._graphs.tile_graphs(plan.tile_bounds_m(tiles))
+        return Block(block, outcome, None, key, stamp, tiles, window, pixels, predicted, graphs)
 
     def _facts(self, block: BlockId, tiles: NDArray[np.int64], in_area: NDArray[np.bool_]) -> dict[str, Any]:
         """All that shapes a block besides imagery; places count from the block, not from the grid."""

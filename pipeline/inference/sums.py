@@ -18,8 +18,8 @@ TOLERANCE = 1e-3
 class BlockSums(Protocol):
     """Sums of one block, (outputs, H, W)."""
 
-    def add(self, tile: Any, row_px: int, col_px: int) -> None:
-        """Add the answer (outputs, T, T) for the tile whose upper left pixel is (row, col) of the block."""
+    def add(self, tiles: Any, corners: NDArray[np.int64]) -> None:
+        """Add answers (K, outputs, T, T) for tiles whose upper left pixels are (K, 2) rows and columns of the block."""
 
     def total(self) -> NDArray[np.uint32]:
         """The sums as a host array (outputs, H, W)."""
@@ -35,8 +35,12 @@ class HostSums:
         self._scaled = np.empty((t, t), np.float32)
         self._units = np.empty((t, t), np.uint32)
 
-    def add(self, tile: NDArray[np.float32], row_px: int, col_px: int) -> None:
-        """Add the answer float32 (outputs, T, T), values in [0, 1]."""
+    def add(self, tiles: NDArray[np.float32], corners: NDArray[np.int64]) -> None:
+        """Add answers float32 (K, outputs, T, T), values in [0, 1]."""
+        for tile, (row, col) in zip(tiles, corners.tolist(), strict=True):
+            self._add_one(tile, row, col)
+
+    def _add_one(self, tile: NDArray[np.float32], row_px: int, col_px: int) -> None:
         t = len(self._weights)
         place = self._sum[:, row_px : row_px + t, col_px : col_px + t]
         for band, values in enumerate(tile):
@@ -53,7 +57,10 @@ class HostSums:
 
 
 class DeviceSums:
-    """Sums on a torch device (int64, since torch lacks arithmetic on uint32): equal to `HostSums` to the bit."""
+    """Sums on a torch device (int64, since torch lacks arithmetic on uint32): equal to `HostSums` to the bit.
+
+    All tiles of a call are added by one scatter, so that the device gets as many operations for a batch as for a tile.
+    """
 
     def __init__(self, shape: tuple[int, int, int], tiling: Tiling, device: Any) -> None:
         import torch  # noqa: PLC0415 -- only where a model's answers stay on its device
@@ -61,15 +68,24 @@ class DeviceSums:
         self._torch = torch
         self._sum = torch.zeros(shape, dtype=torch.int64, device=device)
         self._weights = torch.from_numpy(make_tile_weights(tiling).astype(np.int64)).to(device)
+        side = torch.arange(tiling.tile_px, device=device)
+        self._offsets = (side[:, None] * shape[2] + side[None, :]).reshape(-1)
         self._is_sound = torch.ones((), dtype=torch.bool, device=device)
 
-    def add(self, tile: Any, row_px: int, col_px: int) -> None:
-        """Add the answer, a float32 tensor (outputs, T, T) on the device; checked when the sums are fetched."""
-        t = len(self._weights)
+    def add(self, tiles: Any, corners: NDArray[np.int64]) -> None:
+        """Add answers, a float32 tensor (K, outputs, T, T) on the device; checked when the sums are fetched."""
+        outputs, _, width = self._sum.shape
+        first = self._torch.from_numpy(corners[:, 0] * width + corners[:, 1])
+        if self._sum.device.type == "cuda":
+            first = first.pin_memory()
         with self._torch.inference_mode():
-            self._is_sound &= ((tile >= -TOLERANCE) & (tile <= 1 + TOLERANCE)).all()
-            units = (tile.float() * float(UNITS)).round_().clamp_(0.0, float(UNITS)).to(self._torch.int64)
-            self._sum[:, row_px : row_px + t, col_px : col_px + t] += units * self._weights
+            index = first.to(self._sum.device, non_blocking=True)[:, None] + self._offsets
+            low, high = tiles.aminmax()
+            self._is_sound &= (low >= -TOLERANCE) & (high <= 1 + TOLERANCE)
+            units = (tiles.float() * float(UNITS)).round_().clamp_(0.0, float(UNITS)).to(self._torch.int64)
+            units *= self._weights
+            values = units.transpose(0, 1).reshape(outputs, -1)
+            self._sum.view(outputs, -1).index_add_(1, index.reshape(-1), values)
 
     def total(self) -> NDArray[np.uint32]:
         """The sums, brought to the host: uint32 (outputs, H, W)."""

@@ -150,12 +150,12 @@ def test_device_sums_equal_host_sums(seed):
     rng = np.random.default_rng(seed)
     shape = (2, 60, 70)
     host, device = HostSums(shape, TILING), DeviceSums(shape, TILING, "cpu")
-    for _ in range(5):
-        tile = rng.random((2, TILE, TILE), np.float32)
-        tile[:, 0, :4] = [0.0, 1.0, 1.0000005, -1e-7]
-        row, col = (int(v) for v in rng.integers(0, 28, 2))
-        host.add(tile, row, col)
-        device.add(torch.from_numpy(tile), row, col)
+    for count in (1, 5, 3):
+        tiles = rng.random((count, 2, TILE, TILE), np.float32)
+        tiles[:, :, 0, :4] = [0.0, 1.0, 1.0000005, -1e-7]
+        corners = rng.integers(0, 28, (count, 2))
+        host.add(tiles, corners)
+        device.add(torch.from_numpy(tiles), corners)
     np.testing.assert_array_equal(host.total(), device.total())
 
 

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self, cast
 
 from tqdm import tqdm
@@ -18,6 +19,7 @@ from pipeline.city.tag_text import tag_text_of
 from pipeline.files import digest_of
 from pipeline.graph import CityGraph
 from pipeline.inference import Progress, ScoreResult, predict_scores
+from pipeline.inference.halving import halving
 from pipeline.inference.look_model import LookModel
 from pipeline.inference.protocols import TileModel
 from pipeline.inference.uncertainty import SymmetryEnsemble
@@ -34,17 +36,39 @@ def score_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
     city_graph = CityGraph.load(done["graph"].folder / "graph")
     text = tag_text_of(job.checkpoint, job.text, work=ground.work)
     statistics = statistics_of(done["adapt"])
-    model = SegmentationPredictor.load(
-        job.checkpoint, city_graph.tag_sets, batch_size=job.batch_size, text_encoder=text, scenes=statistics
-    )
-    settings, folder = ground.grid, ground.work / "scores"
+    folder = ground.work / "scores"
+
+    def at(batch_size: int | None) -> SegmentationPredictor:
+        return SegmentationPredictor.load(
+            job.checkpoint,
+            city_graph.tag_sets,
+            batch_size=batch_size,
+            text_encoder=text,
+            compiled=job.compiled,
+            scenes=statistics,
+        )
+
+    result = halving(lambda size: _scored(run, done, at(size), city_graph, folder), asked=job.batch_size, folder=folder)
+    summary = _summary(result) | {"resolution_m": run.extent.grid.resolution_m}
+    return StageResult(folder, result.digest, summary, reused=not result.assembled)
+
+
+def _scored(
+    run: CityRun,
+    done: Mapping[str, StageResult],
+    model: SegmentationPredictor,
+    city_graph: CityGraph,
+    folder: Path,
+) -> ScoreResult:
+    job, ground, settings = run.job, run.job.ground, run.job.ground.grid
+    statistics = statistics_of(done["adapt"])
     single: TileModel = model
     if statistics is not None and len(statistics) > 1:
         looked = LookModel(model, look_shares(run), digest_of([model.digest, done["adapt"].key]))
         single = cast(TileModel, looked)  # asked with corners, as its `needs_corners` says
     asked = single if settings.symmetries == 1 else SymmetryEnsemble(single, symmetries=range(settings.symmetries))
     with ground.open() as city, _ScoreBar(job.adcode, shown=run.progress) as bar:
-        result = predict_scores(
+        return predict_scores(
             city.imagery,
             asked,
             city_graph if model.uses_graphs else None,
@@ -52,12 +76,11 @@ def score_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
             tiling=Tiling(model.tile_px, min(settings.stride_px, model.tile_px)),
             aoi=run.extent.aoi,
             block_px=settings.block_px,
+            readers=job.readers,
             out=folder / "scores.tif",
             work=folder,
             progress=bar.update,
         )
-    summary = _summary(result) | {"resolution_m": run.extent.grid.resolution_m}
-    return StageResult(folder, result.digest, summary, reused=not result.assembled)
 
 
 def _summary(result: ScoreResult) -> dict[str, Any]:
