@@ -28,20 +28,39 @@ def plan(
     resolution_m: opt.ResolutionM = None,
     stride_px: opt.StridePx = opt.GRID.stride_px,
     block_px: opt.BlockPx = opt.GRID.block_px,
+    cores: Annotated[int, typer.Option(min=1, help="CPU cores of the run.")] = 2,
+    gpus: Annotated[int, typer.Option(min=0, help="Accelerators of the run; 0 for the model on the cores.")] = 0,
+    tiles_per_s: Annotated[
+        float | None, typer.Option(min=0.001, help="Tiles a second of one accelerator; else this machine is measured.")
+    ] = None,
+    core_price: Annotated[float, typer.Option(min=0, help="Price of a core for an hour.")] = 0.0,
+    gpu_price: Annotated[float, typer.Option(min=0, help="Price of an accelerator for an hour.")] = 0.0,
+    against: Annotated[
+        str | None, typer.Option(help="Id or name of a run: what was planned against what it took, by city.")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Tiles, pixels, bytes and time at the measured throughput, for a city or for a whole campaign.
+    """Tiles, bytes, hours and cost before a city or a campaign is run; afterwards, plan against what it took.
 
-    Example: uvmap plan --campaign china
+    Example: uvmap plan --campaign china --cores 32 --gpus 4 --tiles-per-s 1500 --gpu-price 2.5
     """
-    from pipeline.city.plan import measure_throughput, plan_city
+    if against is not None:
+        from flows.plan_review import review, review_text
 
+        found = review(against)
+        show(found, text=review_text(found), as_json=json)
+        return
+    from pipeline.city.plan import CityPlan, measure_throughput, plan_city
+    from pipeline.national.budget import Machines, budget
+
+    views = 1
     rows: list[dict[str, Any]] = []
     batch_size: int | None = None
     grounds: list[CityGround] = []
     if campaign is not None:
         settings = load_campaign(campaign)
         checkpoint, batch_size = checkpoint or settings.checkpoint, settings.batch_size
+        views = settings.grid.symmetries
         for one in settings.selected() if city is None else find_cities([city]):
             try:
                 grounds.append(ground_of(settings, one))
@@ -59,16 +78,27 @@ def plan(
             )
         )
     speed = None
-    if checkpoint is not None and checkpoint.exists() and grounds:
+    if tiles_per_s is None and checkpoint is not None and checkpoint.exists() and grounds:
         speed = measure_throughput(checkpoint, batch_size=batch_size)
+    plans: list[CityPlan] = []
     for ground in grounds:
         try:
-            row = asdict(plan_city(ground, throughput=speed)) | {"status": "ready"}
+            plans.append(plan_city(ground, throughput=speed))
+            row = asdict(plans[-1]) | {"status": "ready"}
         except PipelineError as error:
             row = {"adcode": ground.adcode, "status": f"faulty: {error}"}
         rows.append(row | {"name": None if ground.city is None else ground.city.name_en})
     rows.sort(key=lambda r: str(r["adcode"]))
-    data = {"cities": rows, "total": _total(rows), "throughput": None if speed is None else asdict(speed)}
+    machines = Machines(cores=cores, gpus=gpus, core_price=core_price, gpu_price=gpu_price)
+    known_speed = tiles_per_s or (None if speed is None else speed.tiles_per_s)
+    whole = budget(plans, machines=machines, tiles_per_s=known_speed, views=views)
+    data = {
+        "cities": rows,
+        "total": _total(rows),
+        "throughput": None if speed is None else asdict(speed),
+        "machines": asdict(machines) | {"tiles_per_s": known_speed},
+        "budget": asdict(whole),
+    }
     show(data, text=_text(rows, data), as_json=json)
     if not any(r["status"] == "ready" for r in rows):
         raise typer.Exit(1)
@@ -93,11 +123,19 @@ def _text(rows: list[dict[str, Any]], data: dict[str, Any]) -> str:
     columns = {"adcode": "adcode", "name": "city", "area_km2": "km2", "tiles": "tiles", "blocks": "blocks"}
     shown = [r for r in rows if r["status"] != "no data"]
     head = table(shown, columns | {"seconds": "seconds", "status": "status"}) if shown else "no city has data"
-    speed = data["throughput"]
+    whole, machines = data["budget"], data["machines"]
+    stages = ", ".join(f"{name} {hours:.2g}" for name, hours in whole["stage_cpu_h"].items())
+    time = "time unknown: give --checkpoint, and the throughput is measured, or --tiles-per-s"
+    if whole["elapsed_h"] is not None:
+        device = f"{machines['gpus']} accelerators" if machines["gpus"] else "the cores"
+        time = (
+            f"model {whole['model_h']:.3g} h at {machines['tiles_per_s']:.1f} tiles/s of one device; on "
+            f"{machines['cores']} cores and {device}: {whole['elapsed_h']:.3g} h by the clock"
+        )
+        time += f", cost {whole['cost']:,.2f}" if whole["cost"] else ""
     time = (
-        f"{total['seconds']:.0f} s of model time at {speed['tiles_per_s']:.1f} tiles/s on this machine"
-        if speed and total["seconds"] is not None
-        else "time unknown: give --checkpoint, and the throughput is measured"
+        f"CPU hours: {stages}\n{time}\nto keep about {whole['store_bytes'] / 1e9:.3g} GB of products; up to "
+        f"{whole['work_bytes'] / 1e9:.3g} GB of work folders"
     )
     return (
         f"{head}\n{total['ready']} cities ready, {total['no_data']} without data, {total['faulty']} faulty; "
