@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ BUSY_PATIENCE_S = 10.0
 def city_lock(folder: Path) -> Iterator[None]:
     """Hold the city's lock file beside ``folder`` for as long as the block runs; the system frees it on any death.
 
+    On a shared folder the lock holds between machines where its file system passes locks on (NFS 4, NFS 3 with its lock
+    daemon, Lustre mounted with flock, CephFS); `docs/scaling.md` says how to find out.
+
     Raises:
         CityBusyError: another process holds it.
     """
@@ -34,7 +38,7 @@ def city_lock(folder: Path) -> Iterator[None]:
                 raise CityBusyError(f"{folder}: process {holder} works on this city; wait for it or stop that run")
             time.sleep(0.2)
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
 
@@ -50,7 +54,8 @@ def hold_accelerator() -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         for device in devices:
-            with (folder / f"gpu-{re.sub(r'[^A-Za-z0-9-]', '_', device)}.lock").open("a") as file:
+            name = re.sub(r"[^A-Za-z0-9.-]", "_", f"{socket.gethostname()}-{device}")  # homes may be shared
+            with (folder / f"gpu-{name}.lock").open("a") as file:
                 if _try_lock(file):
                     os.environ["CUDA_VISIBLE_DEVICES"] = device
                     yield

@@ -22,6 +22,12 @@ def up(
     activate: Annotated[
         bool, typer.Option("--activate", help="Switch to the profile 'uvmap' even from one with a server of its own.")
     ] = False,
+    join: Annotated[
+        str | None, typer.Option(help="Start a worker alone, for the server of another machine at this address.")
+    ] = None,
+    runs: Annotated[
+        int | None, typer.Option(help="Runs of this machine's worker at once; with --join 1, else no limit.", min=1)
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Start or check server, work pool, limits, deployments and worker; run it as often as you like.
@@ -30,8 +36,12 @@ def up(
     """
     from flows.service.profile import how_to_point_here
     from flows.service.setup import bring_up
+    from flows.service.setup import join as join_server
 
-    services = bring_up(say=say, port=port, gpus=gpus, cpus=cpus, activate=activate)
+    if join is not None:
+        services = join_server(join, say=say, runs=runs or 1)
+    else:
+        services = bring_up(say=say, port=port, gpus=gpus, cpus=cpus, activate=activate, runs=runs)
     hint = how_to_point_here(services)
     lines = [f"up: {services.api_url.removesuffix('/api')}", "run: prefect deployment run uv-map/china"]
     lines += [f"note: {hint}"] if hint else []

@@ -60,6 +60,7 @@ class Services(BaseModel):
         previous_profile: Prefect profile that was active before, to which `uvmap down` returns.
         activated: Whether `uvmap up` made its profile the active one.
         checkout: The code the deployments point to.
+        joined: Address of the server of another machine whose cities this one works on; None where it has its own.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -72,6 +73,7 @@ class Services(BaseModel):
     previous_profile: str | None = None
     activated: bool = False
     checkout: Path | None = None
+    joined: str | None = None
 
     @property
     def api_url(self) -> str:
@@ -80,6 +82,8 @@ class Services(BaseModel):
         Raises:
             ServiceError: nothing was ever started here.
         """
+        if self.joined is not None:
+            return self.joined
         if self.port is None:
             raise ServiceError(f"no server was ever started under {uvmap_home()}; run `uvmap up`")
         return f"http://127.0.0.1:{self.port}/api"

@@ -39,6 +39,7 @@ def bring_up(
     gpus: int | None = None,
     cpus: int | None = None,
     activate: bool = False,
+    runs: int | None = None,
 ) -> Services:
     """Start or check server, profile, work pool, limits, deployments and worker; what is there is left alone.
 
@@ -48,6 +49,7 @@ def bring_up(
         gpus: Stages on an accelerator at once; where None that of last time, else the number of GPUs, at least one.
         cpus: Other stages at once; where None that of last time, else the number of cores.
         activate: Make the profile `uvmap` active even where another one points to a server.
+        runs: Runs that the worker of this machine works on at once; None for as many as there are.
 
     Raises:
         ServiceError: a service does not start; the message holds the last lines of its log.
@@ -70,7 +72,38 @@ def bring_up(
         say("deployments uv-map/china, uv-map-city/regenerate and others: `prefect deployment ls`")
         if moved and stop(services.worker):
             say("stopped the worker of another checkout")
-        _worker(services, say)
+        _worker(services, say, runs=runs)
+    return services
+
+
+def join(address: str, *, say: Callable[[str], None], runs: int = 1) -> Services:
+    """Start a worker here that takes its runs from the server of another machine.
+
+    Args:
+        address: The server, such as http://10.0.0.5:4200.
+        say: Receives one line per step.
+        runs: Runs that this machine works on at once; one per GPU is usual.
+
+    Raises:
+        ServiceError: this machine has a server of its own, no server answers, or it was not set up by `uvmap up`.
+    """
+    with _alone():
+        services = read_services()
+        if services.server is not None and services.server.alive:
+            raise ServiceError(f"a server runs here at {services.api_url}: `uvmap down` before joining another")
+        services.joined = f"{address.rstrip('/').removesuffix('/api')}/api"
+        if not healthy(services):
+            raise ServiceError(f"{services.joined}: no server answers; is it up, and does it listen on that address?")
+        with api(services) as client:
+            try:
+                client.read_work_pool(POOL)
+            except ObjectNotFound as error:
+                raise ServiceError(
+                    f"{services.joined} has no work pool '{POOL}': run `uvmap up` there first"
+                ) from error
+        services.checkout = CHECKOUT
+        write_profile(services, activate=False)
+        _worker(services, say, runs=runs)
     return services
 
 
@@ -97,6 +130,7 @@ def take_down(*, say: Callable[[str], None], force: bool = False) -> Services:
                 say(f"{name} stopped")
             setattr(services, name, None)
         leave_profile(services)
+        services.joined = None
         services.save()
     return services
 
@@ -114,19 +148,24 @@ def healthy(services: Services) -> bool:
         return False
 
 
+def worker_name(services: Services) -> str:
+    """Name of this machine's worker: that of the machine where the server is on another."""
+    return WORKER if services.joined is None else f"{WORKER}-{socket.gethostname()}-{os.getuid()}"
+
+
 def worker_online(services: Services) -> bool:
-    """Whether the server hears from a worker of the pool."""
+    """Whether the server hears from this machine's worker."""
     with api(services) as client:
         try:
             workers = client.read_workers_for_work_pool(POOL)
         except ObjectNotFound:
             return False
-    return any(w.status == WorkerStatus.ONLINE for w in workers)
+    return any(w.status == WorkerStatus.ONLINE and w.name == worker_name(services) for w in workers)
 
 
 def runs_in_progress(services: Services) -> list[str]:
-    """Ids of the flow runs that are pending or running; none where the server is down."""
-    if services.port is None or not healthy(services):
+    """Ids of the flow runs that are pending or running; none where the server is down, or another machine's."""
+    if services.port is None or services.joined is not None or not healthy(services):
         return []
     unfinished = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
     with api(services) as client:
@@ -203,9 +242,11 @@ def _deploy(services: Services) -> None:
         raise ServiceError(f"`prefect deploy --all` failed; {log} says: {last_words('deploy')}")
 
 
-def _worker(services: Services, say: Callable[[str], None]) -> None:
+def _worker(services: Services, say: Callable[[str], None], *, runs: int | None = None) -> None:
+    name = worker_name(services)
     if services.worker is None or not services.worker.alive:
-        arguments = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", WORKER]
+        arguments = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
+        arguments += [] if runs is None else ["--limit", str(runs)]
         services.worker = start("worker", arguments, env=service_environment(services))
         services.save()
     wait_until(
@@ -215,7 +256,7 @@ def _worker(services: Services, say: Callable[[str], None]) -> None:
         name="worker",
         patience_s=WORKER_PATIENCE_S,
     )
-    say(f"worker '{WORKER}' polls the work pool")
+    say(f"worker '{name}' polls the work pool")
 
 
 @contextmanager
