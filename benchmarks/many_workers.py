@@ -58,7 +58,8 @@ class Postgres:
 
     def count_runs(self) -> str:
         """Flow runs in the database."""
-        return self._run(f'{self.bins}/psql -h 127.0.0.1 -p {self.port} -U uvmap -Atc "select count(*) from flow_run"')
+        query = "select count(*) from flow_run"
+        return self._run(f"{self.bins}/psql -h 127.0.0.1 -p {self.port} -U uvmap -Atc '{query}'")
 
     def stop(self) -> None:
         """Take it down."""
