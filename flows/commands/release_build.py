@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.console import JsonFlag, say, show
 
-LOOPBACK: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+if TYPE_CHECKING:
+    from regions.campaign import Campaign
 
 
 def build(
@@ -31,7 +32,9 @@ def build(
         bool, typer.Option("--scores/--no-scores", help="Put the score rasters into the archives.")
     ] = False,
     date: Annotated[str | None, typer.Option(help="Day of the release, YYYY-MM-DD; publishing sets it.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 works in this one.")] = 0,
+    cluster: Annotated[
+        bool, typer.Option("--cluster/--no-cluster", help="Spread the work over the campaign's Dask cluster.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would be built, and build nothing.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -69,7 +72,7 @@ def build(
         sample=sample,
         date=date,
     )
-    with _spread(workers) as spread:
+    with _spread(chosen, cluster=cluster) as spread:
         record = build_release(request, spread=spread, tell=say)
     data = describe_release(out, record)
     text = "\n".join(f"{key:<14} {value}" for key, value in data.items())
@@ -77,26 +80,17 @@ def build(
 
 
 @contextmanager
-def _spread(workers: int) -> Iterator[Any]:
-    """``map``, or a map over that many processes of a Dask cluster on this machine, answers in order."""
-    if not workers:
+def _spread(campaign: "Campaign", *, cluster: bool) -> Iterator[Any]:
+    """``map``, or a map over the campaign's cluster, answers in order."""
+    from functools import partial
+
+    from pipeline.national.cluster import in_order, open_cluster
+
+    if not cluster:
         yield map
         return
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-
-        def spread(function: Any, items: Any) -> Iterator[Any]:
-            for future in [client.submit(function, item, pure=False) for item in items]:
-                yield future.result()
-                future.release()
-
-        yield spread
+    with open_cluster(campaign.cluster) as client:
+        yield partial(in_order, client)
 
 
 def register(app: typer.Typer) -> None:

@@ -231,6 +231,7 @@ class _Builder:
             concept_doi=None if before is None else before.concept_doi,
             metadata=request.metadata,
             previous=None if before is None else before.version,
+            previous_doi=None if before is None else before.doi,
             changes=() if request.previous is None else count_changes(request.previous, self._data),
             history="" if request.previous is None else _text_of(request.previous / layout.CHANGELOG),
             outlines_licence=self._outlines,

@@ -48,7 +48,10 @@ def write_crate(folder: Path, record: ReleaseRecord) -> None:
             people.append(
                 crate.add(ContextEntity(crate, key, properties={"@type": "Organization", "name": creator.name}))
             )
-    root["author"] = people
+    root["author"] = people[0] if len(people) == 1 else people
+    publisher = {"@type": "Organization", "name": record.metadata.publisher or people[0]["name"]}
+    publisher |= {"url": record.metadata.publisher_url} if record.metadata.publisher_url else {}
+    root["publisher"] = crate.add(ContextEntity(crate, "#publisher", properties=publisher))
     licences = {
         name: crate.add(
             ContextEntity(
@@ -70,7 +73,7 @@ def _add_file(crate: ROCrate, path: Path, record: ReleaseRecord, licences: dict[
     licence = licence_of(path.name, outlines=record.outlines_licence, mapped=record.map_licence)
     about: dict[str, Any] = {
         "name": WHAT.get(path.name, path.name),
-        "encodingFormat": MEDIA.get(path.suffix, "text/plain"),
+        "encodingFormat": MEDIA.get(path.suffix, "text/plain").partition(";")[0],
         "contentSize": str(path.stat().st_size if fact is None else fact.bytes),
     }
     if fact is not None:

@@ -41,6 +41,8 @@ class ReleaseMetadata(Settings):
         creators: Authors, in order.
         keywords: Search words.
         communities: Communities of the repository that the record is offered to.
+        publisher: Organisation that publishes; the first author where empty.
+        publisher_url: Its address on the web.
         contact: Address for questions.
         repository_code: Address of the code; empty where it is not public.
         related: Identifiers (DOI or URL) of works that this one supplements, such as the paper.
@@ -55,6 +57,8 @@ class ReleaseMetadata(Settings):
     creators: tuple[Creator, ...] = (Creator(family_names="The uvmap authors"),)
     keywords: tuple[str, ...] = ("urban village", "informal settlement", "China", "land use", "remote sensing")
     communities: tuple[str, ...] = ()
+    publisher: str = ""
+    publisher_url: str = ""
     contact: str = ""
     repository_code: str = ""
     related: tuple[str, ...] = ()

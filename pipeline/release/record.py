@@ -105,6 +105,7 @@ class ReleaseRecord(Settings):
         concept_doi: Of all versions.
         metadata: What people say of it.
         previous: Version of the last release; None for the first.
+        previous_doi: Its DOI.
         changes: City by city against the last release.
         history: The last release's CHANGELOG.
         outlines_licence: Licence (SPDX) of outlines and of what the model says of them.
@@ -130,6 +131,7 @@ class ReleaseRecord(Settings):
     concept_doi: str | None = None
     metadata: ReleaseMetadata = ReleaseMetadata()
     previous: str | None = None
+    previous_doi: str | None = None
     changes: tuple[Change, ...] = ()
     history: str = ""
     outlines_licence: str

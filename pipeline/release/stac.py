@@ -102,6 +102,8 @@ def _collection(record: ReleaseRecord, identifier: str, items: Sequence[str]) ->
         links.append({"rel": "cite-as", "href": f"https://doi.org/{record.doi}"})
         more |= {"sci:doi": record.doi}
         extensions.append(EXTENSIONS["scientific"])
+    if record.previous_doi:
+        links.append({"rel": "predecessor-version", "href": f"https://doi.org/{record.previous_doi}"})
     people = [{"name": c.name, "roles": ["producer", "licensor"]} for c in record.metadata.creators]
     return {
         "type": "Collection",
@@ -175,10 +177,11 @@ def _model(record: ReleaseRecord) -> dict[str, Any]:
     item = _item(record, "model", record.cities, {"model": card}, extensions=("mlm", "version"))
     item["properties"] |= {
         "title": "The model that mapped the villages",
-        "mlm:name": f"uvmap {', '.join(versions)}",
+        "mlm:name": f"uvmap-{versions[0]}",
+        "uvmap:model_versions": versions,
         "mlm:architecture": str(record.model.get("architecture") or "GeoLink with UPerNet"),
         "mlm:tasks": ["semantic-segmentation"],
-        "mlm:framework": "pytorch",
+        "mlm:framework": "PyTorch",
         "mlm:input": [
             {
                 "name": "imagery",
