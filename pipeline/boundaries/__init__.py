@@ -1,0 +1,1 @@
+"""Where the cities are: their boundaries, and in them the built-up land that is mapped."""
