@@ -17,6 +17,7 @@ from regions.settings import (
     Settings,
     TextConfig,
 )
+from regions.sources import CitySourcesOverride, Sources
 
 
 class CampaignError(RegionsError):
@@ -45,6 +46,8 @@ class Campaign(Settings):
         readers: Threads that read imagery and build graphs ahead of the model.
         max_parallel_cities: Cities in hand at the same time; null for as many as keep all slots busy.
         failure_tolerance: Share of cities that may fail before the whole run counts as failed.
+        sources: Where data come from, for `uvmap fetch`; null where they are laid out under data_root by hand.
+        overrides: Sources of single cities, by adcode, in place of the campaign's.
         cluster: Where work over many cities is spread by Dask: this machine, a scheduler, SLURM, Kubernetes.
     """
 
@@ -67,6 +70,8 @@ class Campaign(Settings):
     readers: int = Field(default=2, ge=1, le=64)
     max_parallel_cities: int | None = Field(default=None, gt=0)
     failure_tolerance: float = Field(default=0.0, ge=0, le=1)
+    sources: Sources | None = None
+    overrides: dict[str, CitySourcesOverride] = Field(default_factory=dict)
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
@@ -75,6 +80,16 @@ class Campaign(Settings):
             raise ValueError(
                 f"previous_root and out_root are both {self.out_root}: write a release to a folder of its own"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _overrides_of_something(self) -> "Campaign":
+        if self.overrides and self.sources is None:
+            raise ValueError("overrides without sources: there is nothing that they stand in place of")
+        for adcode, override in self.overrides.items():
+            find_city(adcode)
+            if self.sources is not None:
+                override.applied(self.sources)
         return self
 
     @field_validator("cities")
@@ -93,6 +108,12 @@ class Campaign(Settings):
         if self.cities == "national":
             return list(national_set())
         return sorted((find_city(code) for code in self.cities), key=lambda c: c.adcode)
+
+    def sources_of(self, adcode: str) -> Sources | None:
+        """Sources of a city; None where its data are laid out by hand."""
+        if self.sources is None or adcode not in self.overrides:
+            return self.sources
+        return self.overrides[adcode].applied(self.sources)
 
     def data_folder(self, adcode: str) -> Path:
         """Where a city's sources lie."""
@@ -117,12 +138,35 @@ def load_campaign(name_or_path: str | Path) -> Campaign:
         raise CampaignError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}") from error
     except ValidationError as error:
         faults = "; ".join(
-            f"{(field := '.'.join(map(str, e['loc']))) or 'file'}: {e['msg']}, got {e['input']!r}{_moved(field)}"
+            f"{(field := '.'.join(map(str, e['loc']))) or 'file'}{_line(text, e['loc'])}: {e['msg']}, got"
+            f" {_shown(e['input'])}{_moved(field)}"
             for e in error.errors()
         )
         raise CampaignError(f"{origin}: {faults}") from error
 
 
+def _line(text: str, place: tuple[str | int, ...]) -> str:
+    """Where in the file a field stands, as far as it is there: " (line 12)". Names of kinds in the place are passed."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = None
+    for step in place:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == str(step)), None)
+            if pair is None:  # the name of a kind, or a field that is missing
+                continue
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+    return "" if line is None else f" (line {line})"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+_SHOWN = 120
 _MOVED = {
     "polygons.refine": "refinement: {refiner: ...}",
     "polygons.sam_weights": "refinement: {sam_weights: ...}",

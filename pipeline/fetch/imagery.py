@@ -1,0 +1,164 @@
+"""Imagery of an area, brought here and laid onto the city's grid once."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.fetch.area import FetchArea
+from pipeline.fetch.errors import FetchError
+from pipeline.fetch.http import Session
+from pipeline.fetch.secrets import public_url
+from pipeline.fetch.stac import StacScene, find_scenes, read_scene
+from pipeline.fetch.tiles import TileCache, ground_resolution_m, tile_range, write_scene
+from pipeline.files import source_digest
+from pipeline.imagery.acquired import date_of_scenes
+from pipeline.imagery.grids import grid_of_scenes
+from pipeline.imagery.ingest import ingest
+from pipeline.imagery.scene import inspect
+from regions.raster.grid import Grid
+from regions.sources import ImagerySource, LocalImagery, StacImagery, XyzImagery
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Scenes of one source, as files in their own CRS.
+
+    Attributes:
+        paths: Topmost first.
+        dates: Days or periods that are known of them, ISO 8601.
+        records: One per scene, for lineage; without secrets.
+        crs: CRS of those that declare none.
+        datum: What their coordinates are in truth.
+    """
+
+    paths: tuple[Path, ...]
+    dates: tuple[str, ...]
+    records: tuple[dict[str, Any], ...]
+    crs: str | None = None
+    datum: Any = "wgs84"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a source will give, before anything is brought.
+
+    Attributes:
+        what: In words, such as "64 tiles of zoom 17".
+        bytes_to_come: Estimate, None where nothing is known.
+        identity: What decides whether it has changed.
+        stac: Items, of a STAC source.
+    """
+
+    what: str
+    bytes_to_come: int | None
+    identity: Any
+    stac: tuple[StacScene, ...] = ()
+
+
+TILE_BYTES = 25_000
+"""Usual size of a tile of imagery, for estimates."""
+
+
+def survey_imagery(source: ImagerySource, adcode: str, area: FetchArea, cache: Path) -> Wanted:
+    """What there is of a source over an area; searches, but brings nothing.
+
+    Raises:
+        FetchError: nothing is there.
+    """
+    if isinstance(source, XyzImagery):
+        tiles, store = tile_range(source, area.bounds_lonlat), TileCache(source, cache / "xyz")
+        missing = [t for t in tiles if not store.has(*t)]
+        text = f"{len(tiles)} tiles of zoom {source.zoom}, {len(missing)} not here yet"
+        return Wanted(
+            text, len(missing) * TILE_BYTES, [tiles.zoom, tiles.first_x, tiles.first_y, tiles.last_x, tiles.last_y]
+        )
+    if isinstance(source, StacImagery):
+        scenes = find_scenes(source, area.bounds_lonlat)
+        text = f"{len(scenes)} items from {min(s.date for s in scenes)} to {max(s.date for s in scenes)}"
+        return Wanted(text, None, [s.record for s in scenes], scenes)
+    files = local_scenes(source, adcode)
+    size = sum(f.stat().st_size for f in files)
+    return Wanted(f"{len(files)} files, {size / 1e6:.1f} MB", 0, [source_digest(f) for f in files])
+
+
+def bring_imagery(
+    source: ImagerySource, adcode: str, area: FetchArea, cache: Path, wanted: Wanted, *,
+    refresh: bool = False, progress: Progress | None = None,
+) -> Scenes:  # fmt: skip
+    """The scenes of a source as local files, each as it is.
+
+    Raises:
+        FetchError: a source does not answer, or nothing of it covers the area.
+    """
+    if isinstance(source, XyzImagery):
+        tiles, store = tile_range(source, area.bounds_lonlat), TileCache(source, cache / "xyz", refresh=refresh)
+        with Session(per_second=source.per_second) as session:
+            store.fetch_all(session, tiles, progress)
+        out = store.root / f"{adcode}_{tiles.zoom}_{tiles.first_x}_{tiles.first_y}_{len(tiles)}.tif"
+        counts = write_scene(store, tiles, out)
+        record = {"kind": "xyz", "from": public_url(source.url), "zoom": source.zoom, "date": source.date, **counts}
+        return Scenes((out,), (source.date,) if source.date else (), (record,), datum=source.datum)
+    if isinstance(source, StacImagery):
+        folder = cache / "stac" / adcode
+        read = [
+            (s, p)
+            for s in wanted.stac
+            if (p := read_scene(s, source, area.bounds_lonlat, folder, progress=progress)) is not None
+        ]
+        if not read:
+            raise FetchError(f"{public_url(source.url)}: the assets of {len(wanted.stac)} items do not reach the area")
+        records = tuple({"kind": "stac", "from": public_url(source.url), **s.record} for s, _ in read)
+        return Scenes(tuple(p for _, p in read), tuple(s.date for s, _ in read), records)
+    files = local_scenes(source, adcode)
+    dates = (source.date,) if source.date else tuple(str(d) for d in (_date(f) for f in files) if d is not None)
+    records = tuple({"kind": "local", "file": f.name, "date": str(_date(f) or source.date or "")} for f in files)
+    return Scenes(tuple(files), dates, records, source.crs, source.datum)
+
+
+def local_scenes(source: LocalImagery, adcode: str) -> list[Path]:
+    """Files of a pattern, the one on top first.
+
+    Raises:
+        FetchError: there is none.
+    """
+    pattern = source.path.replace("{adcode}", adcode)
+    files = [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]  # noqa: PTH207 - may be absolute
+    if not files:
+        raise FetchError(f"{pattern}: no scene of {adcode} there")
+    if source.order == "last":
+        return files[::-1]
+    if source.order == "newest":
+        undated = [f.name for f in files if _date(f) is None]
+        if undated:
+            raise FetchError(
+                f"{pattern}: order newest needs the date of every scene, and {len(undated)} have none"
+                f" ({', '.join(undated[:3])}): write it as TIFFTAG_DATETIME, or order them by name"
+            )
+        return sorted(files, key=lambda f: (str(_date(f)), f.name), reverse=True)
+    return files
+
+
+def city_grid(area: FetchArea, scenes: Scenes, source: ImagerySource, resolution_m: float | None) -> Grid:
+    """The grid that all imagery of the city is laid onto: the campaign's resolution, else that of the first source."""
+    if resolution_m is None and isinstance(source, XyzImagery):
+        _, south, _, north = area.bounds_lonlat
+        resolution_m = round(ground_resolution_m(source, (south + north) / 2), 3)
+    if resolution_m is None:
+        found = grid_of_scenes([inspect(p, crs=scenes.crs) for p in scenes.paths], resolution_m=None, crs=area.crs)
+        resolution_m = found.resolution_m
+    return Grid.covering(area.bounds_m, crs=area.crs, resolution_m=resolution_m)
+
+
+def lay_onto(scenes: Scenes, grid: Grid, out: Path) -> Path:
+    """Resample scenes onto the grid, the first on top."""
+    return ingest(list(scenes.paths), grid, out, crs=scenes.crs, datum=scenes.datum)
+
+
+def _date(path: Path) -> Any:
+    return date_of_scenes((path,))[0]

@@ -1,0 +1,405 @@
+"""Sources from real servers: tiles, items, files with ranges, with every fault that they have."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.transform import from_origin
+
+from pipeline.city.ground import ground_of
+from pipeline.city.sources import find_sources
+from pipeline.fetch import http
+from pipeline.fetch.errors import FetchError, SecretMissingError
+from pipeline.fetch.http import Session
+from pipeline.fetch.run import fetch_city, plan_fetch
+from pipeline.fetch.secrets import public_url
+from pipeline.fetch.tiles import EARTH_M, tile_range
+from pipeline.vectors import read_features
+from regions.campaign import CampaignError, load_campaign
+from regions.demo import generate_demo_city
+from regions.registry import find_city
+from regions.sources import Licence, XyzImagery
+from tests.support.command_line import json_of
+from tests.support.source_server import KEY, ROOT, TOKEN, faults, log, serve, write_stac
+
+ADCODE = "990001"
+LICENCE = {"name": "made", "derivatives": True}
+ZOOM = 17
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A demo city, as files and behind a server."""
+    root = tmp_path_factory.mktemp("world")
+    generate_demo_city(root / "city", seed=3, side_m=1000, adcode=ADCODE)
+    served = root / "served"
+    served.mkdir()
+    scenes = sorted((root / "city" / "imagery").glob("*.tif"))
+    for scene in scenes:
+        shutil.copyfile(scene, served / scene.name)
+    with rasterio.open(scenes[0]) as source:
+        bounds, crs, pixels = source.bounds, source.crs, source.read([1, 2, 3])
+        profile = {"driver": "GTiff", "crs": crs, "transform": source.transform, "tiled": True, "blockxsize": 256}
+        profile |= {"blockysize": 256, "height": source.height, "width": source.width, "dtype": "uint8"}
+    with rasterio.open(served / "tiles.tif", "w", count=3, **profile) as out:
+        out.write(pixels)
+    for k, name in enumerate(("red", "green", "blue")):
+        with rasterio.open(served / f"{name}.tif", "w", count=1, **profile) as out:
+            out.write(pixels[k], 1)
+    with rasterio.open(served / "scl.tif", "w", count=1, **profile) as out:
+        classes = np.full(pixels.shape[1:], 4, np.uint8)
+        classes[:200, :200] = 9
+        out.write(classes, 1)
+    inner = (bounds.left + 150, bounds.bottom + 150, bounds.right - 150, bounds.top - 150)
+    box = gpd.GeoSeries.from_wkt([_box(*inner)], crs=crs).to_crs("EPSG:4326").total_bounds
+    whole = gpd.GeoSeries.from_wkt([_box(*bounds)], crs=crs).to_crs("EPSG:4326").total_bounds
+    vectors = min((root / "city" / "vectors").iterdir())
+    features = read_features([vectors], crs="EPSG:4326", bounds_m=tuple(whole)).table
+    features.to_parquet(served / "features.parquet", write_covering_bbox=True, row_group_size=200)
+    with serve(served) as address:
+        item = {"bbox": [float(v) for v in whole], "collection": "scenes"}
+        assets = {n: f"{address}/files/{n}.tif" for n in ("red", "green", "blue", "scl")}
+        items = [
+            item | {"id": "clear", "date": "2024-05-02", "cloud": 3.0, "assets": assets},
+            item | {"id": "hazy", "date": "2024-06-02", "cloud": 15.0, "assets": assets},
+            item | {"id": "cloudy", "date": "2024-07-02", "cloud": 90.0, "assets": assets},
+            item | {"id": "old", "date": "2019-07-02", "cloud": 0.0, "assets": assets},
+        ]
+        write_stac(served, items, f"{address}/files")
+        yield {"root": root, "served": served, "address": address, "bounds": tuple(float(v) for v in box)}
+
+
+def _box(left, bottom, right, top):
+    return f"POLYGON(({left} {bottom},{right} {bottom},{right} {top},{left} {top},{left} {bottom}))"
+
+
+def campaign_of(world, folder: Path, imagery, vectors=(), **more):
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {
+        "name": "made", "version": "1.0.0", "cities": [ADCODE], "data_root": str(folder / "data"),
+        "out_root": str(folder / "out"), "checkpoint": "none", "grid": {"resolution_m": 1.0},
+        "sources": {"imagery": imagery, "vectors": list(vectors), "bounds_lonlat": list(world["bounds"])},
+    } | more  # fmt: skip
+    path = folder / "campaign.yaml"
+    path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def xyz(world, path="xyz", **more):
+    return {
+        "kind": "xyz",
+        "url": f"{world['address']}/{path}/{{z}}/{{x}}/{{y}}.png",
+        "zoom": ZOOM,
+        "licence": LICENCE,
+    } | more
+
+
+def stac(world, **more):
+    source = {"kind": "stac", "url": f"{world['address']}/stac", "start": "2024-01-01", "licence": LICENCE}
+    return source | {"mask_asset": "scl", "mask_values": [9], "collections": ["scenes"]} | more
+
+
+def fetched(path):
+    campaign = load_campaign(path)
+    return fetch_city(campaign, find_city(ADCODE))
+
+
+def image_of(path):
+    files = find_sources(load_campaign(path).data_folder(ADCODE), ADCODE).imagery
+    with rasterio.open(files[0]) as file:
+        return file.read().astype(int), file.read_masks(1) > 0, file.transform
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, world):
+    monkeypatch.setattr(http, "FIRST_WAIT_S", 0.01)
+    faults(world["address"])
+
+
+def test_three_ways_give_the_same_ground(world, tmp_path):
+    """STAC with PBF, tiles with GeoParquet, local files: the same pixels to within resampling, the same features."""
+    scene = min((world["root"] / "city" / "imagery").glob("*.tif"))
+    pbf = next((world["root"] / "city" / "vectors").glob("*.osm.pbf"))
+    parquet = {"kind": "parquet", "path": f"{world['address']}/files/features.parquet", "date": "2024-01-01"}
+    ways = {
+        "local": ([{"kind": "local", "path": str(scene), "date": "2024-05-02", "licence": LICENCE}],
+                  [{"kind": "file", "path": str(pbf), "licence": LICENCE}]),
+        "stac": ([stac(world)], [{"kind": "pbf", "path": str(pbf)}]),
+        "xyz": ([xyz(world, date="2024-05")], [parquet]),
+    }  # fmt: skip
+    seen = {}
+    for name, (imagery, vectors) in ways.items():
+        path = campaign_of(world, tmp_path / name, imagery, vectors)
+        fetched(path)
+        ground = ground_of(load_campaign(path), find_city(ADCODE))
+        grid = ground.extent().grid
+        features = read_features(ground.sources.vectors, crs=grid.crs, bounds_m=grid.bounds_m).table
+        seen[name] = (*image_of(path), len(features), float(features.area.sum()), ground.sources.notes)
+    pixels, valid, transform, count, area, notes = seen["local"]
+    assert valid.mean() > 0.99
+    assert notes.image_date == "2024-05-02"
+    assert notes.imagery_licence == "made"
+    for name in ("stac", "xyz"):
+        other, there, other_transform, other_count, other_area, _ = seen[name]
+        assert other_transform == transform
+        assert other.shape == pixels.shape
+        both = valid & there
+        assert both.mean() > 0.9
+        difference = np.abs(other - pixels)[:, both]
+        assert np.median(difference) <= (0 if name == "stac" else 6), name
+        assert other_count == count
+        assert other_area == pytest.approx(area, rel=1e-3)
+    assert seen["stac"][5].image_date == "2024-05-02/2024-06-02"
+    assert seen["xyz"][5].image_date == "2024-05-01/2024-05-31"
+
+
+def test_items_are_chosen_by_date_and_cloud_and_their_clouds_cut_out(world, tmp_path):
+    path = campaign_of(world, tmp_path, [stac(world)])
+    plan = plan_fetch(load_campaign(path), find_city(ADCODE))
+    assert "2 items from 2024-05-02 to 2024-06-02" in plan.rows[0]["what"]
+    result = fetched(path)
+    assert [s["item"] for s in result.files[0]["scenes"]] == ["clear", "hazy"]
+    _, valid, _ = image_of(path)
+    assert not valid[:20, :20].any()  # class 9 in both items
+    static = campaign_of(world, tmp_path / "static", [stac(world, url=f"{world['address']}/files/catalog.json")])
+    fetched(static)
+    np.testing.assert_array_equal(image_of(static)[0], image_of(path)[0])
+    newest = campaign_of(world, tmp_path / "newest", [stac(world, order="newest", most_items=1)])
+    assert [s["item"] for s in fetched(newest).files[0]["scenes"]] == ["hazy"]
+    none = campaign_of(world, tmp_path / "none", [stac(world, end="2024-02-01")])
+    with pytest.raises(FetchError, match="no item of scenes from 2024-01-01 to 2024-02-01"):
+        fetched(none)
+
+
+def test_faults_of_a_tile_server_are_waited_for(world, tmp_path):
+    first = tile_range(XyzImagery(**xyz(world)), world["bounds"])
+    tiles = list(first)
+    at = [f"/xyz/{ZOOM}/{x}/{y}.png" for x, y in tiles]
+    faults(
+        world["address"],
+        {"path": at[0], "do": "status", "status": 429, "retry_after": 0.2},
+        {"path": at[1], "do": "status", "status": 503, "times": 2},
+        {"path": at[2], "do": "corrupt", "times": 2},
+        {"path": at[3], "do": "slow", "seconds": 0.3},
+    )
+    result = fetched(campaign_of(world, tmp_path, [xyz(world)]))
+    assert result.files[0]["scenes"][0]["tiles"] == len(tiles)
+    asked = [r["path"] for r in log(world["address"])["requests"]]
+    assert asked.count(at[1]) == 3
+    waited = [r["at"] for r in log(world["address"])["requests"] if r["path"] == at[0]]
+    assert waited[1] - waited[0] >= 0.2
+    clean = campaign_of(world, tmp_path / "clean", [xyz(world)])
+    fetched(clean)
+    np.testing.assert_array_equal(image_of(clean)[0], image_of(tmp_path / "campaign.yaml")[0])
+
+
+def test_a_tile_that_stays_broken_is_named_and_the_others_are_kept(world, tmp_path):
+    x, y = list(tile_range(XyzImagery(**xyz(world)), world["bounds"]))[-1]
+    faults(world["address"], {"path": f"/xyz/{ZOOM}/{x}/{y}.png", "do": "corrupt", "times": 99})
+    path = campaign_of(world, tmp_path, [xyz(world)])
+    with pytest.raises(FetchError, match=f"tile {ZOOM}/{x}/{y} is no picture"):
+        fetched(path)
+    faults(world["address"])
+    fetched(path)
+    assert len(log(world["address"])["requests"]) <= 2 * XyzImagery(**xyz(world)).in_flight  # not all again
+
+
+def test_missing_tiles_are_no_data(world, tmp_path):
+    tiles = list(tile_range(XyzImagery(**xyz(world)), world["bounds"]))
+    x, y = tiles[0]
+    faults(world["address"], {"path": f"/xyz/{ZOOM}/{x}/{y}.png", "do": "status", "status": 404})
+    result = fetched(campaign_of(world, tmp_path, [xyz(world)]))
+    assert result.files[0]["scenes"][0]["tiles_missing"] == 1
+    assert not image_of(tmp_path / "campaign.yaml")[1][:10, :10].any()
+
+
+def test_many_requests_at_once_within_the_rate(world, tmp_path):
+    faults(world["address"], {"latency_s": 0.05})
+    fetched(campaign_of(world, tmp_path / "a", [xyz(world, zoom=19, per_second=2000)]))
+    assert log(world["address"])["most_in_flight"] >= 10
+    faults(world["address"])
+    fetched(campaign_of(world, tmp_path / "b", [xyz(world, zoom=18, per_second=40)]))
+    at = [r["at"] for r in log(world["address"])["requests"]]
+    assert (len(at) - 1) / (at[-1] - at[0]) <= 44
+
+
+def test_refreshed_tiles_come_only_where_they_changed(world, tmp_path):
+    path = campaign_of(world, tmp_path, [xyz(world)])
+    fetched(path)
+    faults(world["address"])
+    assert fetched(path).reused == ("imagery-00",)
+    assert log(world["address"])["requests"] == []
+    fetch_city(load_campaign(path), find_city(ADCODE), refresh=True)
+    assert all(r["none_match"] for r in log(world["address"])["requests"])
+
+
+def test_a_killed_fetch_goes_on_where_it_stopped(world, tmp_path):
+    """SIGKILL in the middle: the next run asks only for what is missing, and ends with the same bytes."""
+    whole = campaign_of(world, tmp_path / "whole", [xyz(world, zoom=18)])
+    expected = fetched(whole).files
+    path = campaign_of(world, tmp_path / "killed", [xyz(world, zoom=18)])
+    faults(world["address"], {"latency_s": 0.1})
+    program = (
+        "from pipeline.fetch.run import fetch_city; from regions.campaign import load_campaign;"
+        f"from regions.registry import find_city; fetch_city(load_campaign({str(path)!r}), find_city({ADCODE!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    while len(log(world["address"])["requests"]) < 20 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {r["path"] for r in log(world["address"])["requests"]}
+    assert before
+    faults(world["address"])
+    again = fetched(path).files
+    assert [f["sha256"] for f in again] == [f["sha256"] for f in expected]
+    tiles = len(list(tile_range(XyzImagery(**xyz(world, zoom=18)), world["bounds"])))
+    asked = [r["path"] for r in log(world["address"])["requests"]]
+    assert len(asked) < tiles
+    assert len(asked) == len(set(asked))
+
+
+def test_a_download_that_is_dropped_goes_on(world, tmp_path):
+    source = world["served"] / "tiles.tif"
+    faults(world["address"], {"path": "/files/tiles.tif", "do": "drop", "share": 0.6, "times": 2})
+    with Session() as session:
+        out = session.download(f"{world['address']}/files/tiles.tif", tmp_path / "a.tif")
+    assert out.read_bytes() == source.read_bytes()
+    ranges = [r["range"] for r in log(world["address"])["requests"]]
+    assert ranges[0] is None
+    assert all(r for r in ranges[1:])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif"]
+    with Session() as session, pytest.raises(FetchError, match="status 404"):
+        session.download(f"{world['address']}/files/absent.tif", tmp_path / "b.tif")
+
+
+def test_secrets_are_in_no_file_and_no_message(world, tmp_path, monkeypatch, capsys):
+    keyed = xyz(world, "keyed", key_env="MADE_KEY")
+    keyed["url"] += "?key={key}"
+    path = campaign_of(world, tmp_path, [keyed])
+    with pytest.raises(SecretMissingError, match="MADE_KEY"):
+        fetched(path)
+    monkeypatch.setenv("MADE_KEY", "wrong-but-secret")
+    with pytest.raises(FetchError, match=r"403.*missing or refused") as refused:
+        fetched(path)
+    assert "wrong-but-secret" not in str(refused.value)
+    monkeypatch.setenv("MADE_KEY", KEY)
+    said = json_of("fetch", ADCODE, "--campaign", path, "--json")
+    assert said["failed"] == 0
+    captured = capsys.readouterr()
+    everything = [json.dumps(said), captured.out, captured.err]
+    everything += [p.read_bytes().decode("latin-1") for p in tmp_path.rglob("*") if p.is_file()]
+    for text in everything:
+        assert KEY not in text
+        assert "wrong-but-secret" not in text
+
+
+def test_a_bearer_token_opens_assets_and_is_written_nowhere(world, tmp_path, monkeypatch):
+    for name in ("catalog", "clear", "hazy", "cloudy", "old"):
+        text = (world["served"] / f"{name}.json").read_text(encoding="utf-8")
+        text = text.replace(f"/files/{name}", f"/files/p_{name}").replace("/files/", "/private/")
+        for item in ("clear", "hazy", "cloudy", "old"):
+            text = text.replace(f"/private/{item}.json", f"/files/p_{item}.json")
+        (world["served"] / f"p_{name}.json").write_text(text, encoding="utf-8")
+    variable = "MADE_TOKEN"
+    source = stac(world, url=f"{world['address']}/files/p_catalog.json", token_env=variable)
+    path = campaign_of(world, tmp_path, [source])
+    monkeypatch.setenv(variable, "refused-token")
+    with pytest.raises(FetchError, match=r"red\.tif") as refused:
+        fetched(path)
+    assert "refused-token" not in str(refused.value)
+    monkeypatch.setenv(variable, TOKEN)
+    fetched(path)
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or TOKEN.encode() not in file.read_bytes()
+
+
+@given(st.text(alphabet="abcdefghij", min_size=4), st.text(alphabet="abcdefghij", min_size=4))
+def test_public_addresses_have_no_user_and_no_query(user, signature):
+    url = f"https://{user}X:{signature}@h.example/a/b.tif?X-Amz-Signature={signature}Y#f"
+    assert public_url(url) == "https://h.example/a/b.tif"
+
+
+def test_what_was_not_fetched_is_never_overwritten(world, tmp_path):
+    path = campaign_of(world, tmp_path, [xyz(world)])
+    folder = load_campaign(path).data_folder(ADCODE)
+    (folder / "imagery").mkdir(parents=True)
+    mine = folder / "imagery" / "00_xyz.tif"
+    mine.write_bytes(b"mine")
+    with pytest.raises(FetchError, match="stands in the way"):
+        fetched(path)
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_source_without_terms_for_maps_is_refused_with_file_and_line(world, tmp_path):
+    source = xyz(world)
+    del source["licence"]
+    path = campaign_of(world, tmp_path, [source])
+    with pytest.raises(CampaignError, match=rf"{path}: sources.imagery.0.xyz.licence \(line \d+\): Field required"):
+        load_campaign(path)
+    path = campaign_of(world, tmp_path, [xyz(world, licence={"name": "none", "derivatives": False})])
+    with pytest.raises(CampaignError, match="does not allow derived maps"):
+        load_campaign(path)
+    path = campaign_of(world, tmp_path, [xyz(world, colour="red")])
+    line = next(k for k, t in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if "colour" in t)
+    with pytest.raises(CampaignError, match=rf"colour \(line {line}\): Extra inputs"):
+        load_campaign(path)
+
+
+def test_a_city_may_have_sources_of_its_own(world, tmp_path):
+    other = {"bounds_lonlat": [113.0, 23.0, 113.01, 23.01], "vectors": []}
+    path = campaign_of(world, tmp_path, [xyz(world)], overrides={"440300": other})
+    campaign = load_campaign(path)
+    assert campaign.sources_of("440300").bounds_lonlat == (113.0, 23.0, 113.01, 23.01)
+    assert campaign.sources_of("440300").imagery == campaign.sources_of("440100").imagery
+    assert campaign.sources_of("440100").bounds_lonlat == world["bounds"]
+
+
+@settings(max_examples=60)
+@given(
+    st.floats(75, 134), st.floats(19, 52), st.floats(0.001, 0.3), st.integers(5, 19),
+    st.sampled_from(["wgs84", "gcj02", "bd09"]),
+)  # fmt: skip
+def test_tiles_cover_the_area_and_no_row_or_column_is_idle(west, south, size, zoom, datum):
+    from regions.datum import from_wgs84
+
+    source = XyzImagery(
+        kind="xyz", url="http://h/{z}/{x}/{y}", zoom=zoom, datum=datum, licence=Licence(name="x", derivatives=True)
+    )
+    bounds = (west, south, west + size, south + size)
+    tiles = tile_range(source, bounds)
+    lon, lat = from_wgs84(np.array([bounds[0], bounds[2]]), np.array([bounds[1], bounds[3]]), datum)
+    x = lon / 180 * EARTH_M
+    y = np.log(np.tan(np.pi / 4 + np.radians(lat) / 2)) / np.pi * EARTH_M
+    left, top = tiles.left_top_m
+    right, bottom = left + tiles.columns * tiles.tile_m, top - tiles.rows * tiles.tile_m
+    slack = 300.0 if datum != "wgs84" else 1e-3  # corners of a box in a shifted datum are no box
+    assert left <= x[0] + slack
+    assert right >= x[1] - slack
+    assert bottom <= y[0] + slack
+    assert top >= y[1] - slack
+    assert tiles.columns <= (x[1] - x[0] + 2 * slack) / tiles.tile_m + 2
+    assert tiles.rows <= (y[1] - y[0] + 2 * slack) / tiles.tile_m + 2
+
+
+def test_a_file_of_the_wrong_place_is_named(world, tmp_path):
+    with rasterio.open(
+        tmp_path / "far.tif", "w", driver="GTiff", width=8, height=8, count=3, dtype="uint8", crs="EPSG:32650",
+        transform=from_origin(5e5, 4e6, 1, 1),
+    ) as out:  # fmt: skip
+        out.write(np.ones((3, 8, 8), np.uint8))
+    source = {"kind": "local", "path": str(tmp_path / "far.tif"), "licence": LICENCE}
+    with pytest.raises(Exception, match=r"far\.tif"):
+        fetched(campaign_of(world, tmp_path / "c", [source]))
