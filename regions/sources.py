@@ -174,17 +174,29 @@ class ParquetVectors(Settings):
 
     Attributes:
         kind: parquet.
-        path: A file or pattern, an http(s) or an s3:// address.
+        path: A file or folder, an http(s) or an s3:// address.
+        overture: Overture's type (building, segment, place, ...), where the columns are Overture's.
+        tags: Tags of features that have none of their own for the key, such as {building: yes}.
+        rename: Columns that are tags under another key, such as {Height: height}; others are then left out.
+        datum: What the coordinates are in truth.
         date: Date of the data, ISO 8601.
         licence: Terms.
         s3_endpoint: Host of an S3-compatible storage.
+        s3_region: Its region.
+        s3_anonymous: Without keys; else they come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).
     """
 
     kind: Literal["parquet"]
     path: str
+    overture: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    rename: dict[str, str] = Field(default_factory=dict)
+    datum: Datum = "wgs84"
     date: str | None = None
     licence: Licence = Licence(name="ODbL-1.0", attribution="© OpenStreetMap contributors", derivatives=True)
     s3_endpoint: str | None = None
+    s3_region: str | None = None
+    s3_anonymous: bool = True
 
 
 class FileVectors(Settings):

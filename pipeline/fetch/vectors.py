@@ -8,17 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import geopandas as gpd
-import pyarrow.fs
-from pyarrow.lib import ArrowException
+from urllib.parse import urlsplit
 
 from pipeline.extracts import cut_extracts
 from pipeline.fetch.area import FetchArea
 from pipeline.fetch.errors import FetchError
 from pipeline.fetch.http import session_for
-from pipeline.fetch.secrets import public, public_url, secret
+from pipeline.fetch.secrets import public_url, secret
 from pipeline.files import replacing, source_files
+from pipeline.vectors.fetch import ParquetSource, fetch_parquet
+from pipeline.vectors.pushdown import Storage
 from regions.sources import FileVectors, ParquetVectors, PbfVectors, VectorSource
 
 MARGIN_DEG = 0.01
@@ -110,29 +109,25 @@ def _parquet(source: ParquetVectors, adcode: str, area: FetchArea, out: Path) ->
     where = source.path.replace("{adcode}", adcode)
     west, south, east, north = area.bounds_lonlat
     box = (west - MARGIN_DEG, south - MARGIN_DEG, east + MARGIN_DEG, north + MARGIN_DEG)
-    try:
-        if where.startswith("s3://"):
-            endpoint = source.s3_endpoint or ""
-            scheme, _, host = endpoint.rpartition("://")
-            options = {"endpoint_override": host, "scheme": scheme or "https"} if endpoint else {}
-            files = pyarrow.fs.S3FileSystem(**options)
-            table = gpd.read_parquet(where.removeprefix("s3://"), bbox=box, filesystem=files)
-        elif where.startswith(("http://", "https://")):
-            table = gpd.read_parquet(where, bbox=box)
-        else:
-            parts = [gpd.read_parquet(p, bbox=box) for p in _local(source, adcode)]
-            table = parts[0] if len(parts) == 1 else gpd.pd.concat(parts, ignore_index=True)
-    except (OSError, ValueError, ArrowException) as error:
-        raise FetchError(
-            f"{public_url(where)}: cannot be read as GeoParquet with a bbox column:"
-            f" {public(str(error)).splitlines()[0]}"
-        ) from error
-    table = table[table.geometry.intersects(_box_in(table, box))].reset_index(drop=True)
-    if not len(table):
+    endpoint = urlsplit(source.s3_endpoint) if source.s3_endpoint and "://" in source.s3_endpoint else None
+    read = ParquetSource(
+        where,
+        overture=source.overture,
+        tags=source.tags,
+        rename=source.rename,
+        datum=source.datum,
+        storage=Storage(
+            endpoint=source.s3_endpoint if endpoint is None else endpoint.netloc,
+            tls=endpoint is None or endpoint.scheme == "https",
+            region=source.s3_region,
+            anonymous=source.s3_anonymous,
+        ),
+    )
+    record = fetch_parquet(read, box, target)
+    if not record["features"]:
+        target.unlink()
         raise FetchError(f"{public_url(where)}: nothing of it lies in the area of {adcode} {_rounded(box)}")
-    with replacing(target) as part:
-        table.to_parquet(part, compression="zstd", index=False, write_covering_bbox=True)
-    return VectorFile(target, {"kind": "parquet", "from": public_url(where), "features": len(table)})
+    return VectorFile(target, {"kind": "parquet", "from": public_url(where), **record})
 
 
 def _file(source: FileVectors, adcode: str, out: Path) -> VectorFile:
@@ -166,12 +161,6 @@ def _copy(source: Path, target: Path) -> None:
 def _token(source: VectorSource) -> str | None:
     name = getattr(source, "token_env", None)
     return None if name is None else secret(name, wanted_by=public_url(source.path))
-
-
-def _box_in(table: gpd.GeoDataFrame, box: tuple[float, float, float, float]) -> Any:
-    import shapely  # noqa: PLC0415 - one shape
-
-    return gpd.GeoSeries([shapely.box(*box)], crs="EPSG:4326").to_crs(table.crs).iloc[0]
 
 
 def _rounded(box: tuple[float, float, float, float]) -> tuple[float, ...]:
