@@ -6,11 +6,11 @@ import hashlib
 import ipaddress
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from pipeline.release.zenodo.errors import ApiError, PublishError, UnreachableError
@@ -23,6 +23,7 @@ TOKENS = {"sandbox": "ZENODO_SANDBOX_TOKEN", "production": "ZENODO_TOKEN"}
 ATTEMPTS = 6
 BLOCK = 2**20
 TIMEOUT = httpx.Timeout(60.0, connect=20.0, write=120.0, read=300.0)
+M = TypeVar("M", bound=BaseModel)
 DEPOSITIONS = "/api/deposit/depositions"
 
 
@@ -237,7 +238,7 @@ class ZenodoClient:
                 f"{self._shown(str(response.url))}: the answer is not JSON; is {self.base_url} a Zenodo?"
             ) from error
 
-    def _model(self, model: type[Any], value: Any) -> Any:
+    def _model(self, model: type[M], value: Any) -> M:
         try:
             return model.model_validate(value)
         except ValidationError as error:
