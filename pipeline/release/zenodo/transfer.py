@@ -123,6 +123,8 @@ def send_file(client: ZenodoClient, draft: Deposition, file: LocalFile, *, tell:
             last = error
         else:
             return
+        if attempt + 1 == ATTEMPTS:
+            break
         asked = last.pause_s if isinstance(last, ApiError) else None
         pause_s = min(MAX_WAIT_S, asked if asked is not None else 0.5 * 2.0**attempt)
         tell(f"{file.path.name}: {last}; again in {pause_s:.1f} s")

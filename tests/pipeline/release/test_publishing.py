@@ -3,26 +3,28 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from pipeline.release import layout
 from pipeline.release.record import read_record
+from pipeline.release.zenodo import transfer
 from pipeline.release.zenodo.client import ZenodoClient
+from pipeline.release.zenodo.drafts import predecessor
 from pipeline.release.zenodo.errors import ApiError, PublishError
 from pipeline.release.zenodo.publish import PublishRequest, publish_release, stamp_release
 from pipeline.release.zenodo.retries import asked_pause_s
 from pipeline.release.zenodo.state import read_state, state_path
-from tests.support.releases import write_release
+from tests.support.command_line import json_of
+from tests.support.products import write_campaign, write_product, write_products
+from tests.support.releases import build, make_campaign
 from tests.support.zenodo_server import TOKEN, ZenodoServer
 
+CITIES = ("350100", "440300")
 BIG = "province_44_guangdong.zip"
-PUT = "/api/files/"
 PUBLISH = "actions/publish"
 
 
@@ -33,10 +35,27 @@ def server(tmp_path_factory):
     running.close()
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A release of two cities, as it was built."""
+    root = tmp_path_factory.mktemp("made")
+    write_products(root / "products", CITIES)
+    build(make_campaign(root, CITIES), root / "release-1.0.0", with_accuracy=True)
+    return root
+
+
 @pytest.fixture
-def release(tmp_path):
-    write_release(tmp_path / "release-1.0.0")
+def release(made, tmp_path):
+    shutil.copytree(made / "release-1.0.0", tmp_path / "release-1.0.0")
     return tmp_path / "release-1.0.0"
+
+
+def next_release(made, root, version, previous, cities=CITIES):
+    """A release of changed products that follows ``previous``."""
+    for adcode in cities:
+        write_product(root / version, adcode, release=version, previous=made / "products" / adcode)
+    campaign = make_campaign(root, cities, products=version)
+    return build(campaign, root / f"release-{version}", version=version, previous=previous, with_accuracy=True)
 
 
 def run(server, folder, *, publish=True, attempts=4, **more):
@@ -81,8 +100,8 @@ def test_draft_first_then_published_then_nothing_more(server, release):
     assert again.as_dict()["published"] and len(server.depositions()) == before
     assert server.count("POST", f"/{number}/{PUBLISH}") == 1
     metadata = held(server, number)["metadata"]
-    assert metadata["creators"][0] == {"name": "Li, Mei", "orcid": "0000-0002-1825-0097"}
-    assert metadata["license"] == "cc-by-4.0" and "notes" not in metadata
+    assert metadata["creators"] == [{"name": "The uvmap authors"}] and metadata["license"] == "odbl-1.0"
+    assert "notes" not in metadata, "the mark of a fresh draft is gone"
 
 
 @pytest.mark.parametrize(
@@ -112,8 +131,9 @@ def test_faults_that_pass(server, release, method, path, fault):
     assert done.reconciled == (path == PUBLISH and fault["kind"] == "commit")
 
 
-def test_a_file_that_never_arrives_whole_is_never_published(server, release):
-    server.fault("PUT", BIG, "corrupt", times=5)
+def test_a_file_that_never_arrives_whole_is_never_published(server, release, monkeypatch):
+    monkeypatch.setattr(transfer, "ATTEMPTS", 2)
+    server.fault("PUT", BIG, "corrupt", times=2)
     with pytest.raises(PublishError, match=BIG):
         run(server, release)
     number = read_state(state_path(release, "sandbox")).deposition
@@ -125,7 +145,7 @@ def test_a_file_that_never_arrives_whole_is_never_published(server, release):
 
 def test_a_file_that_changed_since_the_build_is_never_published(server, release):
     done, _ = run(server, release, publish=False)
-    (release / BIG).write_bytes(b"x" * 300_001)
+    (release / BIG).write_bytes(b"x" * 100_000)
     with pytest.raises(PublishError, match="changed after"):
         run(server, release)
     assert not held(server, done.state.deposition)["submitted"]
@@ -150,29 +170,26 @@ def test_refused_metadata_leave_a_draft(server, release):
     assert run(server, release)[0].state.deposition == state.deposition
 
 
-def test_new_version_has_the_concept_and_only_its_own_files(server, release, tmp_path):
+def test_new_version_has_the_concept_and_only_its_own_files(server, made, release, tmp_path):
     first, _ = run(server, release)
-    newer = tmp_path / "release-1.1.0"
-    write_release(
-        newer, "1.1.0", previous="1.0.0", concept_doi=first.state.concept_doi, seed=0,
-        data={BIG: 300_000, "province_45_guangxi.zip": 4_000},
-    )  # fmt: skip
+    newer = next_release(made, tmp_path, "1.1.0", release, CITIES[:1])
+    assert read_record(newer).concept_doi == first.state.concept_doi
     server.fault("POST", "newversion", "commit", status=504)
     done, _ = run(server, newer)
     number = done.state.deposition
     assert number != first.state.deposition and done.state.concept_doi == first.state.concept_doi
     assert is_whole(server, number, newer) and is_whole(server, first.state.deposition, release)
-    assert done.removed == ("province_35_fujian.zip",)
-    assert BIG not in puts(server, number), "copied by the repository, the same bytes"
-    third = tmp_path / "release-1.2.0"
-    write_release(third, "1.2.0", previous="1.1.0", seed=3)
+    assert set(done.removed) == {BIG, "item_44.json"}
+    assert layout.DICTIONARY in done.held and layout.DICTIONARY not in puts(server, number), "copied, the same bytes"
+    third = next_release(made, tmp_path, "1.2.0", newer)
+    token = {"Authorization": f"Bearer {TOKEN}"}
+    server.http.post(f"/api/deposit/depositions/{number}/actions/newversion", headers=token)
+    for wanted in (None, first.state.concept_doi, str(first.state.deposition)):
+        with pytest.raises(PublishError, match="open draft"):
+            run(server, third, new_version_of=wanted)
+    record = read_record(third).model_copy(update={"concept_doi": "10.5281/zenodo.1"})
     with pytest.raises(PublishError, match="--new-version-of"):
-        run(server, third)
-    server.http.post(
-        f"/api/deposit/depositions/{number}/actions/newversion", headers={"Authorization": f"Bearer {TOKEN}"}
-    )
-    with pytest.raises(PublishError, match="open draft"):
-        run(server, third, new_version_of=first.state.concept_doi)
+        predecessor(record, None, target="sandbox")
 
 
 def test_the_stamp_is_the_same_bytes_again(release):
@@ -189,21 +206,16 @@ def test_the_stamp_is_the_same_bytes_again(release):
 def test_killed_in_an_upload_the_next_run_finishes(server, release, share):
     before = len(server.depositions())
     server.fault("PUT", BIG, "hang", at=share)
-    code = (
-        "import sys; from pathlib import Path; from tests.support.zenodo_server import TOKEN\n"
-        "from pipeline.release.zenodo.client import ZenodoClient\n"
-        "from pipeline.release.zenodo.publish import *\n"
-        "publish_release(ZenodoClient(sys.argv[1], TOKEN), PublishRequest(folder=Path(sys.argv[2]), publish=True))"
-    )
-    killed = subprocess.Popen(
-        [sys.executable, "-c", code, server.base_url, str(release)], cwd=Path(__file__).parents[3]
-    )
+    child = os.fork()
+    if child == 0:
+        run(server, release)
+        os._exit(1)
     for _ in range(600):
-        time.sleep(0.1)
+        time.sleep(0.05)
         if any(e["method"] == "PUT" and e["path"].endswith(BIG) and not e["done"] for e in server.log()[-3:]):
             break
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    os.kill(child, signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
     done, _ = run(server, release)
     assert is_whole(server, done.state.deposition, release)
     assert len(server.depositions()) == before + 1
@@ -262,3 +274,47 @@ def test_pauses_that_an_answer_asks_for():
     assert asked(429, Retry_After="Sun, 09 Sep 2001 01:46:45 GMT") == 5
     assert asked(429, X_RateLimit_Reset=str(10**9 + 3)) == 3
     assert asked(500) is None and asked(429, Retry_After="soon") is None
+
+
+def test_the_commands_build_publish_change_and_publish_anew(server, tmp_path, monkeypatch):
+    """The documented way, by commands alone, against the server."""
+    write_products(tmp_path / "products", CITIES)
+    campaign = write_campaign(tmp_path / "made.yaml", tmp_path / "products", CITIES)
+    one, two = tmp_path / "release-1.0.0", tmp_path / "release-1.1.0"
+    to = ("--base-url", server.base_url, "--json")
+    waive = (
+        "--waive",
+        "accuracy",
+        "--reason",
+        "made ground",
+        "--waive",
+        "leakage",
+        "--reason",
+        "made ground",
+        "--json",
+    )
+    monkeypatch.delenv("ZENODO_SANDBOX_TOKEN", raising=False)
+    json_of("release", "build", "--campaign", campaign, "--version", "1.0.0", "--out", one, "--json")
+    with pytest.raises(PublishError, match="accuracy"):
+        json_of("release", "publish", one, *to)
+    json_of("release", "check", one, *waive)
+    with pytest.raises(PublishError, match="ZENODO_SANDBOX_TOKEN"):
+        json_of("release", "publish", one, *to)
+    before = server.depositions()
+    plan = json_of("release", "publish", one, *to, "--dry-run")
+    assert plan["blocking"] == [] and len(plan["files"]) == len(layout.record_files(one))
+    assert server.depositions() == before
+    monkeypatch.setenv("ZENODO_SANDBOX_TOKEN", TOKEN)
+    first = json_of("release", "publish", one, *to, "--publish")
+    assert first["published"] and is_whole(server, first["deposition"], one)
+    shutil.copytree(tmp_path / "products" / "440300", tmp_path / "old")
+    write_product(tmp_path / "products", "440300", release="1.1.0", previous=tmp_path / "old")
+    follow = ("--previous", one)
+    json_of("release", "build", "--campaign", campaign, "--version", "1.1.0", "--out", two, *follow, "--json")
+    json_of("release", "check", two, *follow, *waive)
+    second = json_of("release", "publish", two, *follow, *to, "--publish")
+    assert second["published"] and second["concept_doi"] == first["concept_doi"] and second["doi"] != first["doi"]
+    assert is_whole(server, second["deposition"], two) and len(server.depositions()) == len(before) + 2
+    for name in (layout.README, layout.CITATION, layout.CRATE, layout.RECORD):
+        assert second["doi"] in (two / name).read_text(encoding="utf-8"), name
+    assert json_of("release", "check", two, *follow, "--json")["publishable"]
