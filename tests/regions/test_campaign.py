@@ -40,7 +40,7 @@ def test_round_trip(tmp_path):
         ({"polygons": {"seed": 0.2, "grow": 0.6}}, "must not exceed"),
         ({"polygons": {"min_area_m2": 500}}, "min_hole_m2"),
         ({"polygons": {"barriers": {"highway": []}}}, r"polygons\.barriers\.highway"),
-        ({"polygons": {"refine": "sam"}}, r"polygons\.refine: .*write refinement"),
+        ({"polygons": {"refine": "sam"}}, r"polygons\.refine \(line \d+\): .*write refinement"),
         ({"refinement": {"refiner": "sam"}}, "sam_weights"),
         ({"previous_root": "out/demo-nation"}, "folder of its own"),
         ({"cluster": {"address": "tcp://10.0.0.5:8786", "workers": 4}}, "names a running scheduler"),
