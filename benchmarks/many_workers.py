@@ -3,7 +3,8 @@
     python benchmarks/many_workers.py [--cities 2] [--postgres /usr/lib/postgresql/15/bin]
 
 A server on PostgreSQL (SQLite without ``--postgres``) and two homes, as if of two machines, whose workers draw the runs
-of `uvmap scatter`, one at a time each. Prints a table and, as its last line, one JSON object.
+of `uvmap scatter`, one at a time each. All with one thread per process: scores on a CPU are the same to the bit at one
+number of threads. Prints a table and, as its last line, one JSON object.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from pathlib import Path
 import httpx
 import yaml
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 PATIENCE_S = 1500.0

@@ -22,6 +22,13 @@ OF_OTHER_PROGRAMS = {
     "--param",  # prefect deployment run
     "--watch",  # prefect deployment run
     "--require-hashes",  # pip
+    "--auth",  # initdb
+    "--type",  # prefect work-pool create
+    "--gres",  # sbatch, as the next four
+    "--cpus-per-task",
+    "--mem",
+    "--time",
+    "--array",
 }
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
