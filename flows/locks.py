@@ -63,6 +63,20 @@ def hold_accelerator() -> Iterator[None]:
         time.sleep(1.0)
 
 
+@contextlib.contextmanager
+def hold_processor(slots: int) -> Iterator[None]:
+    """Take one of this machine's ``slots`` for stages without a model, whichever run they belong to; wait for one."""
+    folder = uvmap_home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        for k in range(slots):
+            with (folder / f"cpu-{k}.lock").open("a") as file:
+                if _try_lock(file):
+                    yield
+                    return
+        time.sleep(0.2)
+
+
 def gpu_devices() -> list[str]:
     """Names of the GPUs this process may use: ``CUDA_VISIBLE_DEVICES``, or the NVIDIA devices of the machine."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

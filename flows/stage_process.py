@@ -23,7 +23,7 @@ from typing import Any
 
 from flows.errors import FlowsError
 from flows.failures import TYPED_ERRORS, is_transient, one_line
-from flows.locks import city_lock, hold_accelerator
+from flows.locks import city_lock, hold_accelerator, hold_processor
 from pipeline.city.job import CityJob
 from pipeline.city.stage_table import STAGES, find_stage
 from pipeline.files import replacing_folder, write_json
@@ -51,10 +51,9 @@ def main() -> None:
     write_json(target, {**outcome, "start_cpu_s": start, "late_imports": late})
 
 
-def _run_stage(*, stage: str, job: dict[str, Any], anew: bool = False) -> dict[str, Any]:
+def _run_stage(*, stage: str, job: dict[str, Any], anew: bool = False, processors: int = 1) -> dict[str, Any]:
     with contextlib.ExitStack() as held:
-        if find_stage(stage).uses_model:
-            held.enter_context(hold_accelerator())
+        held.enter_context(hold_accelerator() if find_stage(stage).uses_model else hold_processor(processors))
         from pipeline.city import stages  # imports torch: only now that the accelerator is chosen
 
         parsed = CityJob.model_validate(job)

@@ -8,6 +8,7 @@ already is the business of the stages' ledger on disk, not of Prefect's caches.
 import queue
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,11 @@ def retry_is_due(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
     persist_result=False,
 )
 def city_stage(adcode: str, step: str, request: dict[str, Any], run: str) -> dict[str, Any] | State[Any]:
-    """Run one stage of one city in a process of its own, holding one slot of the GPU or the CPU limit.
+    """Run one stage of one city in a process of its own, holding one slot.
+
+    A slot of the GPU limit is the server's, since GPUs are shared by all machines of a work pool; a slot for the other
+    stages is a lock file of the machine (`flows.locks`), whose cores they use: asking the server for each would cost
+    more than a small city's stage.
 
     Args:
         adcode: The city.
@@ -115,9 +120,13 @@ def city_stage(adcode: str, step: str, request: dict[str, Any], run: str) -> dic
 
     # A server that is away for a while must not kill hours of healthy work: the lock files of `flows.locks`
     # keep two stages off one GPU and off one city even where a lease is lost.
-    with concurrency(
-        slot_of(step), occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False
-    ):
+    with ExitStack() as held:
+        if slot_of(step) == GPU_LIMIT:
+            held.enter_context(
+                concurrency(
+                    GPU_LIMIT, occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False
+                )
+            )
         stopwatch = Stopwatch()
         watch.event(adcode, step, "start")
         try:
@@ -181,7 +190,7 @@ def drive(
             for code, step in schedule.take():
                 _submit(
                     by_code[code], step.name, record=record, campaign=campaign, orders=orders, finished=finished,
-                    schedule=schedule,
+                    schedule=schedule, processors=slots[CPU_LIMIT],
                 )  # fmt: skip
             if not schedule.running:
                 if not schedule.idle:
@@ -229,13 +238,14 @@ def _submit(
     record: RunRecord,
     campaign: Campaign,
     orders: Orders,
+    processors: int,
     finished: "queue.SimpleQueue[_Done]",
     schedule: Schedule,
 ) -> None:
     entry = record.cities[city.adcode]
     remember_step(entry, step)
     try:
-        request = _request(step, city, campaign, entry, orders)
+        request = _request(step, city, campaign, entry, orders=orders, processors=processors)
     except (PipelineError, RegionsError, OSError) as error:
         entry.state, entry.reason = "failed", one_line(error)
         schedule.ended(city.adcode, well=False)
@@ -244,7 +254,9 @@ def _submit(
     future.add_done_callback(lambda f: finished.put(_Done(city, step, f)))
 
 
-def _request(step: str, city: City, campaign: Campaign, entry: CityEntry, orders: Orders) -> dict[str, Any]:
+def _request(
+    step: str, city: City, campaign: Campaign, entry: CityEntry, *, orders: Orders, processors: int
+) -> dict[str, Any]:
     if step == DEMO_DATA:
         folder = campaign.data_folder(city.adcode)
         return {"kind": DEMO_DATA, "folder": str(folder), "adcode": city.adcode, "side_m": campaign.demo_side_m}
@@ -252,7 +264,8 @@ def _request(step: str, city: City, campaign: Campaign, entry: CityEntry, orders
     if step == orders.stages[0].name:
         forget_finished(job)
         entry.stamp = stamp_of(job)
-    return {"kind": "stage", "stage": step, "job": job.model_dump(mode="json"), "anew": orders.anew}
+    request = {"kind": "stage", "stage": step, "job": job.model_dump(mode="json"), "anew": orders.anew}
+    return {**request, "processors": processors}
 
 
 def _close(city: City, entry: CityEntry, campaign: Campaign, orders: Orders) -> None:

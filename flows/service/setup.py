@@ -192,6 +192,9 @@ def service_environment(services: Services) -> dict[str, str]:
         "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
         "PREFECT_WORKER_QUERY_SECONDS": "5",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT_S),
+        # the server looks for late and paused runs every few seconds, which takes processors from the stages
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "30",
+        "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
     }
 
 

@@ -158,6 +158,23 @@ def test_a_city_has_one_process_at_a_time(tmp_path, monkeypatch):
         pass
 
 
+def test_stages_of_all_runs_share_the_processors_of_a_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("UVMAP_HOME", str(tmp_path))
+    entered = threading.Event()
+
+    def third():
+        with locks.hold_processor(2):
+            entered.set()
+
+    with locks.hold_processor(2):
+        with locks.hold_processor(2):
+            waiting = threading.Thread(target=third)
+            waiting.start()
+            assert not entered.wait(0.5)
+        assert entered.wait(10)
+    waiting.join()
+
+
 def test_each_stage_gets_a_gpu_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("UVMAP_HOME", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5")
