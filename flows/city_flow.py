@@ -71,7 +71,9 @@ def uv_map_city(  # noqa: PLR0913, PLR0917 - parameters of a deployment are give
         settings = configured(campaign, data_root=data_root, out_root=out_root, checkpoint=None, failure_tolerance=0.0)
         (one,) = chosen(settings, [city])
         before = _kept(settings, one)
-        if overrides or name is not None:
+        if before is None and name is None and overrides.only_checkpoint:  # nothing that it could stand beside
+            settings = settings.model_copy(update={"checkpoint": overrides.checkpoint})
+        elif overrides or name is not None:
             settings = beside(settings, one, overrides, name=name)
     except (PipelineError, RegionsError, OSError, ValueError) as error:
         logger.error("%s", one_line(error))  # noqa: TRY400 - a user's mistake: one line, no traceback

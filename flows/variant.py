@@ -38,6 +38,11 @@ class Overrides:
         return bool(self.polygons or self.imagery or self.checkpoint)
 
     @property
+    def only_checkpoint(self) -> bool:
+        """Whether another model is all that is set."""
+        return self.checkpoint is not None and not self.polygons and not self.imagery
+
+    @property
     def name(self) -> str:
         """A short name that is the same for the same overrides."""
         said = {

@@ -379,11 +379,11 @@ def test_a_cancelled_run_leaves_no_process_within_ten_seconds(station, tmp_path)
 
 def test_a_killed_server_costs_nothing_that_is_done(station, tmp_path):
     put_city(tmp_path / "data", "440100")
-    put_city(tmp_path / "data", "440300", wait={"scores": str(tmp_path / "go")})
+    put_city(tmp_path / "data", "440300", wait={"polygons": str(tmp_path / "go")})
     run = station.deployment_run("uv-map/china", **places(tmp_path), cities=["440100", "440300"])
     path = tmp_path / "out" / f"run-{run}.json"
-    until(lambda: path.exists() and record_of(tmp_path, run).cities["440300"].step == "scores", seconds=200)
-    until(lambda: calls(tmp_path, "440300")[-1] == "scores", seconds=100)
+    until(lambda: path.exists() and record_of(tmp_path, run).cities["440300"].step == "polygons", seconds=200)
+    until(lambda: calls(tmp_path, "440300")[-1] == "polygons", seconds=100)
     until(lambda: record_of(tmp_path, run).cities["440100"].state == "done", seconds=100)
     os.kill(station.services()["server"]["pid"], signal.SIGKILL)
     (tmp_path / "go").touch()
