@@ -27,6 +27,7 @@ from pipeline.city.job import job_of
 from pipeline.city.sources import MissingSourcesError
 from pipeline.city.stage_table import STAGES, Stage, stages_up_to
 from pipeline.errors import PipelineError
+from pipeline.fetch.run import needs_fetch
 from regions.campaign import Campaign, CampaignError, load_campaign
 from regions.errors import RegionsError
 from regions.registry import City
@@ -206,7 +207,7 @@ def _entered(record: RunRecord, campaign: Campaign, cities: Sequence[City], orde
         before = record.cities.get(city.adcode)
         record.cities[city.adcode] = entry
         try:
-            job = None if needs_demo_data(campaign, city) else job_of(campaign, city)
+            job = None if needs_demo_data(campaign, city) or needs_fetch(campaign, city) else job_of(campaign, city)
         except MissingSourcesError as error:
             entry.state, entry.reason = "missing", one_line(error)
             continue
@@ -252,7 +253,11 @@ def _preflight(record: RunRecord, campaign: Campaign, to_do: list[City], request
 def _plan(record: RunRecord, campaign: Campaign, to_do: list[City]) -> None:
     """Say what is ahead: cities, missing ones, and the estimated work of those whose data are there."""
     logger = get_run_logger()
-    jobs = [job_of(campaign, c).model_dump(mode="json") for c in to_do if not needs_demo_data(campaign, c)]
+    jobs = [
+        job_of(campaign, c).model_dump(mode="json")
+        for c in to_do
+        if not (needs_demo_data(campaign, c) or needs_fetch(campaign, c))
+    ]
     if jobs:
         state = plan_cities(jobs, return_state=True)
         if state.is_completed():

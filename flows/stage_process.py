@@ -27,7 +27,11 @@ from flows.locks import city_lock, hold_accelerator, hold_processor
 from pipeline.city.job import CityJob
 from pipeline.city.stage_table import STAGES, find_stage
 from pipeline.files import replacing_folder, write_json
+from regions.campaign import Campaign
 from regions.registry import DEMO_PREFIX, find_city
+
+SAID_BYTES = 50_000_000
+"""A fetch says something each time that so many bytes came."""
 
 
 def main() -> None:
@@ -121,6 +125,23 @@ def _random_model(*, folder: str) -> dict[str, Any]:
     return {"folder": folder}
 
 
+def _fetch(*, campaign: dict[str, Any], adcode: str) -> dict[str, Any]:
+    from pipeline.fetch.run import fetch_city  # only where sources are brought
+
+    settings, log = Campaign.model_validate(campaign), logging.getLogger(__name__)
+    came = [0]
+
+    def tell(what: str, size: int) -> None:
+        before, came[0] = came[0], came[0] + size
+        if before // SAID_BYTES != came[0] // SAID_BYTES:
+            log.info("%s: %.0f MB came", what, came[0] / 1e6)
+
+    with city_lock(settings.product_folder(adcode)):
+        found = fetch_city(settings, find_city(adcode), progress=tell)
+    names = [str(f["file"]) for f in found.files]
+    return {"folder": str(found.folder), "files": names, "reused": list(found.reused), "received_bytes": came[0]}
+
+
 def _plan(*, jobs: list[dict[str, Any]]) -> dict[str, Any]:
     with hold_accelerator():
         from pipeline.city import plan  # imports torch: only now that the accelerator is chosen
@@ -143,6 +164,7 @@ def _plan(*, jobs: list[dict[str, Any]]) -> dict[str, Any]:
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     "stage": _run_stage,
     "demo-data": _make_demo_data,
+    "fetch": _fetch,
     "plan": _plan,
     "diff": _diff,
     "command": _run_command,

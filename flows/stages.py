@@ -31,6 +31,7 @@ from flows.schedule import Schedule, Step
 from pipeline.city.job import job_of
 from pipeline.city.stage_table import STAGES, Stage, find_stage
 from pipeline.errors import PipelineError
+from pipeline.fetch.run import needs_fetch
 from regions.campaign import Campaign
 from regions.errors import RegionsError
 from regions.registry import City
@@ -47,6 +48,8 @@ _watches: dict[str, Watch] = {}
 """Of the runs of this process, by id: tasks take values only."""
 DEMO_DATA = "demo-data"
 """The step before the stages that generates the data of a demo city where they are missing."""
+FETCH = "fetch"
+"""The step before the stages that brings the sources which the campaign declares, where they are not there yet."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def city_stage(adcode: str, step: str, request: dict[str, Any], run: str) -> dic
 
 def slot_of(step: str) -> str:
     """The limit of which a step holds a slot."""
-    return GPU_LIMIT if step != DEMO_DATA and find_stage(step).uses_model else CPU_LIMIT
+    return GPU_LIMIT if step not in {DEMO_DATA, FETCH} and find_stage(step).uses_model else CPU_LIMIT
 
 
 @task(name="plan", cache_policy=NO_CACHE, persist_result=False)
@@ -228,6 +231,8 @@ def _steps(city: City, campaign: Campaign, orders: Orders) -> list[Step]:
     names = [stage.name for stage in orders.stages]
     if needs_demo_data(campaign, city):
         names.insert(0, DEMO_DATA)
+    elif needs_fetch(campaign, city):
+        names.insert(0, FETCH)
     return [Step(name, slot_of(name)) for name in names]
 
 
@@ -260,6 +265,8 @@ def _request(
     if step == DEMO_DATA:
         folder = campaign.data_folder(city.adcode)
         return {"kind": DEMO_DATA, "folder": str(folder), "adcode": city.adcode, "side_m": campaign.demo_side_m}
+    if step == FETCH:
+        return {"kind": FETCH, "campaign": campaign.model_dump(mode="json"), "adcode": city.adcode}
     job = job_of(campaign, city)
     if step == orders.stages[0].name:
         forget_finished(job)

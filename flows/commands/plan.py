@@ -51,6 +51,7 @@ def plan(
         show(found, text=review_text(found), as_json=json)
         return
     from pipeline.city.plan import CityPlan, measure_throughput, plan_city
+    from pipeline.fetch.run import needs_fetch
     from pipeline.national.budget import Machines, budget
 
     views = 1
@@ -62,6 +63,9 @@ def plan(
         checkpoint, batch_size = checkpoint or settings.checkpoint, settings.batch_size
         views = settings.grid.symmetries
         for one in settings.selected() if city is None else find_cities([city]):
+            if needs_fetch(settings, one):
+                rows.append({"adcode": one.adcode, "name": one.name_en, "status": "to fetch"})
+                continue
             try:
                 grounds.append(ground_of(settings, one))
             except MissingSourcesError:
@@ -100,7 +104,7 @@ def plan(
         "budget": asdict(whole),
     }
     show(data, text=_text(rows, data), as_json=json)
-    if not any(r["status"] == "ready" for r in rows):
+    if not any(r["status"] in {"ready", "to fetch"} for r in rows):
         raise typer.Exit(1)
 
 

@@ -72,7 +72,7 @@ def check_city(ground: CityGround) -> CityCheck:
     def build(_: Path) -> dict[str, Any]:
         return {"warnings": [_with_short_names(text, sources) for text in _find_warnings(sources, extent)]}
 
-    found = stage_result(ground.work, "check", inputs, build).summary
+    found = stage_result(ground.work, "inputs", inputs, build).summary
     return CityCheck(extent, tuple(found["warnings"]))
 
 

@@ -77,6 +77,7 @@ class Lazily:
 
 STAGES: tuple[Stage, ...] = (
     Stage("graph", Lazily("pipeline.city.steps.graph", "graph_stage")),
+    Stage("check", Lazily("pipeline.city.steps.check", "check_stage"), needs=("graph",)),
     Stage("adapt", Lazily("pipeline.city.steps.adapt", "adapt_stage"), uses_model=True),
     Stage("scores", Lazily("pipeline.city.steps.scores", "score_stage"), needs=("graph", "adapt"), uses_model=True),
     Stage("polygons", Lazily("pipeline.city.steps.polygons", "polygon_stage"), needs=("graph", "scores")),
@@ -87,7 +88,9 @@ STAGES: tuple[Stage, ...] = (
         uses_model=True,
     ),
     Stage(
-        "product", Lazily("pipeline.product.build", "product_stage"), needs=("graph", "adapt", "scores", "refinement")
+        "product",
+        Lazily("pipeline.product.build", "product_stage"),
+        needs=("graph", "check", "adapt", "scores", "refinement"),
     ),
 )
 """In order; the last one makes the product."""

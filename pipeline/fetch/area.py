@@ -27,10 +27,12 @@ class FetchArea:
     Attributes:
         lonlat: Polygons in WGS84 degrees.
         crs: CRS of the city's grid.
+        built_share: Share of it that is built-up; None where nothing says so.
     """
 
     lonlat: shapely.Geometry
     crs: str
+    built_share: float | None = None
 
     @property
     def bounds_lonlat(self) -> tuple[float, float, float, float]:
@@ -79,4 +81,6 @@ def fetch_area(sources: Sources, city: City) -> FetchArea:
     if not len(found.table):
         why = found.missing[0]["why"] if found.missing else "unknown"
         raise FetchError(f"{given.path}: {city.adcode} {city.name_en} has no area of interest: {why}")
-    return FetchArea(found.table.geometry.iloc[0], city.crs)
+    row = found.table.iloc[0]
+    share = None if built is None else round(float(row["built_km2"] / row["area_km2"]), 4)
+    return FetchArea(found.table.geometry.iloc[0], city.crs, share)

@@ -7,6 +7,7 @@ stay in the cache, files that are done are found again. What lies in the folder 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -118,7 +119,9 @@ def fetch_city(
             "adcode": city.adcode,
             "campaign": campaign.name,
             "version": campaign.version,
+            "declared": declared_digest(campaign, city),
             "area_km2": round(area.km2, 3),
+            "built_share": area.built_share,
             "bounds_lonlat": [round(v, 7) for v in area.bounds_lonlat],
             "notes": notes,
             "files": list(files),
@@ -126,6 +129,28 @@ def fetch_city(
         write_json(folder / RECORD_NAME, record)
         run.sweep({f["file"] for f in files})
     return FetchResult(city.adcode, folder, files, tuple(run.reused))
+
+
+def declared_digest(campaign: Campaign, city: City) -> str:
+    """Digest of what a campaign declares for a city."""
+    return digest_of(
+        [FETCH_VERSION, _sources(campaign, city).model_dump(mode="json"), city.crs, campaign.grid.resolution_m]
+    )
+
+
+def needs_fetch(campaign: Campaign, city: City) -> bool:
+    """Whether a campaign declares sources for a city that were not brought, or others than those that were.
+
+    No server is asked: `fetch_city` finds out whether something changed there.
+    """
+    if campaign.sources_of(city.adcode) is None:
+        return False
+    try:
+        record = json.loads((campaign.data_folder(city.adcode) / RECORD_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    there = all((campaign.data_folder(city.adcode) / f["file"]).exists() for f in record.get("files", []))
+    return not there or record.get("declared") != declared_digest(campaign, city)
 
 
 def cache_folder(campaign: Campaign) -> Path:
@@ -285,8 +310,6 @@ class _Run:
 
     def _last_key(self, name: str) -> str:
         path = self.ledger.root / "entries" / f"{name}.json"
-        import json  # noqa: PLC0415 - one small file
-
         return str(json.loads(path.read_text(encoding="utf-8"))["key"]) if path.exists() else ""
 
     def _tell(self, name: str) -> Callable[[int], None] | None:
@@ -309,8 +332,6 @@ def _imagery_record(source: Any, scenes: Scenes, wanted: Wanted) -> dict[str, An
 
 
 def _fetched_before(folder: Path) -> dict[str, dict[str, Any]]:
-    import json  # noqa: PLC0415 - one small file
-
     path = folder / RECORD_NAME
     if not path.exists():
         return {}

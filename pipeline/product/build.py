@@ -70,7 +70,7 @@ def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
         "notes": sources.notes.model_dump(),
         "release": job.version,
         "campaign": job.campaign,
-        "warnings": run.warnings,
+        "warnings": (*run.warnings, *done["check"].summary["warnings"]),
         "previous": None if job.previous is None else sha256_of(polygon_paths(job.previous, job.adcode)[0]),
     }
     if _is_current(job.out, key):
@@ -118,6 +118,7 @@ def product_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
         figures = product_figures(table)
         warnings = (
             *run.warnings,
+            *done["check"].summary["warnings"],
             *graph.summary.get("warnings", []),
             *done["adapt"].summary["warnings"],
             *_outcome(scores.summary, figures),

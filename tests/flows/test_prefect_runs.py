@@ -279,7 +279,12 @@ def test_china_maps_what_is_there_and_names_the_missing_and_the_failed(station, 
     assert record.cities["110000"].reason.endswith("110000/imagery/scene.tif: truncated; fetch it again")
     assert tuple(record.cities["440300"].stages) == STAGE_NAMES
     assert "no data folder for 120000" in record.cities["120000"].reason
-    assert calls(folder, "110000") == ["graph", "adapt", "scores"]  # not retried: the file would not mend itself
+    assert calls(folder, "110000") == [
+        "graph",
+        "check",
+        "adapt",
+        "scores",
+    ]  # not retried: the file would not mend itself
     artifacts = {
         a["key"]: a["data"] for a in station.ask("POST", "artifacts/filter", {}) if a["flow_run_id"] == record.run
     }
@@ -428,7 +433,7 @@ def test_a_demo_city_is_mapped_by_the_real_stages_then_anew_beside_itself(statio
     assert kind == "COMPLETED", message
     root = folder / "out" / "regenerated" / "lower"
     entry = read_record(root / f"run-{run}.json").cities["990101"]
-    assert [entry.stages[n].summary["reused"] for n in STAGE_NAMES] == [True, True, True, False, False, False]
+    assert [entry.stages[n].summary["reused"] for n in STAGE_NAMES] == [True, True, True, True, False, False, False]
     assert {p.name: p.read_bytes() for p in product.iterdir()} == before  # the old one stays
     assert (root / "990101" / "manifest.json").exists()
     assert (

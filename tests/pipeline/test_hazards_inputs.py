@@ -163,7 +163,7 @@ def test_a_folder_without_readable_scenes_says_what_is_there(tmp_path):
 def test_a_clean_city_has_no_warnings_and_the_check_is_kept(tmp_path):
     folder = city(tmp_path, **{"labels/uv.gpkg": outline(BOX.buffer(-9)), "sources.yaml": b"image_date: 2023-04\n"})
     assert checked(folder, tmp_path) == ()
-    (done,) = (tmp_path / "work" / "990001").glob("check-*")
+    (done,) = (tmp_path / "work" / "990001").glob("inputs-*")
     before = (done / "stage.json").stat().st_mtime_ns
     assert checked(folder, tmp_path) == ()
     assert (done / "stage.json").stat().st_mtime_ns == before

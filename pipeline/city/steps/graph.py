@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from models.checkpoints import load_config
 from pipeline.city.ground import REACH_PX
@@ -13,5 +14,6 @@ from pipeline.city.stage_table import CityRun
 
 def graph_stage(run: CityRun, _done: Mapping[str, StageResult]) -> StageResult:
     """The city's graph, with a margin of at least two tiles of the model."""
-    reach_px = max(REACH_PX, 2 * load_config(run.job.checkpoint).tile_px)
+    no_model = run.job.checkpoint == Path()  # a check before there is one
+    reach_px = REACH_PX if no_model else max(REACH_PX, 2 * load_config(run.job.checkpoint).tile_px)
     return ground_graph(run.job.ground, run.extent, reach_px=reach_px)
