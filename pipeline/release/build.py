@@ -46,6 +46,7 @@ from pipeline.release.seal import seal_release
 from pipeline.release.tables import OWN_COLUMNS, SCHEMA, CityPart, write_city_part
 from pipeline.release.texts import cities_csv, provinces_csv
 from pipeline.release.vector_files import write_package, write_tiles
+from pipeline.release.viewer.build import add_viewer, place_viewer
 from regions.campaign import Campaign
 from regions.raster.equal_area import CHINA_ALBERS
 
@@ -107,11 +108,12 @@ def build_release(request: ReleaseRequest, *, spread: Spread = map, tell: Tell =
     builder.write_grid()
     builder.write_archives()
     accuracy = add_accuracy(work / "data", request.accuracy, request.sample, products)
-    record = builder.record(accuracy, before)
+    record = add_viewer(work, builder.record(accuracy, before), data_root=request.campaign.data_root)
     tell("texts, STAC, RO-Crate, checksums")
     with replacing_folder(request.out) as folder:
         for name in record.data:
             _place(work / "data" / name, folder / name)
+        place_viewer(work / layout.VIEWER, folder)
         seal_release(folder, record)
     shutil.rmtree(work)
     return record
