@@ -124,6 +124,15 @@ class Campaign(Settings):
         return self.out_root / adcode
 
 
+class _TextDates(yaml.SafeLoader):
+    """YAML whose dates stay text, with or without quotes: fields say themselves what a date is."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the base class has it
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def load_campaign(name_or_path: str | Path) -> Campaign:
     """Read a campaign by name (`china`, `demo`) or from a YAML file; relative paths count from the working folder.
 
@@ -132,7 +141,7 @@ def load_campaign(name_or_path: str | Path) -> Campaign:
     """
     text, origin = _read(name_or_path)
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=_TextDates)  # noqa: S506 - a safe loader
         return Campaign.model_validate(data)
     except yaml.YAMLError as error:
         raise CampaignError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}") from error

@@ -69,3 +69,18 @@ def test_a_cluster_in_one_word(tmp_path):
     assert load_campaign(write(tmp_path, cluster="tcp://10.0.0.5:8786")).cluster.address == "tcp://10.0.0.5:8786"
     assert load_campaign(write(tmp_path, cluster="/shared/scheduler.json")).cluster.address == "/shared/scheduler.json"
     assert load_campaign(write(tmp_path, cluster="slurm")).cluster.kind == "slurm"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sentinel2", "stac"), ("local-mosaics", "local"), ("tiles", "xyz")])
+def test_worked_examples_of_sources_load(name, kind):
+    campaign = load_campaign(name)
+    for city in campaign.selected():
+        sources = campaign.sources_of(city.adcode)
+        assert sources.imagery[0].kind == kind and sources.imagery[0].licence.derivatives
+        assert sources.vectors and campaign.grid.resolution_m
+
+
+def test_a_city_of_an_example_has_imagery_of_its_own():
+    campaign = load_campaign("local-mosaics")
+    assert campaign.sources_of("440300").imagery[0].datum == "gcj02"
+    assert campaign.sources_of("440100").imagery[0].datum == "wgs84"
