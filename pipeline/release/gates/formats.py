@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyogrio
@@ -70,7 +71,7 @@ def check_counts(subject: Subject, found: Findings) -> None:
     """GeoParquet, GeoPackage, tiles, map attributes, archives, tables and grid hold the same villages."""
     folder, record = subject.folder, subject.record
     table = pq.read_table(folder / layout.VILLAGES, columns=["uv_id", "adcode", "area_m2"])
-    rows, ids = len(table), set(table["uv_id"].to_pylist())
+    rows, ids = len(table), table["uv_id"].combine_chunks()
     area = float(pc.sum(table["area_m2"]).as_py() or 0.0)
     by_city = {e["values"]: e["counts"] for e in pc.value_counts(table["adcode"]).to_pylist()}
     counted: dict[str, int] = {layout.RECORD: record.villages}
@@ -78,22 +79,23 @@ def check_counts(subject: Subject, found: Findings) -> None:
     for city in record.cities:
         if by_city.get(city.adcode, 0) != city.villages:
             found.add(f"{city.adcode}: {by_city.get(city.adcode, 0)} villages, {layout.RECORD} says {city.villages}")
-    counted[layout.PACKAGE], package_ids = _package(folder / layout.PACKAGE)
-    attributes = pq.read_table(folder / layout.MAP_ATTRIBUTES, columns=["uv_id"])["uv_id"]
-    counted[layout.MAP_ATTRIBUTES] = len(attributes)
-    tiled = _tiled_ids(folder / layout.TILES)
-    counted[layout.TILES] = len(tiled)
+    others = {
+        layout.PACKAGE: _packaged_ids(folder / layout.PACKAGE),
+        layout.MAP_ATTRIBUTES: pq.read_table(folder / layout.MAP_ATTRIBUTES, columns=["uv_id"])["uv_id"],
+        layout.TILES: _tiled_ids(folder / layout.TILES),
+    }
+    counted |= {name: len(other) for name, other in others.items()}
     counted["archives"] = sum(_archived(folder / name, found) for name in sorted({c.archive for c in record.cities}))
     for name, count in counted.items():
         if count != rows:
             found.add(f"{name} has {count} villages, {layout.VILLAGES} {rows}")
-    for name, other in (
-        (layout.PACKAGE, package_ids),
-        (layout.MAP_ATTRIBUTES, set(attributes.to_pylist())),
-        (layout.TILES, tiled),
-    ):
-        if counted[name] == rows == len(ids) and other != ids:  # ids that occur twice are another gate's
-            found.add(f"{name} holds other ids than {layout.VILLAGES}, such as {min(other ^ ids)}")
+    alike = pc.count_distinct(ids).as_py() == rows  # ids that occur twice are another gate's
+    for name, other in others.items():
+        if not alike or len(other) != rows:
+            continue
+        foreign = other.filter(pc.invert(pc.is_in(other, value_set=ids)))
+        if len(foreign):
+            found.add(f"{name} holds ids that {layout.VILLAGES} does not, such as {foreign[0].as_py()}")
     cells = float(pc.sum(pq.read_table(folder / layout.GRID, columns=["uv_area_m2"])["uv_area_m2"]).as_py() or 0.0)
     found.measured["grid_m2"] = cells
     if not np.isclose(cells, area, rtol=AREA_SHARE, atol=1.0):
@@ -168,16 +170,16 @@ def _check_metadata(path: Path, name: str, found: Findings) -> None:
         found.add(f"{name}: covering names {sorted(boxes)}")
 
 
-def _package(path: Path) -> tuple[int, set[str]]:
+def _packaged_ids(path: Path) -> pa.Array:
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as base:
-        ids = [row[0] for row in base.execute(f"SELECT uv_id FROM {layout.LAYER}")]  # noqa: S608 - a constant
-    return len(ids), set(ids)
+        rows = base.execute(f"SELECT uv_id FROM {layout.LAYER}")  # noqa: S608 - a constant
+        return pa.array((row[0] for row in rows), pa.string())
 
 
-def _tiled_ids(path: Path) -> set[str]:
+def _tiled_ids(path: Path) -> pa.Array:
     """Ids at the largest zoom; a village that several tiles hold counts once."""
     _, table = pyogrio.read_arrow(path, columns=["uv_id"], read_geometry=False)
-    return set(table["uv_id"].to_pylist())
+    return pc.unique(table["uv_id"])
 
 
 def _archived(path: Path, found: Findings) -> int:
