@@ -17,15 +17,15 @@ from pydantic import ValidationError
 from flows.choice import Order, chosen, in_order
 from flows.errors import RunError
 from flows.failures import one_line
-from flows.figures import failures, figures_of, slowest
 from flows.finished import find_finished
+from flows.orders import Orders, chosen_stages
 from flows.process import warm_up
 from flows.progress import Watch, publish
 from flows.record import CityEntry, Owner, RunRecord, StageEntry, now, read_record, record_path
-from flows.stages import CPU_LIMIT, GPU_LIMIT, MAX_WIDTH, Orders, drive, needs_demo_data, plan_cities
+from flows.run_pages import account, plan_page
+from flows.stages import CPU_LIMIT, GPU_LIMIT, MAX_WIDTH, drive, needs_demo_data, plan_cities
 from pipeline.city.job import job_of
 from pipeline.city.sources import MissingSourcesError
-from pipeline.city.stage_table import STAGES, Stage, stages_up_to
 from pipeline.errors import PipelineError
 from pipeline.fetch.run import needs_fetch
 from regions.campaign import Campaign, CampaignError, load_campaign
@@ -80,16 +80,6 @@ def run_named(
         get_run_logger().error("%s", one_line(error))
         return Failed(message=one_line(error))
     return run_campaign(settings, selected, replace(request, orders=orders))
-
-
-def chosen_stages(names: Sequence[str] | None) -> tuple[Stage, ...]:
-    """The stages with these names and all they need, in order; all where None.
-
-    Raises:
-        UnknownStageError: there is no such stage.
-    """
-    wanted = set(STAGES) if names is None else {s for name in names for s in stages_up_to(name)}
-    return tuple(stage for stage in STAGES if stage in wanted)
 
 
 def configured(
@@ -281,24 +271,6 @@ def _plan(record: RunRecord, campaign: Campaign, to_do: list[City]) -> None:
     )
 
 
-def plan_page(record: RunRecord) -> str:
-    """The plan as a page: the figures of every city that has data, and the list of those that have none."""
-    planned = {code: c.plan for code, c in record.cities.items() if c.plan}
-    columns = list(dict.fromkeys(k for p in planned.values() for k, v in p.items() if isinstance(v, int | float | str)))
-    lines = [f"# Plan of {record.flow}, campaign {record.campaign} {record.version}", "", record.headline(), ""]
-    if planned:
-        lines += [f"| city | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 1)]
-        lines += [f"| {code} | {' | '.join(_cell(p.get(k)) for k in columns)} |" for code, p in planned.items()]
-    missing = record.of_state("missing")
-    if missing:
-        lines += ["", f"No data under `{record.data_root}` for {len(missing)} cities:", "", ", ".join(missing)]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: Any) -> str:
-    return f"{value:,.1f}" if isinstance(value, float) else "" if value is None else str(value)
-
-
 def _closed(record: RunRecord, message: str, *, failed: bool) -> State[Any]:
     """Close the record, publish the table of cities, and give the run's final state."""
     record.state = "failed" if failed else "completed"
@@ -306,18 +278,3 @@ def _closed(record: RunRecord, message: str, *, failed: bool) -> State[Any]:
     publish(create_markdown_artifact, key=f"{record.flow}-cities", markdown=account(record), description=message)
     get_run_logger().info("%s; record %s", record.headline(), record.path)
     return (Failed if failed else Completed)(message=message)
-
-
-def account(record: RunRecord) -> str:
-    """The run as a page: what was done how fast, what was slowest, why cities failed, then city by city."""
-    figures = figures_of(record)
-    lines = [f"{figures.line()}; {figures.cpu_s:.0f} CPU-s, peak {figures.peak_bytes / 1e6:.0f} MB", ""]
-    rows = slowest(record)
-    if rows:
-        lines += ["| slowest | stage | seconds |", "|---|---|---|"]
-        lines += [f"| {code} | {stage} | {seconds:.1f} |" for code, stage, seconds in rows] + [""]
-    reasons = failures(record)
-    if reasons:
-        lines += ["| failed | why |", "|---|---|"]
-        lines += [f"| {len(c)}: {', '.join(c[:10])} | {r.replace('|', ' ')} |" for r, c in reasons.items()] + [""]
-    return record.markdown().replace("\n", "\n\n" + "\n".join(lines), 1)

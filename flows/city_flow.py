@@ -14,10 +14,10 @@ from flows.campaign_run import Request, configured, run_campaign
 from flows.choice import chosen
 from flows.failures import one_line
 from flows.figures import difference
+from flows.orders import Orders
 from flows.process import run_isolated
 from flows.progress import publish
 from flows.record import read_record, record_path
-from flows.stages import Orders
 from flows.variant import Overrides, beside
 from pipeline.errors import PipelineError
 from pipeline.files import replacing_folder

@@ -189,7 +189,7 @@ def _services(out: Path, cpus: int, say: Callable[[str], None]) -> Iterator[Any]
 
 
 def _assess(mapped: Sequence[str], out: Path) -> tuple[dict[str, Any], float]:
-    """Draw cities and points, let the truth of the synthetic cities answer, and estimate."""
+    """Tables of the nation; draw cities and points, let the truth of the synthetic cities answer, and estimate."""
     import pandas as pd
 
     from regions.registry import find_city
@@ -208,6 +208,9 @@ def _assess(mapped: Sequence[str], out: Path) -> tuple[dict[str, Any], float]:
         asked.append(run_isolated({"kind": "command", "arguments": words}, what=words[0], log=lambda _: None))
         return asked[-1].result
 
+    tables = uvmap(
+        "tables", "--campaign", CAMPAIGN, "--products", products, "--cluster", "none", "--out", out / "tables"
+    )
     totals = uvmap("sample", "totals", "--products", products, "--frame", frame, "--out", sample)
     counts = [word for region in drawn for word in ("--region-count", region)]
     uvmap("sample", "cities", "--frame", frame, "--seed", SEED, *counts, "--out", sample / "cities.csv")
@@ -222,11 +225,14 @@ def _assess(mapped: Sequence[str], out: Path) -> tuple[dict[str, Any], float]:
         "--map-totals", sample / "map_totals.csv", "--out", out / "assessment",
     )  # fmt: skip
     figures = {
+        "villages": tables["villages"],
+        "provinces": tables["provinces"],
+        "tables": str(out / "tables"),
         "cities_assessed": len(points["cities"]),
         "points": points["points"],
         "mapped_km2": round(sum(row["km2"] for row in totals["totals"] if row["map"] == 1), 3),
+        "estimates": len(report["estimates"]),
         "report": str(out / "assessment" / "report.html"),
-        "answer": sorted(report)[:12],
     }
     return figures, sum(one.cpu_s for one in asked)
 

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from flows.campaign_run import Request, run_named
 from flows.choice import Order
-from flows.stages import MAX_WIDTH, Orders
+from flows.orders import Orders
+from flows.stages import MAX_WIDTH
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=MAX_WIDTH)  # Any: its class is invariant in the type of its futures
 Region = Literal["North", "Northeast", "East", "Central", "South", "Southwest", "Northwest"]

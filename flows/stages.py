@@ -24,12 +24,13 @@ from prefect.tasks import Task
 from flows.errors import StageFailedError
 from flows.failures import is_transient, one_line
 from flows.finished import forget_finished, mark_finished
+from flows.orders import Orders
 from flows.process import run_isolated, stop_all
 from flows.progress import Watch, remember_step
 from flows.record import CityEntry, RunRecord, StageEntry, Stopwatch, stamp_of
 from flows.schedule import Schedule, Step
 from pipeline.city.job import job_of
-from pipeline.city.stage_table import STAGES, Stage, find_stage
+from pipeline.city.stage_table import find_stage
 from pipeline.errors import PipelineError
 from pipeline.fetch.run import needs_fetch
 from regions.campaign import Campaign
@@ -59,24 +60,6 @@ class _Done:
     city: City
     step: str
     future: PrefectFuture[Any]
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What is asked of every city of a run.
-
-    Attributes:
-        stages: The stages to go through, in order.
-        anew: Whether their results are made again although they are there.
-    """
-
-    stages: tuple[Stage, ...] = STAGES
-    anew: bool = False
-
-    @property
-    def makes_products(self) -> bool:
-        """Whether the last stage is among them."""
-        return STAGES[-1] in self.stages
 
 
 def retry_is_due(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -25,4 +25,5 @@ def test_a_small_nation_is_mapped_and_assessed(tmp_path):
     assert (figures["cities"], figures["done"], figures["failed"]) == (CITIES, CITIES, 0)
     assert figures["orchestrator_share"] < 0.5  # a server and imports for twenty small cities; a tenth for the nation
     assert figures["assessed"]["cities_assessed"] == CITIES
+    assert (tmp_path / "nation" / "tables" / "cities.csv").exists()
     assert Path(figures["assessed"]["report"]).exists()

@@ -123,7 +123,7 @@ class Station:
     def api(self) -> str:
         return f"http://127.0.0.1:{self.services()['port']}/api"
 
-    def deployment_run(self, name: str, **parameters: Any) -> str:
+    def deployment_run(self, name: str, /, **parameters: Any) -> str:
         """What `prefect deployment run` does; returns the run's id."""
         deployment = self.ask("GET", f"deployments/name/{name}")
         return str(
@@ -465,6 +465,7 @@ def test_down_stops_both_and_gives_the_profile_back(station):
     for name in ("server", "worker"):
         assert not psutil.pid_exists(before[name]["pid"])
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", before["port"]))  # free again
     assert [p for p in psutil.process_iter(["environ"]) if str(station.folder / "home") in str(p.info["environ"])] == []
     assert 'active = "mine"' in (station.folder / "user" / "profiles.toml").read_text()
