@@ -13,7 +13,7 @@ from rasterio.features import rasterize, shapes
 from scipy import ndimage
 
 from pipeline.boundaries.built import BUILT_SHARE, CELL_M, cells_of
-from regions.raster.grid import Grid
+from regions.raster.grid import Grid, Window
 
 
 class Built(Protocol):
@@ -79,6 +79,8 @@ def area_of_interest(boundary: shapely.Geometry, crs: str, built: Built | None, 
     is_built = (share >= BUILT_SHARE) & inside
     cell_km2 = CELL_M**2 / 1e6
     built_km2 = float(is_built.sum()) * cell_km2
+    part = _around(is_built, cells, rule)
+    is_built, cells = is_built[part.slices_in(cells.window)], cells[part]
     places = _large_places(is_built, rule, cell_km2)
     if not places.any():
         why = (
@@ -92,6 +94,16 @@ def area_of_interest(boundary: shapely.Geometry, crs: str, built: Built | None, 
     area = shapely.union_all(found).simplify(CELL_M / 2).buffer(0).intersection(outline)
     area = shapely.union_all([p for p in shapely.get_parts(area) if p.geom_type == "Polygon" and p.area > CELL_M**2])
     return CityArea(_moved(area, to_m, inverse=True), "", area.area / 1e6, built_km2, size_km2)
+
+
+def _around(is_built: NDArray[np.bool_], cells: Grid, rule: AreaRule) -> Window:
+    """The part of the cells that can belong to the area: the largest boundaries are mostly desert."""
+    rows, cols = np.flatnonzero(is_built.any(axis=1)), np.flatnonzero(is_built.any(axis=0))
+    if not len(rows):
+        return Window(0, 0, 1, 1)
+    height, width = int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1
+    margin = int(max(rule.fringe_m, rule.gap_m) / CELL_M) + 2
+    return Window(int(rows[0]), int(cols[0]), height, width).padded(margin).intersection(cells.window)
 
 
 def _large_places(is_built: NDArray[np.bool_], rule: AreaRule, cell_km2: float) -> NDArray[np.bool_]:

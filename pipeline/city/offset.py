@@ -26,8 +26,9 @@ from regions.raster.grid import Grid, Window
 
 Read = Callable[[Window], tuple[NDArray[np.uint8], NDArray[np.bool_]]]
 CELL_M = 3.0
-"""Pixels of the comparison are at least this wide: fine enough for a house, coarse enough for a city."""
-WINDOW_M = 768.0
+"""Pixels of the comparison: fine enough for a house, coarse enough for a city. On ground that is narrower than a window
+they are finer, down to the imagery's own."""
+WINDOW_CELLS = 256
 SEARCH_M = 800.0
 MOST_WINDOWS = 36
 LEAST_OVERLAP = 0.5
@@ -113,13 +114,14 @@ def estimate_offset(
     Returns:
         The offset, or None where there are too few buildings and roads on the imagery to say anything.
     """
-    factor = max(1, round(CELL_M / grid.resolution_m))
+    ground_m = min(grid.height_px, grid.width_px) * grid.resolution_m
+    factor = max(1, round(min(CELL_M, ground_m / WINDOW_CELLS) / grid.resolution_m))
     cell_m = factor * grid.resolution_m
     lines = _edges_of(features)
     if not len(lines):
         return None
     tree = shapely.STRtree(lines)
-    side_px = min(int(WINDOW_M / cell_m), grid.height_px // factor, grid.width_px // factor) * factor
+    side_px = min(WINDOW_CELLS, grid.height_px // factor, grid.width_px // factor) * factor
     reach = int(search_m / cell_m)
     surfaces = []
     for window in _windows(grid, side_px, tree, most_windows):

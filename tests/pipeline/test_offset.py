@@ -1,5 +1,7 @@
 """The offset between imagery and map: found where it was made on purpose, silent where there is none."""
 
+from pathlib import Path
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -7,6 +9,9 @@ import shapely
 from rasterio.features import rasterize
 
 from pipeline.city.offset import estimate_offset
+from pipeline.imagery import open_imagery, prepare_imagery
+from pipeline.imagery.grids import grid_of_imagery
+from pipeline.vectors import read_features
 from regions.datum import from_wgs84
 from regions.raster.grid import Grid, Window
 
@@ -114,6 +119,20 @@ def test_a_map_of_elsewhere_says_nothing(scene):
         assert found is not None
         assert not found.is_sure
         assert found.warning is None
+
+
+@pytest.mark.parametrize("by", [(0, 0), (25, 18)])
+def test_a_slum_of_150_m_on_real_ground(shared: Path, tmp_path: Path, by):
+    scene = shared / "data/kampala/kampala_block1_rgb.tif"
+    grid = grid_of_imagery([scene], resolution_m=0.6, crs="EPSG:32636")
+    table = read_features(
+        shared / "data/kampala/labels.geojson", crs=grid.crs, bounds_m=None, default_tags={"building": "yes"}
+    ).table
+    with open_imagery(prepare_imagery([scene], grid=grid, out=tmp_path / "k.tif"), grid=grid) as imagery:
+        found = estimate_offset(imagery.read, grid, moved(table, by), search_m=40)
+    assert found is not None
+    assert found.is_sure
+    assert np.hypot(found.east_m - by[0], found.north_m - by[1]) < 1
 
 
 def test_too_little_to_compare(scene):
