@@ -35,6 +35,9 @@ def plan(
     ] = None,
     core_price: Annotated[float, typer.Option(min=0, help="Price of a core for an hour.")] = 0.0,
     gpu_price: Annotated[float, typer.Option(min=0, help="Price of an accelerator for an hour.")] = 0.0,
+    rates: Annotated[
+        str | None, typer.Option(help="Id or name of a run whose measured seconds per city and km2 are taken.")
+    ] = None,
     against: Annotated[
         str | None, typer.Option(help="Id or name of a run: what was planned against what it took, by city.")
     ] = None,
@@ -52,7 +55,7 @@ def plan(
         return
     from pipeline.city.plan import CityPlan, measure_throughput, plan_city
     from pipeline.fetch.run import needs_fetch
-    from pipeline.national.budget import Machines, budget
+    from pipeline.national.budget import RATES, Machines, StageRate, budget
 
     views = 1
     rows: list[dict[str, Any]] = []
@@ -95,7 +98,13 @@ def plan(
     rows.sort(key=lambda r: str(r["adcode"]))
     machines = Machines(cores=cores, gpus=gpus, core_price=core_price, gpu_price=gpu_price)
     known_speed = tiles_per_s or (None if speed is None else speed.tiles_per_s)
-    whole = budget(plans, machines=machines, tiles_per_s=known_speed, views=views)
+    learnt: dict[str, StageRate] = {}
+    if rates is not None:
+        from flows.plan_review import review
+
+        measured = review(rates)["rates"].items()
+        learnt = {name: StageRate(**rate) for name, rate in measured if name in RATES and name != "scores"}
+    whole = budget(plans, machines=machines, tiles_per_s=known_speed, views=views, rates={**RATES, **learnt})
     data = {
         "cities": rows,
         "total": _total(rows),

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from flows.cli import build_app
@@ -45,6 +46,11 @@ def test_planned_against_actual_by_city(tmp_path, monkeypatch):
     assert [r["ratio"] for r in found["cities"]] == [1.5, 1.5, None]
     assert found["total"]["ratio"] == 1.5
     assert found["rates"]["graph"] == {"city_s": 1.0, "km2_s": 1.0}
+    generate_demo_city(tmp_path / "data/990101", side_m=1000, adcode="990101")
+    how = ("990101", "--data-root", str(tmp_path / "data"), "--tiles-per-s", "10", "--json")
+    usual, learnt = (json.loads(run(*how, *more).output)["budget"] for more in ((), ("--rates", "3f2a")))
+    assert learnt["stage_cpu_h"]["graph"] * 3600 == pytest.approx(1.0 + learnt["area_km2"])
+    assert learnt["stage_cpu_h"]["scores"] == usual["stage_cpu_h"]["scores"], "its seconds hold those of the model"
     text = run("--against", "wise-owl").output
     assert "2 of 3 cities done" in text
     assert "scores took 9 s, 1.50 times the plan" in text
