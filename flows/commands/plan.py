@@ -55,7 +55,7 @@ def plan(
         return
     from pipeline.city.plan import CityPlan, measure_throughput, plan_city
     from pipeline.fetch.run import needs_fetch
-    from pipeline.national.budget import RATES, Machines, StageRate, budget
+    from pipeline.national.budget import RATES, Machines, budget
 
     views = 1
     rows: list[dict[str, Any]] = []
@@ -98,13 +98,8 @@ def plan(
     rows.sort(key=lambda r: str(r["adcode"]))
     machines = Machines(cores=cores, gpus=gpus, core_price=core_price, gpu_price=gpu_price)
     known_speed = tiles_per_s or (None if speed is None else speed.tiles_per_s)
-    learnt: dict[str, StageRate] = {}
-    if rates is not None:
-        from flows.plan_review import review
-
-        measured = review(rates)["rates"].items()
-        learnt = {name: StageRate(**rate) for name, rate in measured if name in RATES and name != "scores"}
-    whole = budget(plans, machines=machines, tiles_per_s=known_speed, views=views, rates={**RATES, **learnt})
+    known_rates = {**RATES, **({} if rates is None else _learnt(rates))}
+    whole = budget(plans, machines=machines, tiles_per_s=known_speed, views=views, rates=known_rates)
     data = {
         "cities": rows,
         "total": _total(rows),
@@ -115,6 +110,15 @@ def plan(
     show(data, text=_text(rows, data), as_json=json)
     if not any(r["status"] in {"ready", "to fetch"} for r in rows):
         raise typer.Exit(1)
+
+
+def _learnt(run: str) -> dict[str, Any]:
+    """Rates that a run has measured; of the stage scores none, as its seconds hold those of the model."""
+    from flows.plan_review import review
+    from pipeline.national.budget import RATES, StageRate
+
+    measured = review(run)["rates"].items()
+    return {name: StageRate(**rate) for name, rate in measured if name in RATES and name != "scores"}
 
 
 def _total(rows: list[dict[str, Any]]) -> dict[str, Any]:
