@@ -94,7 +94,11 @@ def main() -> None:
     print(f"{'engine':26s}{'wall s':>9s}{'CPU s':>9s}{'peak GB':>9s}")
     for name, cost in costs.items():
         print(f"{name:26s}{cost.wall_s:9.1f}{cost.cpu_s:9.1f}{cost.peak_gb:9.2f}")
-    result: dict[str, object] = {**kinds, "extracts": len(names), "different": len(different)}
+    result: dict[str, object] = {
+        **kinds,
+        "extracts": len(names),
+        "different": None if given.ours_only else len(different),
+    }
     result |= {name: cost.__dict__ for name, cost in costs.items()}
     if not given.ours_only:
         one, other = costs["uvmap extracts"], costs["osmium extract -s smart"]
