@@ -97,6 +97,7 @@ def build_release(request: ReleaseRequest, *, spread: Spread = map, tell: Tell =
     before = None if request.previous is None else read_record(request.previous)
     if before is not None and before.version == request.version:
         raise ReleaseError(f"{request.previous}: is version {before.version} already; give a higher one")
+    _check_target(request.out, request.version)
     products = plan_release(request.campaign, with_scores=request.with_scores, with_accuracy=False).products
     known = has_accuracy(request.accuracy, products)
     plan = plan_release(request.campaign, with_scores=request.with_scores, with_accuracy=known)
@@ -117,6 +118,18 @@ def build_release(request: ReleaseRequest, *, spread: Spread = map, tell: Tell =
         seal_release(folder, record)
     shutil.rmtree(work)
     return record
+
+
+def _check_target(out: Path, version: str) -> None:
+    """Refuse to replace anything but a release of the same version."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / layout.RECORD).is_file():
+        raise ReleaseError(f"{out}: exists and is no release: it is not replaced; give another folder as --out")
+    there = read_record(out)
+    if there.version != version or there.doi is not None:
+        what = there.version + (f" with DOI {there.doi}" if there.doi else "")
+        raise ReleaseError(f"{out}: holds release {what}: it is not replaced; give another folder as --out")
 
 
 def describe_release(folder: Path, record: ReleaseRecord) -> dict[str, Any]:

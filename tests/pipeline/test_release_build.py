@@ -212,6 +212,15 @@ def test_the_nation_fits_a_record(tmp_path):
     assert len(codes) == 31 and 2 * len(codes) + fixed <= layout.MAX_FILES
 
 
+def test_nothing_else_is_replaced(campaign, release, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ReleaseError, match="is no release: it is not replaced"):
+        build(campaign, tmp_path)
+    with pytest.raises(ReleaseError, match=r"holds release 1\.0\.0: it is not replaced"):
+        build(campaign, release, version="1.0.1")
+    assert (tmp_path / "notes.txt").exists()
+
+
 def test_a_product_that_is_not_whole_stops_the_build(tmp_path):
     write_products(tmp_path / "products", CODES[:2], villages=3)
     (tmp_path / "products" / CODES[0] / f"{CODES[0]}_scores.tif").unlink()
