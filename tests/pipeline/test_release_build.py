@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pipeline.national.products import NationalProductsError, find_products
 from pipeline.release import build as building
-from pipeline.release import layout, plan
+from pipeline.release import layout, plan, steps
 from pipeline.release.check import check_release
 from pipeline.release.errors import ReleaseError, ReleaseTooLargeError
 from pipeline.release.grid import NOT_MAPPED
@@ -83,10 +83,12 @@ def test_a_killed_build_goes_on_and_ends_the_same(campaign, release, tmp_path, m
             building.build_release(request)
     assert not out.exists()
     written = []
-    for name in ("write_city_part", "write_villages", "write_package", "write_tiles"):
-        monkeypatch.setattr(building, name, _noting(getattr(building, name), name, written))
+    made = {steps: ["write_city_part", "write_archive"], building: ["write_villages", "write_package", "write_tiles"]}
+    for module, names in made.items():
+        for name in names:
+            monkeypatch.setattr(module, name, _noting(getattr(module, name), name, written))
     building.build_release(request)
-    assert written == ["write_tiles"]
+    assert written == ["write_tiles", "write_archive", "write_archive"]
     assert digests(out) == digests(release)
 
 
