@@ -69,7 +69,12 @@ def write_grid_part(product: CityProduct, folder: Path) -> GridPart:
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(product.mask) as mask:
         west, south, east, north = transform_bounds(mask.crs, CHINA_ALBERS.to_wkt(), *mask.bounds, densify_pts=51)
         first_x, last_y = int(np.floor(west / CELL_M)), int(np.ceil(north / CELL_M)) - 1
-        columns, rows = int(np.ceil(east / CELL_M)) - first_x, last_y - int(np.floor(south / CELL_M)) + 1
+        last_x, first_y = int(np.ceil(east / CELL_M)) - 1, int(np.floor(south / CELL_M))
+        if len(cells):  # an outline may reach a few metres beyond the ground that was predicted
+            x, y = (cells[name].to_numpy() for name in ("cell_x", "cell_y"))
+            first_x, last_x = min(first_x, int(x.min())), max(last_x, int(x.max()))
+            first_y, last_y = min(first_y, int(y.min())), max(last_y, int(y.max()))
+        columns, rows = last_x - first_x + 1, last_y - first_y + 1
         place = Affine(CELL_M, 0, first_x * CELL_M, 0, -CELL_M, (last_y + 1) * CELL_M)
         with WarpedVRT(
             mask,
