@@ -15,6 +15,7 @@ from pmtiles.tile import Entry, find_tile, serialize_directory, zxy_to_tileid
 
 from pipeline.release.checksums import hash_file
 from pipeline.release.record import read_record
+from pipeline.release.viewer.facts import accuracy_facts
 from regions.demo import generate_demo_nation
 from regions.registry import city_of
 from tests.support.products import write_products
@@ -121,6 +122,21 @@ def test_the_folder_says_what_the_release_says(release):
         text = (release / "viewer" / page).read_text(encoding="utf-8")
         assert 'src="http' not in text
         assert "url(" not in text
+
+
+def test_a_region_has_its_own_figures_where_the_sample_gives_them(tmp_path):
+    row = {"measure": "F1", "variance": "two_stage", "domain": "region", "value": "South", "estimate": 0.7}
+    row |= {"ci_low": 0.6, "ci_high": 0.8}
+    rows = [row, row | {"variance": "other", "estimate": 0.1}, row | {"domain": "", "value": "all", "estimate": 0.75}]
+    (tmp_path / "accuracy.json").write_text(
+        json.dumps({"kind": "sample", "primary_variance": "two_stage", "estimates": rows})
+    )
+    facts = accuracy_facts(tmp_path / "accuracy.json")
+    assert facts["regions"] == {"South": [{"name": "F1", "estimate": 0.7, "low": 0.6, "high": 0.8}]}
+    assert facts["whole"][0]["estimate"] == 0.75
+    (tmp_path / "accuracy.json").write_text(json.dumps({"kind": "census", "cities": {}}))
+    assert "no interval" in accuracy_facts(tmp_path / "accuracy.json")["note"]
+    assert accuracy_facts(None)["whole"] == []
 
 
 @pytest.mark.parametrize("query", ["深圳", "shen zhen", "440300"])
