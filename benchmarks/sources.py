@@ -75,7 +75,7 @@ def reading(folder: Path, side_px: int, block_px: int, turns: int) -> dict[str, 
     rng = np.random.default_rng(0)
     small = rng.integers(1, 255, (3, side_px // 8, side_px // 8), dtype=np.uint8)
     pixels = np.repeat(np.repeat(small, 8, axis=1), 8, axis=2)
-    pixels[:, ::3, ::5] //= 2
+    pixels = pixels // 2 + rng.integers(0, 24, pixels.shape, dtype=np.uint8)  # as noisy as real imagery
     profile = {
         "driver": "GTiff", "dtype": "uint8", "count": 3, "width": side_px, "height": side_px, "crs": grid.crs,
         "transform": grid.affine, "tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "DEFLATE",

@@ -76,7 +76,7 @@ class LookShares:
         self._count = len(looks)
         self._owner: NDArray[np.uint8] | None = None
         if self._count > 1:
-            self._owner = _owners(paths, looks, grid=grid, crs=crs)
+            self._owner = scene_owners(paths, looks, grid=grid, crs=crs)
 
     def __call__(self, corners: NDArray[np.int64], tile_px: int) -> NDArray[np.float32]:
         """Shares of tiles.
@@ -102,7 +102,7 @@ class LookShares:
         return shares
 
 
-def _owners(paths: Sequence[Path], looks: Looks, *, grid: Grid, crs: str | None) -> NDArray[np.uint8]:
+def scene_owners(paths: Sequence[Path], looks: Looks, *, grid: Grid, crs: str | None) -> NDArray[np.uint8]:
     """Look of the topmost scene with data in each cell: uint8, `NOBODY` where there is none."""
     shape = (-(-grid.height_px // CELL_PX), -(-grid.width_px // CELL_PX))
     owner = np.full(shape, NOBODY, np.uint8)

@@ -8,21 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import rasterio
+from rasterio.shutil import copy as copy_raster
+
+from pipeline.city.looks import CELL_PX, NOBODY, Looks, scene_owners
 from pipeline.fetch.area import FetchArea
 from pipeline.fetch.errors import FetchError
 from pipeline.fetch.http import Session
 from pipeline.fetch.secrets import public_url
 from pipeline.fetch.stac import StacScene, find_scenes, read_scene
 from pipeline.fetch.tiles import TileCache, ground_resolution_m, tile_range, write_scene
-from pipeline.files import source_digest
+from pipeline.files import replacing, source_digest
 from pipeline.imagery.acquired import date_of_scenes
 from pipeline.imagery.grids import grid_of_scenes
 from pipeline.imagery.ingest import ingest
 from pipeline.imagery.scene import inspect
+from regions.datum import is_shifted_datum
 from regions.raster.grid import Grid
+from regions.raster.profiles import cog_options
 from regions.sources import ImagerySource, LocalImagery, StacImagery, XyzImagery
 
 Progress = Callable[[int], None]
+BLOCK_PX = 512
+"""Side of the blocks whose scenes are kept for lineage."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +165,38 @@ def city_grid(area: FetchArea, scenes: Scenes, source: ImagerySource, resolution
 
 
 def lay_onto(scenes: Scenes, grid: Grid, out: Path) -> Path:
-    """Resample scenes onto the grid, the first on top."""
-    return ingest(list(scenes.paths), grid, out, crs=scenes.crs, datum=scenes.datum)
+    """Resample scenes onto the grid, the first on top, as a COG with a mask."""
+    flat = out.with_name(f".{out.stem}.flat.tif")
+    try:
+        ingest(list(scenes.paths), grid, flat, crs=scenes.crs, datum=scenes.datum)
+        with replacing(out) as part, rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            copy_raster(flat, part, **cog_options(predictor=True, resampling="average"))
+    finally:
+        flat.unlink(missing_ok=True)
+    return out
+
+
+def block_lineage(scenes: Scenes, grid: Grid) -> list[list[float]]:
+    """Which scene each block shows: [row, column, number of the scene, share of the block's cells], by block.
+
+    Blocks are `BLOCK_PX` on a side; scenes are numbered as in the record of the file. Empty where there is one scene,
+    which all blocks show. Told apart in cells of `pipeline.city.looks.CELL_PX`, where the first scene with data counts.
+    """
+    count = len(scenes.paths)
+    if count < 2 or count >= NOBODY or is_shifted_datum(scenes.datum):
+        return []
+    looks = Looks(tuple(map(str, range(count))), tuple(range(count)))
+    cells = scene_owners(scenes.paths, looks, grid=grid, crs=scenes.crs)
+    side = BLOCK_PX // CELL_PX
+    rows: list[list[float]] = []
+    for r in range(0, cells.shape[0], side):
+        for c in range(0, cells.shape[1], side):
+            seen = np.bincount(cells[r : r + side, c : c + side].ravel(), minlength=NOBODY + 1)
+            total = int(seen.sum())
+            rows += [
+                [r // side, c // side, int(k), round(float(seen[k]) / total, 3)] for k in np.flatnonzero(seen[:count])
+            ]
+    return rows
 
 
 def _date(path: Path) -> Any:

@@ -20,16 +20,26 @@ from pipeline.city.sources import NOTES_NAME
 from pipeline.dates import parse_date
 from pipeline.fetch.area import FetchArea, fetch_area
 from pipeline.fetch.errors import FetchError
-from pipeline.fetch.imagery import Scenes, Wanted, bring_imagery, city_grid, lay_onto, survey_imagery
+from pipeline.fetch.imagery import (
+    BLOCK_PX,
+    Scenes,
+    Wanted,
+    block_lineage,
+    bring_imagery,
+    city_grid,
+    lay_onto,
+    survey_imagery,
+)
 from pipeline.fetch.secrets import public
 from pipeline.fetch.vectors import bring_vectors, identity_of
 from pipeline.files import digest_of, replacing, sha256_of, write_json
 from pipeline.ledger import Ledger
 from regions.campaign import Campaign
+from regions.raster.grid import Grid
 from regions.registry import City
 from regions.sources import FileVectors, Sources
 
-FETCH_VERSION = 1
+FETCH_VERSION = 2
 RECORD_NAME = "fetch.json"
 Progress = Callable[[str, int], None]
 
@@ -191,7 +201,7 @@ class _Run:
             grid = grid or city_grid(self.area, scenes, source, self.campaign.grid.resolution_m)
             target.parent.mkdir(parents=True, exist_ok=True)
             lay_onto(scenes, grid, target)
-            yield self._done(name, key, target, _imagery_record(source, scenes, wanted))
+            yield self._done(name, key, target, _imagery_record(source, scenes, wanted, grid))
 
     def vectors(self) -> Iterator[dict[str, Any]]:
         """Bring every source of map features; records of the files."""
@@ -319,7 +329,7 @@ class _Run:
         return lambda size: told(f"{self.city.adcode} {name}", size)
 
 
-def _imagery_record(source: Any, scenes: Scenes, wanted: Wanted) -> dict[str, Any]:
+def _imagery_record(source: Any, scenes: Scenes, wanted: Wanted, grid: Grid) -> dict[str, Any]:
     return {
         "kind": source.kind,
         "from": scenes.records[0].get("from", "local scenes"),
@@ -328,6 +338,8 @@ def _imagery_record(source: Any, scenes: Scenes, wanted: Wanted) -> dict[str, An
         "licence": str(source.licence),
         "datum": scenes.datum,
         "scenes": list(scenes.records),
+        "block_px": BLOCK_PX,
+        "blocks": block_lineage(scenes, grid),
     }
 
 

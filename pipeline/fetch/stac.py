@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,6 +149,7 @@ def _cut(
         if row >= end_row or column >= end_column:
             return False
         whole = Window(column, row, end_column - column, end_row - row)
+        parts = out.with_suffix(".parts")
         profile = {
             "driver": "GTiff", "width": int(whole.width), "height": int(whole.height), "count": 3,
             "dtype": first.dtypes[0], "crs": first.crs, "transform": first.window_transform(whole), "tiled": True,
@@ -164,12 +166,32 @@ def _cut(
                 for c in range(0, int(whole.width), BLOCK_PX):
                     here = Window(c, r, min(BLOCK_PX, whole.width - c), min(BLOCK_PX, whole.height - r))
                     there = Window(here.col_off + column, here.row_off + row, here.width, here.height)
-                    pixels, valid = _read(first, scene, source, there)
+                    kept = parts / f"{r}_{c}.npz"
+                    if kept.exists():
+                        pixels, valid = _kept(kept)
+                    else:
+                        pixels, valid = _read(first, scene, source, there)
+                        _keep(kept, pixels, valid)
+                        if progress is not None:
+                            progress(pixels.nbytes)
                     sink.write(pixels, window=here)
                     sink.write_mask(valid, window=here)
-                    if progress is not None:
-                        progress(pixels.nbytes)
+    shutil.rmtree(parts, ignore_errors=True)
     return True
+
+
+def _keep(path: Path, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+    """Keep a block that came, so that a fetch that is killed within a scene does not ask for it again."""
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, pixels=pixels, valid=np.packbits(valid))
+
+
+def _kept(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    with np.load(path) as file:
+        pixels = file["pixels"]
+        shape = pixels.shape[1:]
+        valid = np.unpackbits(file["valid"], count=shape[0] * shape[1]).reshape(shape).astype(np.bool_)
+    return pixels, valid
 
 
 def _read(

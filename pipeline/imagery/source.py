@@ -108,9 +108,17 @@ class ImageSource:
             UnreadableImageryError: where a file cannot be read, named with the window.
         """
         shape = (window.height_px, window.width_px)
-        pixels = np.zeros((self.bands, *shape), np.uint8)
-        valid = np.zeros(shape, np.bool_)
-        for k in self._scenes_on(window):
+        hit = self._scenes_on(window)
+        if hit and window.intersection(self._windows[hit[0]]) == window:
+            # the usual case: the topmost scene fills the window, so what was read is the answer, or its beginning
+            pixels, whole = self._read_scene(hit[0], window)
+            if whole is None:
+                return pixels, np.ones(shape, np.bool_)
+            pixels *= whole.view(np.uint8)  # of one type: several times as fast
+            valid, hit = whole, hit[1:]
+        else:
+            pixels, valid = np.zeros((self.bands, *shape), np.uint8), np.zeros(shape, np.bool_)
+        for k in hit:
             part = window.intersection(self._windows[k])
             rows, cols = part.slices_in(window)
             below = valid[rows, cols]

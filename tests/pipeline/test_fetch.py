@@ -17,10 +17,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
+from rio_cogeo.cogeo import cog_validate
 
 from pipeline.city.ground import ground_of
 from pipeline.city.sources import find_sources
 from pipeline.fetch import http
+from pipeline.fetch import stac as stac_source
 from pipeline.fetch.errors import FetchError, SecretMissingError
 from pipeline.fetch.http import Session
 from pipeline.fetch.run import fetch_city, plan_fetch
@@ -32,6 +34,7 @@ from regions.demo import generate_demo_city
 from regions.registry import find_city
 from regions.sources import Licence, XyzImagery
 from tests.support.command_line import json_of
+from tests.support.servers import s3_server
 from tests.support.source_server import KEY, ROOT, TOKEN, faults, log, serve, write_stac
 
 ADCODE = "990001"
@@ -403,3 +406,74 @@ def test_a_file_of_the_wrong_place_is_named(world, tmp_path):
     source = {"kind": "local", "path": str(tmp_path / "far.tif"), "licence": LICENCE}
     with pytest.raises(Exception, match=r"far\.tif"):
         fetched(campaign_of(world, tmp_path / "c", [source]))
+
+
+def test_assets_in_an_s3_store(world, tmp_path, monkeypatch):
+    """Items whose assets are s3:// addresses, read by ranges through GDAL; the keys stand in the environment."""
+    import boto3
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-of-the-store")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-of-the-store")
+    with s3_server() as place:
+        store = boto3.client("s3", endpoint_url=f"http://{place}", region_name="us-east-1")
+        store.create_bucket(Bucket="scenes")
+        for name in ("red", "green", "blue"):
+            store.upload_file(str(world["served"] / f"{name}.tif"), "scenes", f"a/{name}.tif")
+        west, south, east, north = world["bounds"]
+        item = {"id": "s3", "date": "2024-05-02", "cloud": 1.0, "bbox": [west, south, east, north]}
+        item["assets"] = {n: f"s3://scenes/a/{n}.tif" for n in ("red", "green", "blue")}
+        (tmp_path / "stac").mkdir()
+        root = write_stac(tmp_path / "stac", [item], str(tmp_path / "stac"))
+        source = {"kind": "stac", "url": str(root), "s3_endpoint": f"http://{place}", "licence": LICENCE}
+        path = campaign_of(world, tmp_path / "c", [source])
+        fetched(path)
+    pixels, valid, _ = image_of(path)
+    clear, seen, _ = image_of(_local_way(world, tmp_path))
+    assert valid.all() and np.abs(pixels - clear)[:, seen].mean() < 0.01
+    for file in (tmp_path / "c").rglob("*"):
+        assert not file.is_file() or b"hush-of-the-store" not in file.read_bytes()
+
+
+def _local_way(world, tmp_path):
+    source = {"kind": "local", "path": str(world["served"] / "tiles.tif"), "date": "2024-05-02", "licence": LICENCE}
+    path = campaign_of(world, tmp_path / "local", [source])
+    fetched(path)
+    return path
+
+
+def test_what_is_fetched_is_a_cog_and_says_which_scene_each_block_shows(world, tmp_path):
+    path = campaign_of(world, tmp_path, [stac(world, order="newest", max_cloud=20)])
+    record = next(f for f in fetched(path).files if "scenes" in f)
+    file = load_campaign(path).data_folder(ADCODE) / record["file"]
+    assert cog_validate(file)[0]
+    assert [s["item"] for s in record["scenes"]] == ["hazy", "clear"]
+    with rasterio.open(file) as made:
+        blocks = -(-made.height // 512) * -(-made.width // 512)
+    shares = {}
+    for row, column, _scene, share in record["blocks"]:
+        shares[row, column] = shares.get((row, column), 0) + share
+    assert len(shares) == blocks and max(shares.values()) < 1.002
+    assert {int(scene) for _, _, scene, _ in record["blocks"]} == {0}  # the same ground twice: the second is not seen
+
+
+def test_a_fetch_killed_within_a_scene_keeps_its_blocks(world, tmp_path, monkeypatch):
+    """The blocks of an item that have come are not asked for again."""
+    monkeypatch.setattr(stac_source, "BLOCK_PX", 256)
+    path = campaign_of(world, tmp_path, [stac(world, max_cloud=5)])
+    read, calls = stac_source._read, []
+
+    def dying(*given):
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return read(*given)
+
+    monkeypatch.setattr(stac_source, "_read", dying)
+    with pytest.raises(KeyboardInterrupt):
+        fetched(path)
+    fetched(path)
+    again = campaign_of(world, tmp_path / "clean", [stac(world, max_cloud=5)])
+    before = len(calls)
+    fetched(again)
+    assert before == (len(calls) - before) + 1  # all blocks once, and the one at which it died
+    assert (image_of(path)[0] == image_of(again)[0]).all()
