@@ -27,7 +27,7 @@ from flows.stages import CPU_LIMIT, GPU_LIMIT, MAX_WIDTH, drive, needs_demo_data
 from pipeline.city.job import job_of
 from pipeline.city.sources import MissingSourcesError
 from pipeline.errors import PipelineError
-from pipeline.fetch.run import needs_fetch
+from pipeline.fetch.declared import needs_fetch
 from regions.campaign import Campaign, CampaignError, load_campaign
 from regions.errors import RegionsError
 from regions.registry import City

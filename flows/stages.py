@@ -32,7 +32,7 @@ from flows.schedule import Schedule, Step
 from pipeline.city.job import job_of
 from pipeline.city.stage_table import find_stage
 from pipeline.errors import PipelineError
-from pipeline.fetch.run import needs_fetch
+from pipeline.fetch.declared import needs_fetch
 from regions.campaign import Campaign
 from regions.errors import RegionsError
 from regions.registry import City

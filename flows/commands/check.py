@@ -30,7 +30,8 @@ def check(
     from pipeline.city.job import CityJob
     from pipeline.city.stages import stage_result_of
     from pipeline.city.steps.check import PAGE_NAME, PICTURE_NAME, rows_of
-    from pipeline.fetch.run import fetch_city, needs_fetch
+    from pipeline.fetch.declared import needs_fetch
+    from pipeline.fetch.run import fetch_city
     from regions.campaign import load_campaign
     from regions.registry import find_city
 

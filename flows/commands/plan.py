@@ -54,7 +54,7 @@ def plan(
         show(found, text=review_text(found), as_json=json)
         return
     from pipeline.city.plan import CityPlan, measure_throughput, plan_city
-    from pipeline.fetch.run import needs_fetch
+    from pipeline.fetch.declared import needs_fetch
     from pipeline.national.budget import RATES, Machines, budget
 
     views = 1

@@ -19,6 +19,7 @@ import yaml
 from pipeline.city.sources import NOTES_NAME
 from pipeline.dates import parse_date
 from pipeline.fetch.area import FetchArea, fetch_area
+from pipeline.fetch.declared import FETCH_VERSION, RECORD_NAME, declared_digest, declared_sources
 from pipeline.fetch.errors import FetchError
 from pipeline.fetch.imagery import (
     BLOCK_PX,
@@ -39,8 +40,6 @@ from regions.raster.grid import Grid
 from regions.registry import City
 from regions.sources import FileVectors, Sources
 
-FETCH_VERSION = 2
-RECORD_NAME = "fetch.json"
 Progress = Callable[[str, int], None]
 
 
@@ -87,7 +86,7 @@ def plan_fetch(campaign: Campaign, city: City) -> FetchPlan:
     Raises:
         PipelineError: a source does not answer or has nothing.
     """
-    sources = _sources(campaign, city)
+    sources = declared_sources(campaign, city)
     area = fetch_area(sources, city)
     rows = []
     for k, source in enumerate(sources.imagery):
@@ -114,7 +113,7 @@ def fetch_city(
         FetchError: a source cannot be brought, or a file that was not fetched stands in the way.
         LedgerBusyError: another process fetches this city.
     """
-    sources = _sources(campaign, city)
+    sources = declared_sources(campaign, city)
     folder, work = campaign.data_folder(city.adcode), campaign.out_root / ".work" / city.adcode / "fetch"
     area, cache = fetch_area(sources, city), cache_folder(campaign)
     with Ledger(work) as ledger:
@@ -139,28 +138,6 @@ def fetch_city(
         write_json(folder / RECORD_NAME, record)
         run.sweep({f["file"] for f in files})
     return FetchResult(city.adcode, folder, files, tuple(run.reused))
-
-
-def declared_digest(campaign: Campaign, city: City) -> str:
-    """Digest of what a campaign declares for a city."""
-    return digest_of(
-        [FETCH_VERSION, _sources(campaign, city).model_dump(mode="json"), city.crs, campaign.grid.resolution_m]
-    )
-
-
-def needs_fetch(campaign: Campaign, city: City) -> bool:
-    """Whether a campaign declares sources for a city that were not brought, or others than those that were.
-
-    No server is asked: `fetch_city` finds out whether something changed there.
-    """
-    if campaign.sources_of(city.adcode) is None:
-        return False
-    try:
-        record = json.loads((campaign.data_folder(city.adcode) / RECORD_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return True
-    there = all((campaign.data_folder(city.adcode) / f["file"]).exists() for f in record.get("files", []))
-    return not there or record.get("declared") != declared_digest(campaign, city)
 
 
 def cache_folder(campaign: Campaign) -> Path:
@@ -362,16 +339,6 @@ def _grid_of(path: Path, area: FetchArea) -> Any:
 
 def _in_the_way(path: Path) -> FetchError:
     return FetchError(f"{path}: was not fetched and stands in the way: move it elsewhere, or name it as a local source")
-
-
-def _sources(campaign: Campaign, city: City) -> Sources:
-    sources = campaign.sources_of(city.adcode)
-    if sources is None:
-        raise FetchError(
-            f"campaign {campaign.name} names no sources: its data are laid out by hand under {campaign.data_root};"
-            " write `sources:` into its file (docs/sources.md)"
-        )
-    return sources
 
 
 def _row(name: str, what: str, size: int | None, source: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from flows import stage_process, stages
 from flows.stages import FETCH
 from pipeline.city.extent import CityExtent
 from pipeline.city.readiness import CELL_PX, Looked, _count_cells, completeness, warnings_of
-from pipeline.fetch.run import needs_fetch
+from pipeline.fetch.declared import needs_fetch
 from regions.campaign import load_campaign
 from regions.demo import generate_demo_city
 from regions.raster.grid import Grid

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("regions", "models", "pipeline", "accuracy", "flows")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 OF_OTHER_PROGRAMS = {
+    "--config",  # osmium extract
     "--maximum-zoom",
     "--minimum-zoom",
     "--output",
