@@ -1,7 +1,5 @@
 """`uvmap release publish`: a checked release as a draft with a DOI, and, where asked, as a published record."""
 
-import importlib
-import importlib.util
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -33,13 +31,15 @@ def publish(
         typer.Option(help="Record (number or DOI) that this is a new version of; 'none' for a first version there."),
     ] = None,
     previous: Annotated[Path | None, typer.Option(help="Folder of the last release, for the check.")] = None,
+    secret_block: Annotated[str | None, typer.Option(help="Prefect secret block with the token.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would be sent, and send nothing.")] = False,
     base_url: Annotated[str | None, typer.Option(help="Another server with Zenodo's interface.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring a release to Zenodo: a draft with a reserved DOI in all its texts, every file checked by MD5.
 
-    The token is read from ZENODO_SANDBOX_TOKEN or ZENODO_TOKEN. A run that was stopped goes on where it was.
+    The token is read from ZENODO_SANDBOX_TOKEN or ZENODO_TOKEN, or from a Prefect secret block. A run that was stopped
+    goes on where it was.
 
     Example: uvmap release publish out/release-1.0.0 --to sandbox --dry-run
     """
@@ -57,12 +57,7 @@ def publish(
             f"{release}: the check fails at {', '.join(blocking)}; `uvmap release check {release}` says what to mend, "
             "or waive a gate by name there"
         )
-    token = os.environ.get(TOKENS[to.value], "")
-    if not token.strip():
-        raise PublishError(
-            f"no token: set {TOKENS[to.value]} to one of {url} (account, Applications, Personal access tokens; "
-            "scopes deposit:write and deposit:actions)"
-        )
+    token = _token(TOKENS[to.value], secret_block, url)
     with ZenodoClient(url, token) as client:
         done = publish_release(
             client,
@@ -93,6 +88,7 @@ def _describe(
     from pipeline.release.record import read_record
     from pipeline.release.zenodo.drafts import predecessor
     from pipeline.release.zenodo.model import deposit_metadata
+    from pipeline.release.zenodo.publish import publication_date
     from pipeline.release.zenodo.state import read_state, state_path
     from pipeline.release.zenodo.transfer import local_manifest
 
@@ -100,9 +96,9 @@ def _describe(
     state = read_state(state_path(release, target))
     local = local_manifest(release)
     older = predecessor(record, new_version_of, target=target)
-    metadata = deposit_metadata(record, date=record.date or "1970-01-01").body()["metadata"]
-    if record.date is None:
-        metadata["publication_date"] = "the day of the first run"
+    metadata = deposit_metadata(record, date=publication_date(record) if state is None else state.date).body()[
+        "metadata"
+    ]
     data: dict[str, Any] = {
         "dry_run": True,
         "repository": url,
@@ -130,8 +126,31 @@ def _describe(
 
 def _blocking_gates(release: Path, previous: Path | None) -> list[str]:
     """Gates of the release check that fail and are not waived."""
-    check = importlib.import_module("pipeline.release.check")
-    return list(check.check_release(release, previous=previous).blocking)
+    from pipeline.release.check import check_release
+
+    return list(check_release(release, previous=previous).blocking)
+
+
+def _token(variable: str, block: str | None, url: str) -> str:
+    """The token, from a Prefect secret block where one is named, else from the environment."""
+    from pipeline.release.zenodo.errors import PublishError
+
+    if block is not None:
+        from prefect.blocks.system import Secret
+
+        try:
+            return str(Secret.load(block).get())
+        except ValueError as error:
+            raise PublishError(
+                f"no Prefect secret block '{block}'; `prefect block ls` lists those there are"
+            ) from error
+    token = os.environ.get(variable, "")
+    if not token.strip():
+        raise PublishError(
+            f"no token: set {variable} to one of {url} (account, Applications, Personal access tokens; scopes "
+            "deposit:write and deposit:actions)"
+        )
+    return token
 
 
 def register(app: typer.Typer) -> None:

@@ -257,6 +257,10 @@ def build_app():  # noqa: C901, PLR0915 - one route after the other
     async def add_fault(request: Request):
         faults.append(await request.json())
 
+    @api.delete("/_test/faults")
+    def no_faults():
+        faults.clear()
+
     @api.post("/_test/expire/{number}")
     def expire(number: int):
         depositions.pop(number)

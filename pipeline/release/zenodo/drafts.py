@@ -35,7 +35,7 @@ def predecessor(record: ReleaseRecord, wanted: str | None, *, target: str) -> st
     """
     if wanted == "none":
         return None
-    text = wanted
+    text = None if wanted is None else wanted.strip().rstrip("/")
     if text is None:
         if record.previous is None:
             return None
@@ -46,7 +46,7 @@ def predecessor(record: ReleaseRecord, wanted: str | None, *, target: str) -> st
                 + (f"whose DOI {text} is not of the {target} site" if text else "which has no DOI")
                 + ": say --new-version-of RECORD, or --new-version-of none for a first version there"
             )
-    number = text.strip().rstrip("/").rpartition("zenodo.")[2] if "zenodo." in text else text.strip().rpartition("/")[2]
+    number = text.rpartition("/")[2].rpartition("zenodo.")[2]
     if not number.isdigit():
         raise PublishError(f"--new-version-of {text}: is no record; give its number or its DOI")
     return number

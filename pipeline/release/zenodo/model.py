@@ -77,7 +77,7 @@ def deposit_metadata(record: ReleaseRecord, *, date: str) -> DepositMetadata:
 
     Args:
         record: Its facts.
-        date: Day of publication, ISO; the record's own where it has one.
+        date: Day of publication, ISO.
     """
     said = record.metadata
     waived = "".join(f"<li>{html.escape(w.gate)}: {html.escape(w.reason)}</li>" for w in record.waivers)
@@ -95,7 +95,7 @@ def deposit_metadata(record: ReleaseRecord, *, date: str) -> DepositMetadata:
             Author(name=c.name, affiliation=c.affiliation or None, orcid=c.orcid or None) for c in said.creators
         ),
         license=record.outlines_licence.lower(),
-        publication_date=record.date or date,
+        publication_date=date,
         version=record.version,
         keywords=said.keywords,
         communities=tuple(Community(identifier=c) for c in said.communities),
@@ -131,9 +131,9 @@ class ReservedDoi(_Answer):
 class DraftMetadata(_Answer):
     """What the repository says of a deposition."""
 
-    title: str = ""
-    notes: str = ""
-    version: str = ""
+    title: str | None = None
+    notes: str | None = None
+    version: str | None = None
     prereserve_doi: ReservedDoi | None = None
 
 

@@ -17,7 +17,7 @@ from pipeline.release.zenodo.drafts import GONE, open_draft, predecessor
 from pipeline.release.zenodo.errors import ApiError, PublishError, UnreachableError
 from pipeline.release.zenodo.model import Deposition, deposit_metadata
 from pipeline.release.zenodo.retries import MAX_WAIT_S, TRANSIENT
-from pipeline.release.zenodo.state import PublishState, read_state, state_path, write_state
+from pipeline.release.zenodo.state import PublishState, alone, read_state, state_path, write_state
 from pipeline.release.zenodo.transfer import LocalFile, TransferPlan, differences, local_manifest, transfer_files
 
 ATTEMPTS = 5
@@ -92,16 +92,16 @@ def publish_release(client: ZenodoClient, request: PublishRequest, *, tell: Tell
         PublishError: What the repository holds is not the release, or it refuses something; no record is made.
     """
     path = state_path(request.folder, request.target)
-    for turn in range(2):
-        run = _Run(client, request, path, tell)
+    run = _Run(client, request, path, tell)
+    with alone(path):
         try:
             return run.finish()
         except ApiError as error:
-            if turn or error.status not in GONE or not run.draft_is_gone():
+            if error.status not in GONE or not run.draft_is_gone():
                 raise
-            tell("the draft is gone (expired, or deleted on the site): begin a new one, with a DOI of its own")
-            path.unlink(missing_ok=True)
-    raise PublishError("unreachable")  # pragma: no cover
+        tell("the draft is gone (expired, or deleted on the site): begin a new one, with a DOI of its own")
+        path.unlink(missing_ok=True)
+        return run.finish()
 
 
 def stamp_release(folder: Path, *, doi: str, concept_doi: str | None, date: str) -> ReleaseRecord:
@@ -109,12 +109,16 @@ def stamp_release(folder: Path, *, doi: str, concept_doi: str | None, date: str)
 
     The same release, DOI and day give the same bytes.
     """
-    record = read_record(folder)
-    stamped = record.model_copy(
-        update={"doi": doi, "concept_doi": concept_doi or record.concept_doi, "date": record.date or date}
-    )
+    stamp = {"doi": doi, "concept_doi": concept_doi, "date": date}
+    stamped = read_record(folder).model_copy(update=stamp)
     seal_release(folder, stamped)
     return stamped
+
+
+def publication_date(record: ReleaseRecord) -> str:
+    """The day that a build was given; today where there is none, or it is that of a publication elsewhere."""
+    given = record.date if record.doi is None else None
+    return given or datetime.now(UTC).date().isoformat()
 
 
 class _Run:
@@ -184,7 +188,7 @@ class _Run:
             version=record.version,
             mark=f"draft of {record.version}, run {secrets.token_hex(8)}",
             new_version_of=None if wanted is None else int(wanted),
-            date=record.date or datetime.now(UTC).date().isoformat(),
+            date=publication_date(record),
         )
         write_state(self._path, state)
         return state, False
@@ -242,8 +246,11 @@ class _Run:
                 f"deposition {record.id}: publishing was answered well, but it is still a draft; run again"
             )
         self._compare(record, local)
-        state = state.model_copy(update={"phase": "published", "doi": record.doi or state.doi,
-                                         "concept_doi": record.concept_doi or state.concept_doi})  # fmt: skip
+        if record.doi is not None and record.doi != state.doi:
+            raise PublishError(
+                f"record {record.id} has DOI {record.doi}, its files say {state.doi}: ask the site's support"
+            )
+        state = state.model_copy(update={"phase": "published"})
         write_state(self._path, state)
         self._tell(f"published: {state.doi}")
         if plan is None:

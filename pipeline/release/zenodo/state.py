@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -61,6 +64,21 @@ def read_state(path: Path) -> PublishState | None:
             f"{path}: does not say where publishing stands ({error.errors()[0]['msg']}); look at your drafts there, "
             "then remove the file"
         ) from error
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Only one process at a time works with a state; the system frees the lock on any death.
+
+    Raises:
+        PublishError: Another process does.
+    """
+    with path.with_suffix(".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise PublishError(f"{path}: another process publishes this release; wait for it") from error
+        yield
 
 
 def write_state(path: Path, state: PublishState) -> None:

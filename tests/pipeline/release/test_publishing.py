@@ -8,16 +8,19 @@ import signal
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipeline.release import layout
 from pipeline.release.record import read_record
-from pipeline.release.zenodo import transfer
+from pipeline.release.zenodo import drafts, transfer
+from pipeline.release.zenodo import publish as publishing
 from pipeline.release.zenodo.client import ZenodoClient
 from pipeline.release.zenodo.drafts import predecessor
 from pipeline.release.zenodo.errors import ApiError, PublishError
 from pipeline.release.zenodo.publish import PublishRequest, publish_release, stamp_release
 from pipeline.release.zenodo.retries import asked_pause_s
-from pipeline.release.zenodo.state import read_state, state_path
+from pipeline.release.zenodo.state import alone, read_state, state_path
 from tests.support.command_line import json_of
 from tests.support.products import write_campaign, write_product, write_products
 from tests.support.releases import build, make_campaign
@@ -239,6 +242,75 @@ def test_killed_before_the_draft_is_known_the_next_run_finds_it(server, release,
     done, lines = run(server, release)
     assert len(server.depositions()) == before + 1 and is_whole(server, done.state.deposition, release)
     assert any("had been made" in line for line in lines)
+
+
+def test_killed_while_publishing_the_next_run_finds_the_record(server, release, monkeypatch):
+    def published_and_killed(self, deposition):
+        self._send("POST", f"/api/deposit/depositions/{deposition}/actions/publish", again=False)
+        os._exit(0)
+
+    monkeypatch.setattr(ZenodoClient, "publish", published_and_killed)
+    child = os.fork()
+    if child == 0:
+        run(server, release)
+        os._exit(1)
+    os.waitpid(child, 0)
+    monkeypatch.undo()
+    assert read_state(state_path(release, "sandbox")).phase == "publishing"
+    done, _ = run(server, release)
+    assert done.reconciled and not done.sent and is_whole(server, done.state.deposition, release)
+    assert server.count("POST", f"/{done.state.deposition}/{PUBLISH}") == 1
+
+
+FAULTS = st.lists(
+    st.tuples(
+        st.sampled_from([("PUT", BIG), ("PUT", "README"), ("POST", "depositions$"), ("GET", "files$"),
+                         ("PUT", r"depositions/\d+$"), ("GET", r"depositions/\d+$"), ("POST", PUBLISH)]),
+        st.sampled_from([{"kind": "status", "status": 500}, {"kind": "commit", "status": 504},
+                         {"kind": "status", "status": 429, "headers": {"Retry-After": "0"}},
+                         {"kind": "status", "status": 403}]),
+        st.integers(1, 3),
+    ),
+    min_size=1, max_size=4,
+)  # fmt: skip
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(faults=FAULTS)
+def test_whatever_fails_nothing_is_half_published_or_made_twice(server, made, tmp_path, monkeypatch, faults):
+    """Runs until one ends well: one draft, every file in effect sent once, a record only when it is whole."""
+    for module in (transfer, drafts, publishing):
+        monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    folder = tmp_path / f"release-{time.perf_counter_ns()}"
+    shutil.copytree(made / "release-1.0.0", folder)
+    before = len(server.depositions())
+    for (method, path), fault, times in faults:
+        server.fault(method, path, times=times, **{k: v for k, v in fault.items() if k != "times"})
+    for _ in range(20):
+        try:
+            done, _ = run(server, folder, attempts=2)
+            break
+        except PublishError:
+            there = server.depositions()[before:]
+            assert all(not d["submitted"] or is_whole(server, d["id"], folder) for d in there)
+    assert is_whole(server, done.state.deposition, folder)
+    assert len(server.depositions()) == before + 1
+    assert set(puts(server, done.state.deposition).values()) == {1}
+    server.http.delete("/_test/faults")
+
+
+def test_two_processes_do_not_publish_one_release(server, release):
+    with alone(state_path(release, "sandbox")), pytest.raises(PublishError, match="another process"):
+        run(server, release)
+
+
+def test_the_token_may_come_from_a_secret_block(server, release, monkeypatch):
+    from prefect.blocks.system import Secret
+
+    monkeypatch.delenv("ZENODO_SANDBOX_TOKEN", raising=False)
+    monkeypatch.setattr(Secret, "load", classmethod(lambda cls, name: Secret(value=TOKEN)))
+    given_it = ("--secret-block", "zenodo-sandbox", "--base-url", server.base_url, "--json")
+    assert not json_of("release", "publish", release, *given_it)["published"]
 
 
 def test_the_token_is_nowhere(server, release, tmp_path):
