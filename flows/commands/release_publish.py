@@ -139,7 +139,7 @@ def _token(variable: str, block: str | None, url: str) -> str:
         from prefect.blocks.system import Secret
 
         try:
-            return str(Secret.load(block).get())
+            secret: Any = Secret.load(block)  # outside of an event loop it is no coroutine
         except ValueError as error:
             raise PublishError(
                 f"no Prefect secret block '{block}'; `prefect block ls` lists those there are"
