@@ -144,6 +144,7 @@ def _token(variable: str, block: str | None, url: str) -> str:
             raise PublishError(
                 f"no Prefect secret block '{block}'; `prefect block ls` lists those there are"
             ) from error
+        return str(secret.get())
     token = os.environ.get(variable, "")
     if not token.strip():
         raise PublishError(
