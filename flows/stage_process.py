@@ -24,6 +24,7 @@ from typing import Any
 from flows.errors import FlowsError
 from flows.failures import TYPED_ERRORS, is_transient, one_line
 from flows.locks import city_lock, hold_accelerator, hold_processor
+from flows.secrets import provide_secrets
 from pipeline.city.job import CityJob
 from pipeline.city.stage_table import STAGES, find_stage
 from pipeline.files import replacing_folder, write_json
@@ -136,6 +137,7 @@ def _fetch(*, campaign: dict[str, Any], adcode: str) -> dict[str, Any]:
         if before // SAID_BYTES != came[0] // SAID_BYTES:
             log.info("%s: %.0f MB came", what, came[0] / 1e6)
 
+    provide_secrets(settings.sources_of(adcode))
     with city_lock(settings.product_folder(adcode)):
         found = fetch_city(settings, find_city(adcode), progress=tell)
     names = [str(f["file"]) for f in found.files]

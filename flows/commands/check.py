@@ -26,6 +26,7 @@ def check(
 
     Example: uvmap check 440300 --campaign delta.yaml
     """
+    from flows.secrets import provide_secrets
     from pipeline.city.ground import ground_of
     from pipeline.city.job import CityJob
     from pipeline.city.stages import stage_result_of
@@ -42,6 +43,7 @@ def check(
         one = find_city(city)
         if needs_fetch(settings, one):
             say(f"{one.adcode}: its sources are fetched first")
+            provide_secrets(settings.sources_of(one.adcode))
             fetch_city(settings, one)
         ground = ground_of(settings, one)
         out = settings.out_root

@@ -32,6 +32,7 @@ def fetch(
     """
     from tqdm import tqdm
 
+    from flows.secrets import provide_secrets
     from pipeline.fetch.run import fetch_city, plan_fetch
     from pipeline.fetch.secrets import public
 
@@ -48,6 +49,7 @@ def fetch(
 
         for one in cities:
             try:
+                provide_secrets(settings.sources_of(one.adcode))
                 if dry_run:
                     plan = plan_fetch(settings, one)
                     size = plan.bytes_to_come

@@ -258,8 +258,9 @@ class ImageSource:
         return pixels, valid
 
     def _mask(self, k: int, inside: Window) -> NDArray[np.bool_]:
-        mask: NDArray[np.bool_] = self._handle(k).read_masks(1, window=_rasterio_window(inside)) > 0
-        return mask
+        mask: NDArray[np.uint8] = self._handle(k).read_masks(1, window=_rasterio_window(inside))
+        valid: NDArray[np.bool_] = mask.view(np.bool_)
+        return np.not_equal(mask, 0, out=valid)  # in place: fresh memory costs as much as the rest
 
     def _encoded_stamp(self, k: int, inside: Window) -> str:
         dataset = self._handle(k)

@@ -1,6 +1,7 @@
 """`uvmap check`: what stands in the way of a map is said before a model runs."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 from PIL import Image
 
 from flows import stage_process, stages
+from flows.secrets import provide_secrets
 from flows.stages import FETCH
 from pipeline.city.extent import CityExtent
 from pipeline.city.readiness import CELL_PX, Looked, _count_cells, completeness, warnings_of
@@ -99,7 +101,7 @@ def test_a_city_with_declared_sources_is_fetched_first(demo, tmp_path):
     orders = stages.Orders()
     names = [step.name for step in stages._steps(city, campaign, orders)]
     assert names[:2] == [FETCH, "graph"] and "check" in names
-    request = stages._request(FETCH, city, campaign, None, orders)
+    request = stages._request(FETCH, city, campaign, None, orders=orders, processors=1)
     done = stage_process.KINDS[request.pop("kind")](**json.loads(json.dumps(request)))
     assert len(done["files"]) == 2 and not needs_fetch(campaign, city)
     assert stages._steps(city, campaign, orders)[0].name == "graph"
@@ -107,3 +109,25 @@ def test_a_city_with_declared_sources_is_fetched_first(demo, tmp_path):
     assert facts["imagery"]["licence"].startswith("CC0-1.0") and facts["scenes"][0]["fetched"]
     changed = campaign.model_copy(update={"grid": campaign.grid.model_copy(update={"resolution_m": 2.0})})
     assert needs_fetch(changed, city)
+
+
+def test_secrets_of_blocks_stand_in_for_variables(monkeypatch):
+    monkeypatch.setenv("TILES_KEY", "")
+    sources = load_campaign("tiles").sources_of("440300")
+    asked = []
+
+    def load(block):
+        asked.append(block)
+        return "hush"
+
+    provide_secrets(sources, load=load)
+    assert asked == ["tiles-key"] and os.environ["TILES_KEY"] == "hush"
+    provide_secrets(sources, load=load)  # the environment goes first
+    assert asked == ["tiles-key"]
+    monkeypatch.setenv("TILES_KEY", "")
+
+    def absent(block):
+        raise ValueError(block)
+
+    provide_secrets(sources, load=absent)
+    assert not os.environ["TILES_KEY"]
