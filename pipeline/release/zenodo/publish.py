@@ -72,7 +72,7 @@ class Published:
             "concept_doi": self.state.concept_doi,
             "published": self.state.phase == "published",
             "date": self.state.date,
-            "page": links.get("html") or links.get("latest_html"),
+            "page": links.get("record_html") or links.get("html") or links.get("latest_html"),
             "sent": list(self.sent),
             "held": list(self.held),
             "removed": list(self.removed),
