@@ -24,7 +24,7 @@ from regions.raster.grid import Grid, Tiling
 from regions.raster.scores import SCORE_ENCODING, SCORE_TAG
 
 DEFAULT_BLOCK_PX = 2048
-GDAL_CACHE_BYTES = 256 << 20
+GDAL_CACHE_BYTES = 64 << 20
 """GDAL would take a twentieth of the machine's memory for decoded blocks; neighbouring reads need only this."""
 
 

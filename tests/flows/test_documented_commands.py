@@ -14,6 +14,7 @@ ROOMS = ("regions", "models", "pipeline", "accuracy", "flows")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 OF_OTHER_PROGRAMS = {
     "--config",  # osmium extract
+    "--username",  # createdb
     "--maximum-zoom",
     "--minimum-zoom",
     "--output",
