@@ -1,7 +1,7 @@
 """One demo city mapped three ways with one model: STAC and PBF, XYZ and GeoParquet, local files; polygons compared.
 
 The city's scenes are put together once and served from another process over loopback: as an asset of a STAC API read by
-ranges, as tiles of level 18 in web mercator, and taken as a file. Each campaign is fetched and mapped by the same code;
+ranges, as tiles in web mercator, and taken as a file. Each campaign is fetched and mapped by the same code;
 the intersection over union of the polygons is taken pair by pair. A model that knows demo cities is needed:
 
     .venv/bin/uvmap demo --out /tmp/demo --side-m 2000 --train-seconds 90
@@ -42,7 +42,7 @@ ADCODE, DATE = "990001", "2023-05-14"
 INSET_M = 60.0
 
 
-def campaigns(city: Path, served: Path, address: str, checkpoint: Path, out: Path) -> dict[str, Path]:
+def campaigns(city: Path, served: Path, address: str, checkpoint: Path, out: Path, *, zoom: int) -> dict[str, Path]:
     """A campaign file for each way."""
     pbf = next(city.glob("vectors/*.osm.pbf"))
     mosaic = served / "tiles.tif"
@@ -62,7 +62,7 @@ def campaigns(city: Path, served: Path, address: str, checkpoint: Path, out: Pat
             {"kind": "pbf", "path": str(pbf), "date": DATE},
         ),
         "xyz+geoparquet": (
-            {"kind": "xyz", "url": f"{address}/xyz/{{z}}/{{x}}/{{y}}.png", "zoom": 18, "date": DATE},
+            {"kind": "xyz", "url": f"{address}/xyz/{{z}}/{{x}}/{{y}}.png", "zoom": zoom, "date": DATE},
             {"kind": "parquet", "path": f"{address}/files/features.parquet", "date": DATE},
         ),
         "local": (
@@ -91,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--city", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--zoom", type=int, default=19, help="level of the tiles")
     given = parser.parse_args()
     areas: dict[str, shapely.Geometry] = {}
     rows = {}
@@ -101,7 +102,8 @@ def main() -> None:
         scenes = sorted(given.city.glob("imagery/*.tif"))
         ingest(scenes, grid_of_imagery(scenes), served / "tiles.tif")
         with serve(served) as address:
-            for way, path in campaigns(given.city, served, address, given.checkpoint, folder).items():
+            ways = campaigns(given.city, served, address, given.checkpoint, folder, zoom=given.zoom)
+            for way, path in ways.items():
                 campaign, city = load_campaign(path), find_city(ADCODE)
                 begun = time.perf_counter()
                 fetched = fetch_city(campaign, city)
