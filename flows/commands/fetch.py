@@ -33,8 +33,8 @@ def fetch(
     from tqdm import tqdm
 
     from flows.secrets import provide_secrets
+    from pipeline.fetch.confidential import public
     from pipeline.fetch.run import fetch_city, plan_fetch
-    from pipeline.fetch.secrets import public
 
     settings = load_campaign(campaign)
     if data_root is not None:

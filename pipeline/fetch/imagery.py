@@ -14,11 +14,11 @@ from rasterio.shutil import copy as copy_raster
 
 from pipeline.city.looks import CELL_PX, NOBODY, Looks, scene_owners
 from pipeline.fetch.area import FetchArea
+from pipeline.fetch.confidential import public_url
 from pipeline.fetch.errors import FetchError
-from pipeline.fetch.http import Session
-from pipeline.fetch.secrets import public_url
 from pipeline.fetch.stac import StacScene, find_scenes, read_scene
 from pipeline.fetch.tiles import TileCache, ground_resolution_m, tile_range, write_scene
+from pipeline.fetch.web import Session
 from pipeline.files import replacing, source_digest
 from pipeline.imagery.acquired import date_of_scenes
 from pipeline.imagery.grids import grid_of_scenes

@@ -19,6 +19,7 @@ import yaml
 from pipeline.city.sources import NOTES_NAME
 from pipeline.dates import parse_date
 from pipeline.fetch.area import FetchArea, fetch_area
+from pipeline.fetch.confidential import public
 from pipeline.fetch.declared import FETCH_VERSION, RECORD_NAME, declared_digest, declared_sources
 from pipeline.fetch.errors import FetchError
 from pipeline.fetch.imagery import (
@@ -31,7 +32,6 @@ from pipeline.fetch.imagery import (
     lay_onto,
     survey_imagery,
 )
-from pipeline.fetch.secrets import public
 from pipeline.fetch.vectors import bring_vectors, identity_of
 from pipeline.files import digest_of, replacing, sha256_of, write_json
 from pipeline.ledger import Ledger

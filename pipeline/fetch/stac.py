@@ -24,8 +24,8 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window, from_bounds
 
+from pipeline.fetch.confidential import public, public_url, secret
 from pipeline.fetch.errors import FetchError
-from pipeline.fetch.secrets import public, public_url, secret
 from pipeline.files import digest_of, replacing
 from regions.sources import StacImagery
 

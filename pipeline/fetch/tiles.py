@@ -18,9 +18,9 @@ from PIL import Image, UnidentifiedImageError
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
+from pipeline.fetch.confidential import public_url, secret
 from pipeline.fetch.errors import FetchError
-from pipeline.fetch.http import Session
-from pipeline.fetch.secrets import public_url, secret
+from pipeline.fetch.web import Session
 from pipeline.files import replacing
 from regions.datum import from_wgs84
 from regions.sources import XyzImagery

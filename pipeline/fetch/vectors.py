@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from pipeline.extracts import cut_extracts
 from pipeline.fetch.area import FetchArea
+from pipeline.fetch.confidential import public_url, secret
 from pipeline.fetch.errors import FetchError
-from pipeline.fetch.http import session_for
-from pipeline.fetch.secrets import public_url, secret
+from pipeline.fetch.web import session_for
 from pipeline.files import replacing, source_files
 from pipeline.vectors.fetch import ParquetSource, fetch_parquet
 from pipeline.vectors.pushdown import Storage

@@ -21,13 +21,13 @@ from rio_cogeo.cogeo import cog_validate
 
 from pipeline.city.ground import ground_of
 from pipeline.city.sources import find_sources
-from pipeline.fetch import http
 from pipeline.fetch import stac as stac_source
+from pipeline.fetch import web
+from pipeline.fetch.confidential import public_url
 from pipeline.fetch.errors import FetchError, SecretMissingError
-from pipeline.fetch.http import Session
 from pipeline.fetch.run import fetch_city, plan_fetch
-from pipeline.fetch.secrets import public_url
 from pipeline.fetch.tiles import EARTH_M, tile_range
+from pipeline.fetch.web import Session
 from pipeline.vectors import read_features
 from regions.campaign import CampaignError, load_campaign
 from regions.demo import generate_demo_city
@@ -127,7 +127,7 @@ def image_of(path):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, world):
-    monkeypatch.setattr(http, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(web, "FIRST_WAIT_S", 0.01)
     faults(world["address"])
 
 

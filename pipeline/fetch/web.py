@@ -15,8 +15,8 @@ import httpx
 import tenacity
 
 from pipeline.disk import writing_to
+from pipeline.fetch.confidential import public, public_url
 from pipeline.fetch.errors import FetchError
-from pipeline.fetch.secrets import public, public_url
 
 ATTEMPTS = 6
 LONGEST_WAIT_S = 60.0
