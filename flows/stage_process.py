@@ -24,7 +24,7 @@ from typing import Any
 from flows.errors import FlowsError
 from flows.failures import TYPED_ERRORS, is_transient, one_line
 from flows.locks import city_lock, hold_accelerator, hold_processor
-from flows.secrets import provide_secrets
+from flows.secret_blocks import provide_secrets
 from pipeline.city.job import CityJob
 from pipeline.city.stage_table import STAGES, find_stage
 from pipeline.files import replacing_folder, write_json

@@ -26,7 +26,7 @@ def check(
 
     Example: uvmap check 440300 --campaign delta.yaml
     """
-    from flows.secrets import provide_secrets
+    from flows.secret_blocks import provide_secrets
     from pipeline.city.ground import ground_of
     from pipeline.city.job import CityJob
     from pipeline.city.stages import stage_result_of

@@ -32,7 +32,7 @@ def fetch(
     """
     from tqdm import tqdm
 
-    from flows.secrets import provide_secrets
+    from flows.secret_blocks import provide_secrets
     from pipeline.fetch.confidential import public
     from pipeline.fetch.run import fetch_city, plan_fetch
 

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from flows import stage_process, stages
-from flows.secrets import provide_secrets
+from flows.secret_blocks import provide_secrets
 from flows.stages import FETCH
 from pipeline.city.extent import CityExtent
 from pipeline.city.readiness import CELL_PX, Looked, _count_cells, completeness, warnings_of
