@@ -35,6 +35,7 @@ class Schedule:
         self._ready: dict[str, None] = {}
         self._busy: Counter[str] = Counter()
         self._running: dict[str, Step] = {}
+        self._postponed: set[str] = set()
         self._width, self._slots = width, slots
 
     @property
@@ -43,13 +44,19 @@ class Schedule:
         return len(self._running)
 
     @property
+    def postponed(self) -> int:
+        """Cities whose step waits for `resume`."""
+        return len(self._postponed)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is left to take, now or later."""
-        return not self._running and not self._ready and not any(self._left[c] for c in self._waiting)
+        begun = self._running or self._ready or self._postponed
+        return not begun and not any(self._left[c] for c in self._waiting)
 
     def take(self) -> list[tuple[str, Step]]:
         """The steps to start now; cities without any step are passed over."""
-        while self._waiting and len(self._ready) + len(self._running) < self._width:
+        while self._waiting and len(self._ready) + len(self._running) + len(self._postponed) < self._width:
             city = self._waiting.popleft()
             if self._left[city]:
                 self._ready[city] = None
@@ -72,3 +79,15 @@ class Schedule:
             return True
         self._ready = {city: None, **self._ready}  # what is begun goes before what is not
         return False
+
+    def postpone(self, city: str) -> None:
+        """A step of a city has ended and is to be taken once more, after `resume`: until then it holds no slot."""
+        step = self._running.pop(city)
+        self._busy[step.slot] -= 1
+        self._left[city].appendleft(step)
+        self._postponed.add(city)
+
+    def resume(self, city: str) -> None:
+        """The postponed step of a city may be taken again."""
+        self._postponed.remove(city)
+        self._ready = {city: None, **self._ready}

@@ -14,20 +14,20 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.states import Failed
-from prefect.tasks import Task
 
 from flows.errors import StageFailedError
-from flows.failures import is_transient, one_line
+from flows.failures import one_line
 from flows.finished import forget_finished, mark_finished
 from flows.orders import Orders
 from flows.process import run_isolated, stop_all
 from flows.progress import Watch, remember_step
 from flows.record import CityEntry, RunRecord, StageEntry, Stopwatch, stamp_of
+from flows.retries import Retries
 from flows.schedule import Schedule, Step
 from pipeline.city.job import job_of
 from pipeline.city.stage_table import find_stage
@@ -43,7 +43,6 @@ MAX_WIDTH = 16
 """Most cities worked on at once, whatever the campaign asks: more writers overload a server on SQLite."""
 LEASE_S = 60.0
 """Slots of a killed run come free after this long; the shortest lease that the server grants."""
-RETRY_DELAYS_S = (10.0, 60.0)
 SAVE_EVERY_S = 1.0
 _watches: dict[str, Watch] = {}
 """Of the runs of this process, by id: tasks take values only."""
@@ -62,26 +61,7 @@ class _Done:
     future: PrefectFuture[Any]
 
 
-def retry_is_due(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether the failure of a task was transient; Prefect asks before each retry."""
-    try:
-        state.result(raise_on_failure=True)
-    except StageFailedError as error:
-        return error.transient
-    except Exception as error:  # noqa: BLE001 - whatever the task raised is judged here
-        return is_transient(error)
-    return False
-
-
-@task(
-    name="stage",
-    task_run_name="{adcode}-{step}",
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=list(RETRY_DELAYS_S),
-    retry_condition_fn=retry_is_due,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(name="stage", task_run_name="{adcode}-{step}", cache_policy=NO_CACHE, persist_result=False)
 def city_stage(adcode: str, step: str, request: dict[str, Any], run: str) -> dict[str, Any] | State[Any]:
     """Run one stage of one city in a process of its own, holding one slot.
 
@@ -97,6 +77,9 @@ def city_stage(adcode: str, step: str, request: dict[str, Any], run: str) -> dic
 
     Returns:
         ``{"seconds", "cpu_s", "peak_bytes", "summary"}``, or a failed state with one line where a retry would not help.
+
+    Raises:
+        StageFailedError: the reason may go away by itself; `drive` tries again (`flows.retries`).
     """
     logger, watch = get_run_logger(), _watches[run]
 
@@ -170,15 +153,18 @@ def drive(
     schedule = Schedule({c.adcode: _steps(c, campaign, orders) for c in cities}, width=width, slots=slots)
     finished: queue.SimpleQueue[_Done] = queue.SimpleQueue()
     saved, dirty = time.monotonic(), True
+    retries = Retries()
     _watches[record.run] = watch
     try:
         while True:
+            for code in retries.take_due():
+                schedule.resume(code)
             for code, step in schedule.take():
                 _submit(
                     by_code[code], step.name, record=record, campaign=campaign, orders=orders, finished=finished,
                     schedule=schedule, processors=slots[CPU_LIMIT],
                 )  # fmt: skip
-            if not schedule.running:
+            if not schedule.running and not schedule.postponed:
                 if not schedule.idle:
                     continue
                 break
@@ -191,10 +177,7 @@ def drive(
             except queue.Empty:
                 continue
             dirty = True
-            entry = record.cities[done.city.adcode]
-            well = _take(done, entry)
-            if schedule.ended(done.city.adcode, well=well) and well:
-                _close(done.city, entry, campaign, orders)
+            _enter_end(done, record=record, campaign=campaign, orders=orders, schedule=schedule, retries=retries)
     except BaseException:
         stop_all()
         record.save()
@@ -258,6 +241,31 @@ def _request(
     return {**request, "processors": processors}
 
 
+def _enter_end(
+    done: _Done, *, record: RunRecord, campaign: Campaign, orders: Orders, schedule: Schedule, retries: Retries
+) -> None:
+    """A task has ended: its step is tried again later, or is done, or has failed and its city with it."""
+    code = done.city.adcode
+    entry = record.cities[code]
+    try:
+        done.future.wait()
+        state = done.future.state
+    except Exception as error:  # noqa: BLE001 - Prefect could not keep account of this task: the others go on
+        state = Failed(message=one_line(error))
+    delay_s = retries.postpone(code, done.step, state)
+    if delay_s is not None:
+        get_run_logger().warning("%s; once more in %g s", reason_of(state), delay_s)
+        schedule.postpone(code)
+        return
+    well = state.is_completed()
+    if well:
+        entry.stages[done.step] = StageEntry(**state.result())
+    else:
+        entry.state, entry.reason = "failed", f"{done.step}: {reason_of(state)}"
+    if schedule.ended(code, well=well) and well:
+        _close(done.city, entry, campaign, orders)
+
+
 def _close(city: City, entry: CityEntry, campaign: Campaign, orders: Orders) -> None:
     """A city is through: mark it, so that a later run finds it without starting a process."""
     entry.state = "done"
@@ -267,21 +275,6 @@ def _close(city: City, entry: CityEntry, campaign: Campaign, orders: Orders) -> 
             mark_finished(job_of(campaign, city), entry.stamp, summaries)
         except (PipelineError, RegionsError, OSError) as error:
             get_run_logger().warning("%s is done, but could not be marked so: %s", city.adcode, one_line(error))
-
-
-def _take(done: _Done, entry: CityEntry) -> bool:
-    """Enter a finished task into the record; whether the city goes on."""
-    try:
-        done.future.wait()
-        state = done.future.state
-        if state.is_completed():
-            entry.stages[done.step] = StageEntry(**done.future.result())
-            return True
-        reason = reason_of(state)
-    except Exception as error:  # noqa: BLE001 - Prefect could not keep account of this task: the others go on
-        reason = one_line(error)
-    entry.state, entry.reason = "failed", f"{done.step}: {reason}"
-    return False
 
 
 def reason_of(state: State[Any]) -> str:

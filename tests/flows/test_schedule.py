@@ -1,15 +1,19 @@
 """The schedule of a run, against a simulation: slots are never exceeded nor left idle, cities end in their order."""
 
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prefect.states import Completed, Failed
 
 from flows.choice import in_order
+from flows.errors import StageFailedError
 from flows.figures import failures, figures_of, slowest
 from flows.record import CityEntry, Owner, RunRecord, StageEntry
+from flows.retries import Retries
 from flows.schedule import Schedule, Step
 from regions.registry import find_city
 
@@ -22,28 +26,43 @@ STEPS = st.lists(st.sampled_from([Step("a", "cpu"), Step("b", "gpu"), Step("c", 
     slots=st.fixed_dictionaries({"cpu": st.integers(1, 3), "gpu": st.integers(1, 2)}),
     data=st.data(),
 )
-def test_every_step_runs_once_in_order_within_the_slots(cities, width, slots, data):
+def test_every_step_runs_once_in_order_within_the_slots(cities, width, slots, data):  # noqa: C901 - a simulation
     steps = {f"c{k:02}": own for k, own in enumerate(cities)}
     schedule = Schedule(steps, width=width, slots=slots)
     running: dict[str, Step] = {}
     ran = {city: [] for city in steps}
     begun: list[str] = []
     broken: set[str] = set()
+    postponed: set[str] = set()
+    retries_left = data.draw(st.integers(0, 5))
     for _ in range(200):
+        for city in [c for c in sorted(postponed) if data.draw(st.booleans()) or not running]:
+            postponed.remove(city)
+            schedule.resume(city)
         for city, step in schedule.take():
             assert city not in running
-            if not ran[city]:
+            if not ran[city] and city not in begun:
                 begun.append(city)
             running[city] = step
             ran[city].append(step)
         busy = Counter(s.slot for s in running.values())
         assert all(busy[s] <= slots[s] for s in slots)
-        assert schedule.running == len(running) <= width
+        assert (schedule.running, schedule.postponed) == (len(running), len(postponed))
+        assert len(running) + len(postponed) <= width
         assert schedule.take() == []  # all that could start has
-        if not running:
+        if not running and not postponed:
             break
+        assert not schedule.idle
+        if not running:
+            continue
         city = data.draw(st.sampled_from(sorted(running)))
         del running[city]
+        if retries_left and data.draw(st.booleans()):  # tried again later, from the same step on
+            retries_left -= 1
+            ran[city].pop()
+            postponed.add(city)
+            schedule.postpone(city)
+            continue
         well = data.draw(st.booleans()) or data.draw(st.booleans())
         if not well:
             broken.add(city)
@@ -55,6 +74,39 @@ def test_every_step_runs_once_in_order_within_the_slots(cities, width, slots, da
         assert same == sorted(same)
     for city, own in steps.items():
         assert ran[city] == own or city in broken
+
+
+def test_a_postponed_step_holds_no_slot_and_comes_first_when_due():
+    steps = {city: [Step("graph", "cpu"), Step("scores", "gpu")] for city in ("x", "y", "z")}
+    schedule = Schedule(steps, width=2, slots={"cpu": 1, "gpu": 1})
+    assert schedule.take() == [("x", Step("graph", "cpu"))]
+    schedule.postpone("x")
+    assert schedule.take() == [("y", Step("graph", "cpu"))]
+    schedule.resume("x")
+    schedule.ended("y", well=False)
+    assert schedule.take() == [("x", Step("graph", "cpu"))]
+    assert (schedule.running, schedule.postponed) == (1, 0)
+
+
+def test_what_may_go_away_by_itself_is_tried_again_later_and_not_for_ever():
+    transient = Failed(data=StageFailedError("440300 graph: source down", transient=True), message="x")
+    retries = Retries(delays_s=(0.0, 0.05))
+    assert retries.postpone("440300", "graph", transient) == 0.0
+    assert (retries.take_due(), retries.take_due()) == (["440300"], [])
+    assert retries.postpone("440300", "graph", transient) == 0.05
+    assert retries.take_due() == []
+    time.sleep(0.06)
+    assert retries.take_due() == ["440300"]
+    assert retries.postpone("440300", "graph", transient) is None
+    assert retries.postpone("440300", "scores", transient) == 0.0  # each step has its own tries
+    for state in (
+        Failed(data=StageFailedError("440300 graph: damaged file"), message="x"),
+        Failed(message="a failure without its error"),
+        Failed(data=ValueError("not the network"), message="x"),
+        Completed(data={"seconds": 1.0}),
+    ):
+        assert retries.postpone("440100", "graph", state) is None
+    assert retries.postpone("440100", "graph", Failed(data=ConnectionError("server away"), message="x")) == 0.0
 
 
 def test_a_stage_that_waits_for_a_gpu_keeps_no_processor_idle():
