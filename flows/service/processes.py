@@ -47,6 +47,15 @@ class Service(BaseModel):
         """Whether it still runs."""
         return self.process() is not None
 
+    def listens_on(self, port: int) -> bool:
+        """Whether it is this process that takes connections on a port."""
+        process = self.process()
+        try:
+            taken = process.net_connections(kind="inet") if process is not None else []
+        except psutil.Error:  # it ended meanwhile
+            return False
+        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in taken)
+
 
 class Services(BaseModel):
     """What `uvmap up` has started on this machine.

@@ -58,12 +58,19 @@ def bring_up(
         services = read_services()
         if services.server is not None and services.server.alive and port not in {None, services.port}:
             raise ServiceError(f"the server runs on port {services.port}, not {port}; run `uvmap down` first")
+        any_port = port is None and services.port is None
         services.port = port or services.port or _free_port()
         services.gpus = gpus or services.gpus or max(1, len(gpu_devices()))
         services.cpus = cpus or services.cpus or os.cpu_count() or 1
         moved = services.checkout not in {None, CHECKOUT}
         services.checkout = CHECKOUT
-        _server(services, say)
+        try:
+            _server(services, say)
+        except ServiceError:
+            if not any_port or _is_free(services.port):
+                raise
+            services.port = _free_port()  # another home's server was faster
+            _server(services, say)
         write_profile(services, activate=activate)
         services.save()
         _objects(services)
@@ -208,10 +215,11 @@ def _server(services: Services, say: Callable[[str], None]) -> None:
         arguments = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(services.port)]
         services.server = start("server", arguments, env=service_environment(services))
         services.save()
+    ours = services.server
     wait_until(
-        lambda: healthy(services),
+        lambda: ours.listens_on(services.port or 0) and healthy(services),  # not another home's server on this port
         what="answering on /api/health",
-        service=services.server,
+        service=ours,
         name="server",
         patience_s=SERVER_PATIENCE_S,
     )
