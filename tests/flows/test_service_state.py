@@ -1,10 +1,12 @@
 """The record of runs, the state of the services and the Prefect profile."""
 
+import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import psutil
 import pytest
@@ -18,7 +20,8 @@ from flows.errors import RunError, ServiceError
 from flows.finished import find_finished, forget_finished, mark_finished
 from flows.home import CHECKOUT
 from flows.record import CityEntry, Owner, RunRecord, find_run, now, read_record, stamp_of
-from flows.service.processes import Services, last_words, log_file, read_services, start, stop
+from flows.service import setup
+from flows.service.processes import Service, Services, last_words, log_file, read_services, start, stop
 from flows.service.profile import how_to_point_here, leave_profile, write_profile
 from pipeline.city.job import job_of
 from regions.campaign import CampaignError
@@ -182,6 +185,32 @@ def test_started_process_can_be_interrupted_and_stubborn_ones_are_killed():
     assert not stop(stubborn)
     assert not stop(None)
     assert log_file("stubborn").exists()
+
+
+def test_a_server_of_another_home_on_the_same_port_is_not_taken_for_our_own(tmp_path, monkeypatch):
+    class Healthy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        port = other.server_address[1]
+        me = Service(pid=os.getpid(), created=psutil.Process().create_time())
+        assert me.listens_on(port)
+        assert not Service(pid=os.getppid(), created=psutil.Process(os.getppid()).create_time()).listens_on(port)
+
+        services = Services(port=port)
+        assert setup.healthy(services)
+        monkeypatch.setattr(setup, "_is_free", lambda _: True)  # the other came a moment later
+        late = "import socket, sys; s = socket.socket(); s.bind(('127.0.0.1', int(sys.argv[-1]))); print('bound')"
+        monkeypatch.setattr(setup, "start", lambda name, words, *, env: start(name, ["-c", late, words[-1]], env=env))
+        with pytest.raises(ServiceError, match=r"the server ended before answering.*already in use"):
+            setup._server(services, lambda _: None)
+        other.shutdown()
 
 
 def test_state_of_the_services_is_kept_and_damage_is_told(tmp_path):
