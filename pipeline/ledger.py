@@ -99,14 +99,14 @@ class Ledger:
     def find(self, name: str, *, key: str | None = None, stamp: str | None = None) -> Entry | None:
         """The entry of ``name`` if it holds ``key`` (or ``stamp``) and its file is whole; None otherwise."""
         entry = self._entry(name)
-        if entry is None:
+        if entry is None or not ((key is not None and entry.key == key) or (stamp and entry.stamp == stamp)):
             return None
-        if not ((key is not None and entry.key == key) or (stamp and entry.stamp == stamp)):
-            return None
-        if entry.path and not self._is_whole(entry):
-            self.damaged.append(name)
-            return None
-        return entry
+        return self._whole(entry)
+
+    def latest(self, name: str) -> Entry | None:
+        """The entry of ``name``, whatever its key, if its file is whole; None otherwise."""
+        entry = self._entry(name)
+        return None if entry is None else self._whole(entry)
 
     def path(self, entry: Entry) -> Path:
         """The file of an entry."""
@@ -164,6 +164,12 @@ class Ledger:
             return Entry(**json.loads((self.root / "entries" / f"{name}.json").read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
+
+    def _whole(self, entry: Entry) -> Entry | None:
+        if entry.path and not self._is_whole(entry):
+            self.damaged.append(entry.name)
+            return None
+        return entry
 
     def _is_whole(self, entry: Entry) -> bool:
         path = self.path(entry)

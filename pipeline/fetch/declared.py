@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 from pipeline.fetch.errors import FetchError
 from pipeline.files import digest_of
@@ -35,6 +37,15 @@ def declared_digest(campaign: Campaign, city: City) -> str:
     return digest_of([FETCH_VERSION, sources.model_dump(mode="json"), city.crs, campaign.grid.resolution_m])
 
 
+def fetched_record(folder: Path) -> dict[str, Any] | None:
+    """What `uvmap fetch` wrote of a city's folder; None where it was laid out by hand or the record is torn."""
+    try:
+        found = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def needs_fetch(campaign: Campaign, city: City) -> bool:
     """Whether a campaign declares sources for a city that were not brought, or others than those that were.
 
@@ -43,9 +54,8 @@ def needs_fetch(campaign: Campaign, city: City) -> bool:
     if campaign.sources_of(city.adcode) is None:
         return False
     folder = campaign.data_folder(city.adcode)
-    try:
-        record = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    record = fetched_record(folder)
+    if record is None:
         return True
     there = all((folder / f["file"]).exists() for f in record.get("files", []))
     return not there or record.get("declared") != declared_digest(campaign, city)

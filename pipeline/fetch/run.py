@@ -207,7 +207,7 @@ class _Run:
         entry = self.ledger.find("aoi", key=key)
         if entry is not None and Path(entry.path) == target.resolve():
             return
-        if target.exists() and self.ledger.find("aoi", key=self._last_key("aoi")) is None:
+        if target.exists() and self.ledger.latest("aoi") is None:
             raise _in_the_way(target)
         from regions.raster.gdal_clock import fixed_gdal_clock  # noqa: PLC0415 - one small file
 
@@ -294,10 +294,6 @@ class _Run:
     def _may_write(self, target: Path) -> None:
         if target.exists() and target.relative_to(self.folder).as_posix() not in self._mine:
             raise _in_the_way(target)
-
-    def _last_key(self, name: str) -> str:
-        path = self.ledger.root / "entries" / f"{name}.json"
-        return str(json.loads(path.read_text(encoding="utf-8"))["key"]) if path.exists() else ""
 
     def _tell(self, name: str) -> Callable[[int], None] | None:
         if self.progress is None:

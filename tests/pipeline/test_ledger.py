@@ -60,8 +60,9 @@ def test_a_result_elsewhere_is_checked_too(tmp_path):
     with Ledger(tmp_path / "w") as ledger:
         ledger.register("raster", product, key="k")
         assert ledger.find("raster", key="k").size == 6
+        assert ledger.latest("raster").key == "k" and ledger.latest("mask") is None
         product.write_bytes(b"pixelz")
-        assert ledger.find("raster", key="k") is None
+        assert ledger.find("raster", key="k") is None and ledger.latest("raster") is None
         ledger.commit("raster", None, key="k2")
     assert product.exists(), "a file outside the ledger is never removed by it"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ from pipeline.city.offset import estimate_offset
 from pipeline.city.readiness import completeness, look_at, warnings_of
 from pipeline.city.stage_store import StageResult, stage_result
 from pipeline.city.stage_table import CityRun
+from pipeline.fetch.declared import fetched_record
 from pipeline.files import digest_of, write_json
 from pipeline.imagery.acquired import date_of_scenes
 from pipeline.imagery.scene import inspect
 
 CHECK_VERSION = 1
-RECORD_NAME = "fetch.json"
 JSON_NAME, PICTURE_NAME, PAGE_NAME = "check.json", "check.png", "check.html"
 
 
@@ -89,15 +88,6 @@ def _scenes(run: CityRun, record: dict[str, Any] | None) -> list[dict[str, Any]]
             "fetched": layer["scenes"] if layer else None,
         })  # fmt: skip
     return rows
-
-
-def fetched_record(folder: Path) -> dict[str, Any] | None:
-    """What `uvmap fetch` wrote of a city's folder; None where it was laid out by hand."""
-    try:
-        found: dict[str, Any] = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found
 
 
 def rows_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
