@@ -22,6 +22,7 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from accuracy.errors import DrawError
+from regions.raster.gdal_cache import bounded_gdal_cache
 from regions.raster.scores import (
     MASK_DESCRIPTION,
     NOT_PREDICTED,
@@ -34,7 +35,6 @@ from regions.raster.scores import (
 
 STRATA = ("mapped", "candidate", "rest")
 NO_STRATUM = 3
-CACHE_BYTES = 64 << 20  # GDAL's block cache; its default is 5 % of the machine's memory
 STRIP_PX = 16_000_000  # pixels of a strip, so that memory does not depend on the raster's height
 
 
@@ -78,7 +78,7 @@ class MapStrata:
                 different grids.
         """
         with (
-            rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
+            bounded_gdal_cache(),
             rasterio.open(rasters.mask) as mask,
             rasterio.open(rasters.scores) as scores,
         ):

@@ -16,7 +16,8 @@ from rasterio.windows import Window
 
 from accuracy.errors import DrawError
 from accuracy.pixels import pixel_area_m2
-from accuracy.survey.map_strata import CACHE_BYTES, STRIP_PX
+from accuracy.survey.map_strata import STRIP_PX
+from regions.raster.gdal_cache import bounded_gdal_cache
 from regions.raster.scores import NOT_PREDICTED
 
 CITY_COLUMNS = ("adcode", "region", "mapped_m2", "unmapped_m2", "not_predicted_m2", "pixel_m2")
@@ -29,7 +30,7 @@ def measure_city(mask: Path) -> dict[str, float]:
         DrawError: The raster is no mask of published polygons, or has no CRS.
     """
     counts = np.zeros(256, dtype=np.int64)
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(mask) as dataset:
+    with bounded_gdal_cache(), rasterio.open(mask) as dataset:
         if dataset.crs is None or dataset.dtypes[0] != "uint8":
             raise DrawError(
                 f"{mask} holds {dataset.dtypes[0]} in the CRS {dataset.crs}: give a product's mask of uint8 with a CRS"

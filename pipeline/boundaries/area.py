@@ -9,10 +9,11 @@ import numpy as np
 import pyproj
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import rasterize, shapes
+from rasterio.features import shapes
 from scipy import ndimage
 
 from pipeline.boundaries.built import BUILT_SHARE, CELL_M, cells_of
+from regions.raster.burn import burn
 from regions.raster.grid import Grid, Window
 
 
@@ -75,7 +76,7 @@ def area_of_interest(boundary: shapely.Geometry, crs: str, built: Built | None, 
     size_km2 = outline.area / 1e6
     if share is None:
         return CityArea(None, "the built-up land given does not reach there", boundary_km2=size_km2)
-    inside = _burnt(outline, cells)
+    inside = burn([outline], cells)
     is_built = (share >= BUILT_SHARE) & inside
     cell_km2 = CELL_M**2 / 1e6
     built_km2 = float(is_built.sum()) * cell_km2
@@ -134,11 +135,6 @@ def _with_fringe(places: NDArray[np.bool_], fringe_m: float) -> NDArray[np.bool_
 def _disk(reach: float) -> NDArray[np.bool_]:
     steps = np.arange(-int(reach), int(reach) + 1)
     return np.asarray(np.hypot(steps[:, None], steps[None, :]) <= reach)
-
-
-def _burnt(outline: shapely.Geometry, cells: Grid) -> NDArray[np.bool_]:
-    shape = (cells.height_px, cells.width_px)
-    return np.asarray(rasterize([(outline, 1)], out_shape=shape, transform=cells.affine, dtype="uint8") > 0)
 
 
 def _moved(geometry: shapely.Geometry, way: pyproj.Transformer, *, inverse: bool) -> shapely.Geometry:

@@ -16,12 +16,12 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.features import rasterize
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window as RasterioWindow
 
 from pipeline.boundaries.errors import BoundaryError
+from regions.raster.burn import burn
 from regions.raster.grid import Grid
 
 CELL_M = 100.0
@@ -146,7 +146,4 @@ class BuiltPolygons:
         if not len(near):
             return None
         shapes = near.to_crs(cells.crs).geometry
-        burnt = rasterize(
-            ((s, 1) for s in shapes), out_shape=(cells.height_px, cells.width_px), transform=cells.affine, dtype="uint8"
-        )
-        return np.asarray(burnt, np.float32)
+        return burn(shapes, cells).astype(np.float32)

@@ -18,10 +18,10 @@ import pyproj
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 from scipy import fft, ndimage
 
 from regions.datum import Datum, from_wgs84
+from regions.raster.burn import burn_into
 from regions.raster.grid import Grid, Window
 
 Read = Callable[[Window], tuple[NDArray[np.uint8], NDArray[np.bool_]]]
@@ -167,7 +167,7 @@ def _template(grid: Grid, window: Window, lines: NDArray[np.object_], factor: in
     """The edges of a window on cells (h, w), broad differences taken away; None where there are too few."""
     shape = (window.height_px // factor, window.width_px // factor)
     transform = grid[window].affine @ Affine.scale(factor)
-    drawn = rasterize(((line, 1) for line in lines), shape, transform=transform, dtype="uint8", all_touched=True)
+    drawn = burn_into(lines, transform, shape, all_touched=True)
     if drawn.mean() < _LEAST_DRAWN:
         return None
     template = ndimage.gaussian_filter(drawn.astype(np.float32), 1.0)

@@ -10,11 +10,11 @@ import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 from scipy import ndimage
 
 from pipeline.city.extent import CityExtent
 from pipeline.imagery import ImageSource
+from pipeline.inference.area import AreaOfInterest
 from regions.raster.grid import Window
 
 BLOCK_PX = 2048
@@ -85,8 +85,9 @@ def look_at(imagery: ImageSource, extent: CityExtent) -> Looked:
     blocks = list(grid.blocks(side))
     every = max(1, math.ceil(len(blocks) / MOST_BLOCKS))
     found.all_blocks = len(blocks)
+    area = AreaOfInterest(extent.aoi, grid)
     for window in blocks[::every]:
-        inside = _inside(extent, window)
+        inside = area.mask(window)
         if not inside.any():
             continue
         pixels, valid = imagery.read(window)
@@ -96,20 +97,6 @@ def look_at(imagery: ImageSource, extent: CityExtent) -> Looked:
         _count_cells(pixels, valid & inside, found)
         _draw(pixels, valid, inside, window, found)
     return found
-
-
-def _inside(extent: CityExtent, window: Window) -> NDArray[np.bool_]:
-    shape = (window.height_px, window.width_px)
-    if extent.aoi is None:
-        return np.ones(shape, np.bool_)
-    box = shapely.box(*extent.grid.window_bounds_m(window))
-    part = extent.aoi.intersection(box)
-    if part.is_empty:
-        return np.zeros(shape, np.bool_)
-    burnt: NDArray[np.uint8] = rasterize(
-        [(part, 1)], out_shape=shape, transform=extent.grid[window].affine, dtype="uint8"
-    )
-    return burnt > 0
 
 
 def _count_cells(pixels: NDArray[np.uint8], valid: NDArray[np.bool_], found: Looked) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import rasterio
 from shapely.geometry.base import BaseGeometry
 
 from pipeline.files import digest_of
@@ -20,11 +19,11 @@ from pipeline.inference.progress import JsonLinesProgress, Progress
 from pipeline.inference.protocols import GraphSource, Imagery, TileModel, count_outputs
 from pipeline.inference.reading import STAGE_VERSION
 from pipeline.ledger import Ledger
+from regions.raster.gdal_cache import bounded_gdal_cache
 from regions.raster.grid import Grid, Tiling
 from regions.raster.scores import SCORE_ENCODING, SCORE_TAG
 
 DEFAULT_BLOCK_PX = 2048
-GDAL_CACHE_BYTES = 64 << 20
 """GDAL would take a twentieth of the machine's memory for decoded blocks; neighbouring reads need only this."""
 
 
@@ -103,7 +102,7 @@ def predict_scores(  # noqa: PLR0913 -- what is scored, how it is cut, where it 
     plan = BlockPlan.of_size(grid, tiling, block_px=block_px)
     check_fit(imagery, model, plan)
     area = AreaOfInterest(aoi, grid)
-    with Ledger(work) as ledger, rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
+    with Ledger(work) as ledger, bounded_gdal_cache():
         (work / "progress.jsonl").unlink(missing_ok=True)
         record = JsonLinesProgress(work / "progress.jsonl")
 

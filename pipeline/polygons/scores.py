@@ -13,11 +13,11 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterWindow
 
 from pipeline.polygons.errors import PolygonError
+from regions.raster.gdal_cache import bounded_gdal_cache
 from regions.raster.grid import Grid, Window
 from regions.raster.scores import NOT_PREDICTED
 
 ScoreSource = Path | str | NDArray[np.uint8]
-CACHE_BYTES = 64 * 2**20
 ReadScores = Callable[[Window], NDArray[np.uint8]]
 
 
@@ -36,8 +36,7 @@ class _ScoreReader:
     def __init__(self, scores: ScoreSource, grid: Grid) -> None:
         self._grid = grid
         self._local = local()
-        # GDAL would keep every block it decoded, up to a share of the machine's memory; each is read once
-        self._env = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES)
+        self._env = bounded_gdal_cache()
         self._handles: list[rasterio.DatasetReader] = []
         self._array = scores if isinstance(scores, np.ndarray) else None
         self._path = None if isinstance(scores, np.ndarray) else Path(scores)

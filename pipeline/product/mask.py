@@ -16,12 +16,12 @@ from pipeline.files import replacing
 from pipeline.polygons.scores import grid_of_scores
 from pipeline.product.files import ProductError
 from regions.raster.burn import burn
+from regions.raster.gdal_cache import bounded_gdal_cache
 from regions.raster.profiles import BLOCK_PX, cog_options, tiled_profile
 from regions.raster.scores import MASK_DESCRIPTION, NOT_PREDICTED
 
 WINDOW_PX = 8 * BLOCK_PX
 """Side of the windows that are burnt at once; whole blocks, so that every block is written once."""
-CACHE_BYTES = 64 * 2**20
 
 
 def write_polygon_mask(scores: Path, polygons: gpd.GeoDataFrame, out: Path, *, window_px: int = WINDOW_PX) -> Path:
@@ -53,7 +53,7 @@ def write_polygon_mask(scores: Path, polygons: gpd.GeoDataFrame, out: Path, *, w
     tree = shapely.STRtree(shapes)
     flat = out.with_name(f".{out.stem}.{os.getpid()}.flat.tif")
     try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), replacing(out) as target:
+        with bounded_gdal_cache(), replacing(out) as target:
             with (
                 rasterio.open(scores) as source,
                 rasterio.open(flat, "w", **tiled_profile(grid, dtype="uint8", nodata=NOT_PREDICTED)) as sink,

@@ -30,13 +30,13 @@ from pipeline.product.density_grid import CELL_M
 from pipeline.release.geoparquet import geo_metadata, write_groups
 from pipeline.release.tables import BOX
 from regions.raster.equal_area import CHINA_ALBERS
+from regions.raster.gdal_cache import bounded_gdal_cache
 from regions.raster.grid import Grid
 from regions.raster.profiles import BLOCK_PX, cog_options, tiled_profile
 from regions.raster.scores import NOT_PREDICTED
 
 NOT_MAPPED = 65535
 """Cell of the raster without a prediction; all others hold their square metres of village, 0 to 10,000."""
-CACHE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def write_grid_part(product: CityProduct, folder: Path) -> GridPart:
     path, mapped = folder / f"{product.adcode}_cells.parquet", folder / f"{product.adcode}_mapped.npy"
     with replacing(path, sweep=False) as temporary:
         pq.write_table(cells.sort_by([("cell_y", "ascending"), ("cell_x", "ascending")]), temporary)
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(product.mask) as mask:
+    with bounded_gdal_cache(), rasterio.open(product.mask) as mask:
         west, south, east, north = transform_bounds(mask.crs, CHINA_ALBERS.to_wkt(), *mask.bounds, densify_pts=51)
         first_x, last_y = int(np.floor(west / CELL_M)), int(np.ceil(north / CELL_M)) - 1
         last_x, first_y = int(np.ceil(east / CELL_M)) - 1, int(np.floor(south / CELL_M))
@@ -119,7 +119,7 @@ def write_grid_raster(parts: Sequence[GridPart], path: Path, *, work: Path) -> G
     flat = work / "density.flat.tif"
     profile = tiled_profile(grid, dtype="uint16", nodata=NOT_MAPPED, SPARSE_OK="TRUE", ZLEVEL=1)
     try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), replacing(path) as temporary:
+        with bounded_gdal_cache(), replacing(path) as temporary:
             with rasterio.open(flat, "w", **profile) as sink:
                 for row in range(0, grid.height_px, BLOCK_PX):
                     height = min(BLOCK_PX, grid.height_px - row)

@@ -15,11 +15,11 @@ from regions.demo.frame import Frame
 from regions.demo.layout import Layout
 from regions.demo.render import Renderer, SceneLook
 from regions.demo.view import TILE_PX
+from regions.raster.gdal_cache import bounded_gdal_cache
 from regions.raster.grid import Window
 from regions.raster.profiles import tiled_profile
 
 Progress = Callable[[int, int], None]
-_CACHE_BYTES = 64 * 2**20  # fixed: the order in which GDAL writes blocks, and so the bytes, must not follow the machine
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def write_scene(layout: Layout, frame: Frame, scene: Scene, folder: Path, *, pro
     total = -(-layout.side_m // TILE_PX) * -(-scene.width_px // TILE_PX)
     path.unlink(missing_ok=True)
     with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_CACHEMAX=_CACHE_BYTES, GDAL_NUM_THREADS="1"),
+        bounded_gdal_cache(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="1"),
         rasterio.open(path, "w", **profile) as out,
     ):
         day = scene.look.date
