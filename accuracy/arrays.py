@@ -93,11 +93,6 @@ class SampleArrays:
         return self.stratum_of_psu[self.psu]
 
     @cached_property
-    def stratum_of_cell(self) -> Ints:
-        """int64 (C,)."""
-        return self.stratum_of_psu[self.psu_of_cell]
-
-    @cached_property
     def points_to_psu(self) -> Any:
         """Sparse (P, n) sum of points (of rows times their count) into primary units."""
         return _summing(self.psu, len(self.psu_names), self.count)

@@ -112,13 +112,14 @@ def read_borders(path: Path) -> gpd.GeoSeries:
     """Polygons of cities by adcode.
 
     Raises:
-        AnalysisError: the file has no column adcode, or an adcode twice.
+        BoundaryError: the file is missing, unreadable, or has no column adcode or no CRS.
+        AnalysisError: an adcode stands there twice.
     """
     import geopandas as gpd
 
-    frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
-    if "adcode" not in frame.columns:
-        raise AnalysisError(f"{path}: no column adcode (there are {', '.join(map(str, frame.columns))})")
+    from pipeline.boundaries.table import read_areas as read_polygons
+
+    frame = read_polygons(path)
     codes = frame["adcode"].astype(str)
     if codes.duplicated().any():
         raise AnalysisError(f"{path}: {codes[codes.duplicated()].iloc[0]} occurs twice; dissolve the parts of a city")

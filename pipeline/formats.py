@@ -39,7 +39,6 @@ VECTOR_FORMATS = (
 )
 """Formats that are read, in the order in which documents list them."""
 
-VECTOR_SUFFIXES = tuple(suffix for item in VECTOR_FORMATS for suffix in item.suffixes)
 PARQUET_SUFFIXES = next(item.suffixes for item in VECTOR_FORMATS if item.reader == "parquet")
 
 

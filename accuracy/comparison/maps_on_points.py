@@ -28,7 +28,6 @@ from accuracy.survey.sample import ReferenceSample
 MEASURES = ("UA", "PA", "F1", "IoU", "area_map")
 Uncovered = Literal["fail", "not_village", "leave_out"]
 UNCOVERED: tuple[Uncovered, ...] = get_args(Uncovered)
-INSIDE, OUTSIDE, NOT_COVERED = 1.0, 0.0, float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,6 @@ PpsVariance = Literal["brewer", "hajek"]
 
 VARIANCE_KINDS: tuple[VarianceKind, ...] = get_args(VarianceKind)
 LONELY_RULES: tuple[LonelyRule, ...] = get_args(LonelyRule)
-PPS_VARIANCES: tuple[PpsVariance, ...] = get_args(PpsVariance)
 NO_CORRECTION = 1e-7  # a group whose finite-population correction is below has no variance of its own
 
 

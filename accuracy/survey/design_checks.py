@@ -54,15 +54,6 @@ def require_frame(design: SamplingDesign, table: pd.DataFrame, frame: pd.DataFra
     raise_fatal(find_problems(design, table, frame=frame))
 
 
-def require_sound(design: SamplingDesign, table: pd.DataFrame) -> None:
-    """Raise unless the table fits its design.
-
-    Raises:
-        DesignError: The first of its fatal problems.
-    """
-    raise_fatal(find_problems(design, table))
-
-
 def raise_fatal(problems: Sequence[DesignProblem]) -> None:
     """Raise the first fatal problem, if there is one.
 

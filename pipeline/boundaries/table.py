@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import shapely
 
 from pipeline.boundaries.area import AreaRule, Built, area_of_interest
 from pipeline.boundaries.errors import BoundaryError
@@ -119,10 +118,10 @@ def write_areas(areas: Areas, folder: Path) -> None:
 
 
 def read_areas(path: Path) -> gpd.GeoDataFrame:
-    """The table of `write_areas` (the file or its folder), or any polygons with a column `adcode`.
+    """The table of `write_areas` (the file or its folder), or any polygons with a column `adcode`; in WGS84 degrees.
 
     Raises:
-        BoundaryError: the file is missing, unreadable, or has no column of codes.
+        BoundaryError: the file is missing, unreadable, or has no column of codes or no CRS.
     """
     file = path / TABLE_NAME if path.is_dir() else path
     if not file.exists():
@@ -133,10 +132,6 @@ def read_areas(path: Path) -> gpd.GeoDataFrame:
         raise BoundaryError(f"{file}: cannot be read as areas ({str(error).splitlines()[0]})") from error
     if "adcode" not in table.columns:
         raise BoundaryError(f"{file}: has no column adcode, so nobody knows whose areas these are")
+    if table.crs is None:
+        raise BoundaryError(f"{file}: has no CRS, so nobody knows where these areas are")
     return table.to_crs("EPSG:4326")
-
-
-def area_of(table: gpd.GeoDataFrame, adcode: str) -> shapely.Geometry | None:
-    """The area of a city of a table of `read_areas`; None where it has none."""
-    found = table.geometry[table["adcode"].astype(str) == adcode]
-    return shapely.union_all(found.to_numpy()) if len(found) else None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.graph.ragged import POINT
 
 NONE, TOUCHES, OVERLAPS, COVERS, COVERED_BY, EQUALS = range(6)
-CROSSES, WITHIN = 2, 2
+WITHIN = 2
 _REVERSED = np.array([NONE, TOUCHES, OVERLAPS, COVERED_BY, COVERS, EQUALS], np.uint8)
 
 

@@ -25,7 +25,6 @@ from pipeline.inference.weights import MASKED, scale_sums
 from regions.raster.grid import Window
 from regions.raster.scores import NOT_PREDICTED
 
-CORE_PARTS = ("exclusive", "top", "left")
 OVERHANG_PARTS = ("right", "bottom")
 
 

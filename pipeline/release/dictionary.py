@@ -59,9 +59,7 @@ def dictionary_csv(outlines: str, mapped: str) -> str:
     """data_dictionary.csv."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(
-        ["file", "name", "dtype", "unit", "minimum", "maximum", "values", "definition", "null_reason", "licence"]
-    )
+    writer.writerow(HEADER)
     rows = [(MAP_ATTRIBUTES if a.name in MAP_COLUMNS else VILLAGES, a) for a in ATTRIBUTES]
     rows += [(VILLAGES, Attribute("geometry", "geometry", "degree", "Outline of the village, EPSG:4326.", "never"))]
     rows += [*((GRID, a) for a in GRID_COLUMNS), *((CITIES, a) for a in CITY_COLUMNS)]

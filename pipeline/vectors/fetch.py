@@ -17,19 +17,16 @@ import numpy as np
 import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS
 
 from pipeline.files import replacing
 from pipeline.vectors import tags as tagging
 from pipeline.vectors.crs import LONLAT
 from pipeline.vectors.identity import id_columns
 from pipeline.vectors.overture import COLUMNS, TYPES, overture_tags
-from pipeline.vectors.project import bounds_in, reproject, without_shift
+from pipeline.vectors.project import reproject, without_shift
 from pipeline.vectors.pushdown import AMAZON, Box, Reading, Storage, file_crs, rows_in_box
 from pipeline.vectors.values import text_of
 from regions.datum import LARGEST_SHIFT_M, Datum, is_shifted_datum
-
-_TYPE_OF_THEME = {"buildings": "building", "places": "place"}
 
 
 @dataclass(frozen=True)
@@ -168,8 +165,3 @@ def _sorted(frame: gpd.GeoDataFrame, box: Box) -> gpd.GeoDataFrame:
     return frame.iloc[np.lexsort([k.to_numpy(str) if k.dtype == object else k.to_numpy() for k in keys])].reset_index(
         drop=True
     )
-
-
-def box_of(bounds_m: Box, crs: str) -> Box:
-    """West, south, east, north in degrees of a box in a projected CRS."""
-    return bounds_in(bounds_m, CRS.from_user_input(crs), LONLAT)

@@ -218,6 +218,9 @@ def test_refusals(tmp_path: Path):
         open_built(tmp_path / "b.tif", values=[50])
     with pytest.raises(BoundaryError, match="has no column adcode"):
         read_areas(file)
+    gpd.GeoDataFrame({"adcode": ["440300"]}, geometry=[shapely.box(0, 0, 1, 1)]).to_file(tmp_path / "bare.gpkg")
+    with pytest.raises(BoundaryError, match="has no CRS"):
+        read_areas(tmp_path / "bare.gpkg")
 
 
 def test_commands(tmp_path: Path):

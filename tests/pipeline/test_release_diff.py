@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.release.diff.comparability import NotComparableError
-from pipeline.release.diff.events import EVENTS, MIRROR, city_events, city_figures
+from pipeline.release.diff.events import EVENTS, city_events, city_figures
 from pipeline.release.diff.run import DiffRequest, diff_releases
 from pipeline.release.errors import ReleaseError
 from pipeline.release.record import read_record
@@ -20,6 +20,8 @@ from tests.support.products import write_products
 from tests.support.releases import build, make_campaign
 
 ADCODES = ("440300", "330300", "990002")
+MIRROR = {"grown": "shrunk", "shrunk": "grown", "split": "merged", "merged": "split", "new": "gone", "gone": "new"}
+"""What an event is called when old and new change places; others keep their name."""
 
 
 def frame(boxes, start=0):

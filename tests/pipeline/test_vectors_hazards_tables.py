@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import shapely
 
-from pipeline.formats import VECTOR_FORMATS, VECTOR_SUFFIXES
+from pipeline.formats import VECTOR_FORMATS
 from pipeline.vectors import VectorError, read_features
 from pipeline.vectors.identity import keeps_books
 
@@ -289,7 +289,7 @@ class TestGeoJsonThatGdalReadsInPart:
 
 
 class TestMessages:
-    @pytest.mark.parametrize("suffix", [s for s in VECTOR_SUFFIXES if s != ".gdb"])
+    @pytest.mark.parametrize("suffix", [s for f in VECTOR_FORMATS for s in f.suffixes if s != ".gdb"])
     @pytest.mark.parametrize(
         "content", [b"", b"hello, this is no map", b"\x00" * 200, b"<html><body>404</body></html>"]
     )

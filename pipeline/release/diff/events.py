@@ -6,8 +6,6 @@ up, and the events of B against A are those of A against B, mirrored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import geopandas as gpd
@@ -23,10 +21,6 @@ from pipeline.product.identity import MIN_OVERLAP, SAME_IOU, match_villages
 EVENTS = ("unchanged", "grown", "shrunk", "reshaped", "split", "merged", "reorganised", "new", "gone")
 """One to one: unchanged, grown, shrunk, reshaped (another outline of the same area). split: one old, several new.
 merged: several old, one new. reorganised: several of both."""
-MIRROR: Mapping[str, str] = MappingProxyType(
-    {"grown": "shrunk", "shrunk": "grown", "split": "merged", "merged": "split", "new": "gone", "gone": "new"}
-)
-"""What an event is called when old and new change places; others keep their name."""
 SAME_AREA = 1e-3
 """Difference of areas, as a share of the larger one, up to which an outline is `reshaped`, not grown or shrunk."""
 COLUMNS = ("event", "ids_old", "ids_new", "n_old", "n_new", "area_old_m2", "area_new_m2", "change_m2", "iou")
