@@ -23,7 +23,8 @@ from flows.process import warm_up
 from flows.progress import Watch, publish
 from flows.record import CityEntry, Owner, RunRecord, StageEntry, now, read_record, record_path
 from flows.run_pages import account, plan_page
-from flows.stages import CPU_LIMIT, GPU_LIMIT, MAX_WIDTH, drive, needs_demo_data, plan_cities
+from flows.slots import CPU_LIMIT, GPU_LIMIT
+from flows.stages import MAX_WIDTH, drive, needs_demo_data, plan_cities
 from pipeline.city.job import job_of
 from pipeline.city.sources import MissingSourcesError
 from pipeline.errors import PipelineError

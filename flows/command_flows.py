@@ -11,7 +11,6 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from pydantic import Field
@@ -20,7 +19,7 @@ from flows.errors import StageFailedError
 from flows.failures import one_line
 from flows.process import run_isolated
 from flows.progress import publish
-from flows.stages import CPU_LIMIT, GPU_LIMIT, LEASE_S
+from flows.slots import CPU_LIMIT, GPU_LIMIT, slot_of_limit
 
 Cities = list[int | str]
 Seed = Annotated[int, Field(ge=0)]
@@ -188,7 +187,7 @@ def run_command(what: str, arguments: list[str], slot: str) -> dict[str, Any] | 
     """Run one command in a process of its own, holding a slot; what it printed as JSON."""
     logger = get_run_logger()
     logger.info("uvmap %s", " ".join(arguments))
-    with concurrency(slot, occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False):
+    with slot_of_limit(slot):
         try:
             return run_isolated({"kind": "command", "arguments": arguments}, what=what, log=logger.info).result
         except StageFailedError as error:

@@ -26,9 +26,14 @@ _KM2 = re.compile(r"scores \d{6}: ([\d.]+) of ([\d.]+) km2")
 
 
 class Watch:
-    """Tells the server and the files of a run how it goes; may be called from the threads of its tasks."""
+    """Tells the server and the files of a run how it goes; may be called from the threads of its tasks.
+
+    Attributes:
+        stopping: Set when the run ends before its cities are through: no task starts or waits from then on.
+    """
 
     def __init__(self, record: RunRecord) -> None:
+        self.stopping = threading.Event()
         self._record = record
         self._lock = threading.Lock()
         self._told = time.monotonic()

@@ -8,14 +8,13 @@ already is the business of the stages' ledger on disk, not of Prefect's caches.
 import queue
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.concurrency.sync import concurrency
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.states import Failed
@@ -29,6 +28,7 @@ from flows.progress import Watch, remember_step
 from flows.record import CityEntry, RunRecord, StageEntry, Stopwatch, stamp_of
 from flows.retries import Retries
 from flows.schedule import Schedule, Step
+from flows.slots import CPU_LIMIT, GPU_LIMIT, slot_of_limit
 from pipeline.city.job import job_of
 from pipeline.city.stage_table import find_stage
 from pipeline.errors import PipelineError
@@ -37,12 +37,8 @@ from regions.campaign import Campaign
 from regions.errors import RegionsError
 from regions.registry import City
 
-GPU_LIMIT = "uvmap-gpu"
-CPU_LIMIT = "uvmap-cpu"
 MAX_WIDTH = 16
 """Most cities worked on at once, whatever the campaign asks: more writers overload a server on SQLite."""
-LEASE_S = 60.0
-"""Slots of a killed run come free after this long; the shortest lease that the server grants."""
 SAVE_EVERY_S = 1.0
 _watches: dict[str, Watch] = {}
 """Of the runs of this process, by id: tasks take values only."""
@@ -87,15 +83,7 @@ def city_stage(adcode: str, step: str, request: dict[str, Any], run: str) -> dic
         logger.info("%s %s: %s", adcode, step, line)
         watch.line(adcode, step, line)
 
-    # A server that is away for a while must not kill hours of healthy work: the lock files of `flows.locks`
-    # keep two stages off one GPU and off one city even where a lease is lost.
-    with ExitStack() as held:
-        if slot_of(step) == GPU_LIMIT:
-            held.enter_context(
-                concurrency(
-                    GPU_LIMIT, occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False
-                )
-            )
+    with slot_of_limit(GPU_LIMIT, stopping=watch.stopping) if slot_of(step) == GPU_LIMIT else nullcontext():
         stopwatch = Stopwatch()
         watch.event(adcode, step, "start")
         try:
@@ -118,7 +106,7 @@ def slot_of(step: str) -> str:
 @task(name="plan", cache_policy=NO_CACHE, persist_result=False)
 def plan_cities(jobs: list[dict[str, Any]]) -> dict[str, Any] | State[Any]:
     """Estimate the work of every city, in one process for all; by adcode. Measures the model's speed where unknown."""
-    with concurrency(GPU_LIMIT, occupy=1, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False):
+    with slot_of_limit(GPU_LIMIT):
         try:
             return run_isolated({"kind": "plan", "jobs": jobs}, what="plan", log=get_run_logger().info).result
         except StageFailedError as error:
@@ -179,6 +167,7 @@ def drive(
             dirty = True
             _enter_end(done, record=record, campaign=campaign, orders=orders, schedule=schedule, retries=retries)
     except BaseException:
+        watch.stopping.set()
         stop_all()
         record.save()
         raise

@@ -21,7 +21,7 @@ from flows.locks import gpu_devices
 from flows.service.automations import BEAT_S, ensure_automations
 from flows.service.processes import Services, last_words, log_file, read_services, start, stop, wait_until
 from flows.service.profile import leave_profile, write_profile
-from flows.stages import CPU_LIMIT, GPU_LIMIT
+from flows.slots import CPU_LIMIT, GPU_LIMIT
 
 POOL = "uvmap"
 WORKER = "uvmap"
