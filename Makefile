@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo nation test test-fast check lint types contracts lock clean
+.PHONY: help setup demo nation test test-fast compile check lint types contracts lock clean
 
 # the newest Python from 3.11 on that is here
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -14,11 +14,12 @@ help:  ## show this list
 
 setup: .venv/.ready  ## make .venv from the lock (idempotent)
 
+# bytecode is compiled here: where PYTHONDONTWRITEBYTECODE is set (containers, CI) every process would compile torch anew
 .venv/.ready: locks/requirements.txt locks/uv.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "uvmap needs Python 3.11, 3.12 or 3.13 on the PATH"; exit 1; }
 	@test -x $(BIN)/python || { echo "making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r locks/uv.txt
-	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes locks/requirements.txt
+	@$(BIN)/uv pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes locks/requirements.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-build-isolation --no-deps -e .
 	@touch .venv/.ready
 	@echo "environment ready: $(BIN)/uvmap --help"
@@ -33,11 +34,14 @@ nation: setup  ## the nation in miniature: 342 synthetic cities by uv-map/china,
 # tests/conftest.py orders the groups by their cost, which pytest-xdist would undo
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart=0 --durations=15 -q
 
-test: setup  ## all tests
+test: compile  ## all tests
 	$(PYTEST)
 
-test-fast: setup  ## all tests but the slow ones
+test-fast: compile  ## all tests but the slow ones
 	$(PYTEST) -m "not slow"
+
+compile: setup
+	@$(BIN)/python -m compileall -q -j 2 regions models pipeline accuracy flows
 
 check: lint types contracts  ## lint, types, import contracts
 

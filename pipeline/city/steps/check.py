@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.city.offset import estimate_offset
@@ -60,8 +62,8 @@ def check_stage(run: CityRun, done: Mapping[str, StageResult]) -> StageResult:
             "offset": None if offset is None else offset.record(),
         }  # fmt: skip
         facts["warnings"] = warnings_of(facts)
-        picture = Image.fromarray(seen.picture)
-        picture.save(folder / PICTURE_NAME)
+        picture = _png(seen.picture)
+        (folder / PICTURE_NAME).write_bytes(picture)
         write_json(folder / JSON_NAME, facts)
         (folder / PAGE_NAME).write_text(_page(facts, picture), encoding="utf-8")
         return facts
@@ -120,10 +122,14 @@ def rows_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _page(facts: Mapping[str, Any], picture: Image.Image) -> str:
+def _png(picture: NDArray[np.uint8]) -> bytes:
     data = io.BytesIO()
-    picture.save(data, "PNG")
-    image = base64.b64encode(data.getvalue()).decode()
+    Image.fromarray(picture).save(data, "PNG")
+    return data.getvalue()
+
+
+def _page(facts: Mapping[str, Any], picture: bytes) -> str:
+    image = base64.b64encode(picture).decode()
     rows = "".join(f"<tr><th>{html.escape(a)}</th><td>{html.escape(b)}</td></tr>" for a, b in rows_of(facts))
     warned = "".join(f"<li>{html.escape(w)}</li>" for w in facts["warnings"])
     warned = f"<h2>Warnings</h2><ul>{warned}</ul>" if warned else "<p>Nothing to warn of.</p>"
