@@ -12,7 +12,8 @@ import pandas as pd
 from accuracy.arrays import Floats, Ints
 from accuracy.errors import SampleTableError
 from accuracy.estimation.calibration import Calibration
-from accuracy.estimation.estimation import estimate_linearised
+from accuracy.estimation.estimation import estimate_linearised, interpreter_variance
+from accuracy.estimation.interpreters import InterpreterPanel
 from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.variance import design_variance
 from accuracy.survey.sample import ReferenceSample
@@ -69,8 +70,11 @@ def estimate_per_class(
 ) -> pd.DataFrame:
     """Every class against the rest: UA, PA, F1, IoU, area share; and OA over all classes once.
 
+    Where readings name classes and points were read twice, ``se`` holds what interpreters differ in.
+
     Returns:
-        Columns ``class`` (empty for OA), ``measure``, ``estimate``, ``se``; NaN where not estimable.
+        Columns ``class`` (empty for OA), ``measure``, ``estimate``, ``se``, ``se_interpreters`` (part of ``se``; NaN
+        without double readings); NaN where not estimable.
     """
     options = options or EstimateOptions()
     names = list(classes or sample.classes())
@@ -91,9 +95,20 @@ def estimate_per_class(
             replace(options, measures=measures),
             calibration=calibration,
         )
+        panel = InterpreterPanel.of_class(sample, name or None)
+        weight = arrays.weight if calibration is None else arrays.weight * calibration.factors(arrays.weight)
+        own = replace(options, measures=measures, interpreters=panel)
+        added = interpreter_variance(arrays, weight, everything, own)[0]
         for k, measure in enumerate(measures):
-            se = float(np.sqrt(np.maximum(got["variance"][0, k], 0)))
-            records.append({"class": name, "measure": measure, "estimate": float(got["estimate"][0, k]), "se": se})
+            records.append(
+                {
+                    "class": name,
+                    "measure": measure,
+                    "estimate": float(got["estimate"][0, k]),
+                    "se": float(np.sqrt(np.maximum(got["variance"][0, k], 0) + added[k])),
+                    "se_interpreters": np.nan if panel is None else float(np.sqrt(added[k])),
+                }
+            )
     return pd.DataFrame(records)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -90,6 +90,9 @@ def estimate(
     Raises:
         AccuracyError: The table, the design and the question do not fit; see the subclasses.
     """
+    options = options or EstimateOptions()
+    if domain is not None and domain == sample.design.psu and options.interpreters is not None:
+        options = replace(options, interpreters=replace(options.interpreters, borrows=True))
     return estimate_arrays(
         sample.arrays,
         confusion_indicators(sample.mapped, sample.reference),
@@ -157,7 +160,7 @@ def estimate_arrays(
     added = np.zeros((len(groups), len(options.measures)))
     if options.interpreters is not None:  # of single points, which pooled rows no longer are
         factor = 1.0 if calibration is None else calibration.factors(arrays.weight)
-        added = _interpreter_variance(arrays, arrays.weight * factor, code == np.arange(len(groups))[:, None], options)
+        added = interpreter_variance(arrays, arrays.weight * factor, code == np.arange(len(groups))[:, None], options)
     labels = [code] if calibration is None else [code, calibration.cell]
     arrays, rows = pool_points(arrays, cells, labels)
     cells, code = cells[rows], code[rows]
@@ -198,12 +201,27 @@ def _flag_interpreters(flags: tuple[str, ...], facts: DomainFacts, joined: float
     return (*(f for f in flags if f != "few_psu" or few_cities), "few_interpreters")
 
 
-def _interpreter_variance(arrays: SampleArrays, weight: Floats, masks: Bools, options: EstimateOptions) -> Floats:
-    """float64 (G, K): what the interpreters add to the variances of the points' own figures."""
+def interpreter_variance(arrays: SampleArrays, weight: Floats, masks: Bools, options: EstimateOptions) -> Floats:
+    """What the interpreters of `EstimateOptions` add to the variances of the points' own figures.
+
+    Args:
+        arrays: The design, one row per point.
+        weight: float64 (n,), the weights of the estimate (calibrated ones where it is calibrated).
+        masks: bool (G, n), the domains.
+        options: K measures, the variance and its rules, the interpreters.
+
+    Returns:
+        float64 (G, K); 0 without interpreters, NaN where a measure has no denominator.
+    """
     panel = options.interpreters
     if panel is None:
         return np.zeros((len(masks), len(options.measures)))
-    sampling = partial(
+    return panel.variance(weight, masks, options.measures, sampling_variance=sampling_variance_of(arrays, options))
+
+
+def sampling_variance_of(arrays: SampleArrays, options: EstimateOptions) -> Callable[..., Floats]:
+    """The design's variance of the column sums of float64 (n, K) as the options say; takes `domains`, too."""
+    return partial(
         design_variance,
         arrays=arrays,
         kind=options.variance,
@@ -211,7 +229,6 @@ def _interpreter_variance(arrays: SampleArrays, weight: Floats, masks: Bools, op
         fpc_in_cells=options.fpc_in_cells,
         pps=options.pps,
     )
-    return panel.variance(weight, masks, options.measures, sampling_variance=sampling)
 
 
 def estimate_linearised(

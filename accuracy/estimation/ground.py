@@ -22,9 +22,9 @@ import pandas as pd
 from accuracy.arrays import Bools, Floats, SampleArrays
 from accuracy.errors import DesignError
 from accuracy.estimation.describe import degrees_of_freedom
-from accuracy.estimation.estimation import WHOLE
+from accuracy.estimation.estimation import WHOLE, sampling_variance_of
+from accuracy.estimation.interpreters import join_df
 from accuracy.estimation.options import EstimateOptions
-from accuracy.estimation.variance import design_variance
 from accuracy.intervals import t_quantile
 from accuracy.measures import confusion_indicators
 from accuracy.survey.sample import ReferenceSample
@@ -42,10 +42,11 @@ def estimate_ground(
     Args:
         sample: The labelled sample, whose weights are areas.
         mapped_m2: Mapped ground of every stratum of the frame, by name.
-        options: Variance, level, rules for single units.
+        options: Variance, level, rules for single units, interpreters.
 
     Returns:
-        ``value``, ``method``, ``km2``, ``se``, ``ci_low``, ``ci_high`` (all km²), ``df``, ``mapped_km2``.
+        ``value``, ``method``, ``km2``, ``se``, ``se_interpreters`` (part of ``se``; NaN without), ``ci_low``,
+        ``ci_high`` (all km²), ``df``, ``mapped_km2``.
 
     Raises:
         DesignError: The weights are no areas, a stratum has no mapped ground known, or the cities were chosen on
@@ -81,7 +82,7 @@ def estimate_ground(
     rows = []
     for name, mask in masks.items():
         rows += ground_of(sample.arrays, cells, mask, known[name], options).assign(value=name).to_dict("records")
-    columns = ["value", "method", "km2", "se", "ci_low", "ci_high", "df", "mapped_km2"]
+    columns = ["value", "method", "km2", "se", "se_interpreters", "ci_low", "ci_high", "df", "mapped_km2"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -95,7 +96,7 @@ def ground_of(
         cells: float64 (n, 4), tp, fp, fn, tn.
         mask: bool (n,), the domain.
         mapped_m2: Its mapped ground.
-        options: Variance, level, rules.
+        options: Variance, level, rules, interpreters (then rows are single points).
     """
     inside = mask.astype(np.float64)
     r, m = inside * (cells[:, 0] + cells[:, 2]), inside * (cells[:, 0] + cells[:, 1])
@@ -104,20 +105,20 @@ def ground_of(
     totals = {"expansion": true, "difference": mapped_m2 + true - shown, "ratio": mapped_m2 * ratio}
     factor = mapped_m2 / shown if shown > 0 else np.nan
     parts = np.stack([r, r - m, factor * (r - ratio * m)], axis=1)
-    variance = design_variance(
-        arrays.weight[:, None] * np.nan_to_num(parts),
-        arrays,
-        kind=options.variance,
-        lonely=options.lonely_psu,
-        fpc_in_cells=options.fpc_in_cells,
-        pps=options.pps,
-        domains=np.repeat(mask[:, None], 3, axis=1),
+    sampling = sampling_variance_of(arrays, options)
+    variance = np.maximum(
+        sampling(arrays.weight[:, None] * np.nan_to_num(parts), domains=np.repeat(mask[:, None], 3, axis=1)), 0.0
     )
-    df = degrees_of_freedom(arrays, mask, options.variance)
-    t = float(t_quantile(df, options.level))
+    panel, added = options.interpreters, np.zeros(3)
+    if panel is not None:  # the answer 1 instead of 0 adds the point's own ground
+        change = np.stack([inside, inside, factor * inside], axis=1)
+        added = np.nan_to_num(panel.variance_of(arrays.weight, change, sampling_variance=sampling))
+    sampled_df = degrees_of_freedom(arrays, mask, options.variance)
     rows = []
     for k, method in enumerate(GROUND_METHODS):
-        km2, se = totals[method] / M2_PER_KM2, float(np.sqrt(max(variance[k], 0.0))) / M2_PER_KM2
+        km2, se = totals[method] / M2_PER_KM2, float(np.sqrt(variance[k] + added[k])) / M2_PER_KM2
+        df = sampled_df if panel is None else join_df(float(variance[k]), sampled_df, float(added[k]), panel.df)
+        t = float(t_quantile(df, options.level))
         se = se if np.isfinite(km2) else np.nan
         reach = np.exp(min(t * se / km2, 50.0)) if np.isfinite(km2) and km2 > 0 else np.nan
         rows.append(
@@ -125,6 +126,7 @@ def ground_of(
                 "method": method,
                 "km2": km2,
                 "se": se,
+                "se_interpreters": np.nan if panel is None else float(np.sqrt(added[k])) / M2_PER_KM2,
                 "ci_low": km2 / reach,  # symmetric on the logarithm: ground is never negative
                 "ci_high": km2 * reach,
                 "df": df,

@@ -19,6 +19,9 @@ with D_k what the answer 1 instead of 0 does to the linearised measure, and
   interpreter, x is the share of splits that went his way: one who always wins has x = 1. Adjudicated splits count as
   settled by a third.
 
+A single city holds too few points that were read twice to show of itself how interpreters differ: its w_k is the
+weight of all points of the same class and map answer, times the city's share of it (`borrows`).
+
 One interpreter for all points and a second for some give D^2 / 2 - v(D) / 2, D the difference of their estimates on
 what both read. Errors that all interpreters share stay hidden.
 """
@@ -29,12 +32,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from accuracy.arrays import Bools, Floats, Ints
 from accuracy.errors import SampleTableError
 from accuracy.measures import coefficients, confusion_indicators
 from accuracy.survey.design import as_text
-from accuracy.survey.merging import tabulate_readings
+from accuracy.survey.merging import tabulate_answers, tabulate_readings
 from accuracy.survey.sample import YES, ReferenceSample
 
 
@@ -49,6 +53,8 @@ class InterpreterPanel:
         mapped: bool (n,), what the map says.
         stratum: int64 (n,), second-stage stratum.
         adjudicated: bool (n,), settled by somebody else.
+        borrows: Whether a domain takes what interpreters differ in from all points of the same class and map answer,
+            wherever they lie; for domains as small as a city.
     """
 
     names: tuple[str, ...]
@@ -57,14 +63,50 @@ class InterpreterPanel:
     mapped: Bools
     stratum: Ints
     adjudicated: Bools
+    borrows: bool = False
 
     @classmethod
     def of(cls, sample: ReferenceSample, column: str = "readings") -> InterpreterPanel | None:
-        """The panel of a merged table; None where it says nothing of readings, or nobody read a point twice."""
+        """The panel of a merged table; None where it says nothing of readings, or nobody read a point twice.
+
+        Readings are 1 and 0, or names of classes where the sample's ``positive`` is one.
+        """
         if column not in sample.table.columns or not sample.responded.any():
             return None
+        if sample.positive is not None:
+            named = cls.of_class(sample, sample.positive, column)
+            if named is not None:
+                return named
+        table = tabulate_readings(sample.labelled[column])
+        return cls._of_labels(sample, table, final=sample.reference, mapped=sample.mapped)
+
+    @classmethod
+    def of_class(cls, sample: ReferenceSample, name: str | None, column: str = "readings") -> InterpreterPanel | None:
+        """The panel of one class against the rest, from readings that name classes as map and reference do.
+
+        Args:
+            sample: The merged table of a map of classes.
+            name: The class; None for the answer "the map is right", where the map counts as 1 at all points.
+            column: What each interpreter said (``Ann=forest; Bo=village``).
+
+        Returns:
+            None where no reading names a class, or nobody read a point twice.
+        """
+        if column not in sample.table.columns or not sample.responded.any():
+            return None
+        answers = tabulate_answers(sample.labelled[column])
+        if not answers.isin(sample.classes()).to_numpy().any():
+            return None
+        mapped, final = (sample.codes(c).to_numpy() for c in (sample.map_column, sample.reference_column))
+        wanted = mapped if name is None else np.full(len(mapped), name, dtype=object)
+        said = answers.eq(pd.Series(wanted, index=answers.index), axis=0).astype(float)
+        return cls._of_labels(sample, said.where(answers.notna()), final=final == wanted, mapped=mapped == wanted)
+
+    @classmethod
+    def _of_labels(
+        cls, sample: ReferenceSample, table: pd.DataFrame, *, final: Bools, mapped: Bools
+    ) -> InterpreterPanel | None:
         rows = sample.labelled
-        table = tabulate_readings(rows[column])
         labels = table.to_numpy(dtype=np.float64).reshape(len(rows), -1)
         if not (np.isfinite(labels).sum(axis=1) > 1).any():
             return None
@@ -77,8 +119,8 @@ class InterpreterPanel:
         return cls(
             names=tuple(str(n) for n in table.columns),
             labels=labels,
-            final=sample.reference,
-            mapped=sample.mapped,
+            final=np.asarray(final, dtype=bool),
+            mapped=np.asarray(mapped, dtype=bool),
             stratum=np.unique(second.astype(str), return_inverse=True)[1].astype(np.int64),
             adjudicated=settled,
         )
@@ -135,8 +177,8 @@ class InterpreterPanel:
                 f"the readings are of {len(self.labels)} points, the estimate of {len(weight)}: read them off the same"
                 " table"
             )
-        out = self._change_by_domain(weight, masks, measures)
-        return np.stack([self.variance_of(weight, change, sampling_variance=sampling_variance) for change in out])
+        out, steps = self._change_by_domain(weight, masks, measures), self._steps(weight)
+        return np.stack([_variance_of(steps, change, sampling_variance) for change in out])
 
     def change(self, weight: Floats, measures: tuple[str, ...]) -> Floats:
         """float64 (n, K): what the answer 1 instead of 0 does to K linearised measures of the whole; NaN: no value."""
@@ -144,13 +186,15 @@ class InterpreterPanel:
 
     def variance_of(self, weight: Floats, change: Floats, *, sampling_variance: Callable[[Floats], Floats]) -> Floats:
         """float64 (K,): variance that the interpreters add to figures that an answer changes by float64 (n, K)."""
-        out = np.zeros(change.shape[1])
-        known = np.isfinite(change).all(axis=0)
-        for step in self._steps(weight).T:
-            z = step[:, None] * np.nan_to_num(change)
-            if z.any():
-                out += np.square(z.sum(axis=0)) - sampling_variance(z)
-        return np.where(known, np.maximum(out, 0.0), np.nan)
+        return _variance_of(self._steps(weight), change, sampling_variance)
+
+    def _spread(self, masks: Bools, weight: Floats) -> Floats:
+        """float64 (G, n): each domain's share of the weight of a point's class and map answer."""
+        kind = 2 * self.classes + self.mapped
+        size = int(kind.max()) + 1
+        whole = np.bincount(kind, weight, minlength=size)
+        part = np.stack([np.bincount(kind, weight * m, minlength=size) for m in masks])
+        return np.asarray(np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)[:, kind])
 
     def _change_by_domain(self, weight: Floats, masks: Bools, measures: tuple[str, ...]) -> list[Floats]:
         y_of, x_of = coefficients(measures)
@@ -162,7 +206,8 @@ class InterpreterPanel:
         with np.errstate(invalid="ignore", divide="ignore"):
             R = np.where(is_total, 0.0, ((masks * weight) @ (cells @ y_of)) / X)
             slopes = [gain @ y_of - r * (gain @ x_of) for r in R]
-            return [m[:, None] * s / np.where(x > 0, x, np.nan) for m, s, x in zip(masks, slopes, X, strict=True)]
+            shares = self._spread(masks, weight) if self.borrows else masks
+        return [m[:, None] * s / np.where(x > 0, x, np.nan) for m, s, x in zip(shares, slopes, X, strict=True)]
 
     def _steps(self, weight: Floats) -> Floats:
         """float64 (n, T): sqrt(J / (J - 1)) w e (S + x)."""
@@ -201,6 +246,17 @@ class InterpreterPanel:
             share = np.divide(won, lost[:, None], out=np.zeros_like(won), where=lost[:, None] > 0)
             x = np.where((lost > 0)[self.stratum][:, None], share[self.stratum], x)
         return np.asarray(x)
+
+
+def _variance_of(steps: Floats, change: Floats, sampling_variance: Callable[[Floats], Floats]) -> Floats:
+    out = np.zeros(change.shape[1])
+    known = np.isfinite(change).all(axis=0)
+    filled = np.where(known, change, 0.0)
+    for step in steps.T:
+        z = step[:, None] * filled
+        if z.any():
+            out += np.square(z.sum(axis=0)) - sampling_variance(z)
+    return np.where(known, np.maximum(out, 0.0), np.nan)
 
 
 def join_df(sampling: float, df: float, interpreters: float, interpreters_df: float) -> float:

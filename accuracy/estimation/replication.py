@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from scipy.stats import norm
 
 from accuracy.arrays import Bools, Floats, Ints, SampleArrays
 from accuracy.errors import DesignError, LonelyUnitError
@@ -40,15 +41,19 @@ class Replicates:
         full: float64 (G, K), estimates of the full sample.
         estimates: float64 (B, G, K), replicate estimates; NaN where a denominator is 0.
         factor: float64 (B,), weight of each replicate's squared deviation from ``full``.
+        interpreters: float64 (G, K), variance that interpreters add, which drawing points again cannot show; or None.
     """
 
     kind: Literal["bootstrap", "jackknife"]
     full: Floats
     estimates: Floats
     factor: Floats
+    interpreters: Floats | None = None
 
     def variance(self, *, about: Literal["full", "mean"] = "full") -> Floats:
-        """float64 (G, K): sum of factor * (theta_b - centre)^2; NaN replicates are left out, weighted up.
+        """float64 (G, K): sum of factor * (theta_b - centre)^2, and what the interpreters add.
+
+        NaN replicates are left out, the others weighted up.
 
         Args:
             about: The full sample's estimate, or the mean of the replicates (R's ``mse = FALSE``).
@@ -59,7 +64,8 @@ class Replicates:
         used = np.einsum("b,bgk->gk", self.factor, seen.astype(float))
         total = np.einsum("b,bgk->gk", self.factor, np.where(seen, squares, 0.0))
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(np.where(used > 0, total * self.factor.sum() / used, np.nan))
+            own = np.asarray(np.where(used > 0, total * self.factor.sum() / used, np.nan))
+        return own if self.interpreters is None else own + self.interpreters
 
     def se(self, *, about: Literal["full", "mean"] = "full") -> Floats:
         """float64 (G, K): root of `variance`."""
@@ -73,13 +79,21 @@ class Replicates:
     def percentile_interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
         """Bootstrap percentiles, each float64 (G, K).
 
+        Where interpreters add a variance, each replicate is moved by a normal deviate of it: equally spaced quantiles
+        in an order that depends on B alone.
+
         Raises:
             DesignError: The replicates are a jackknife's.
         """
         if self.kind != "bootstrap":
             raise DesignError("percentile intervals need bootstrap replicates, these are a jackknife's")
         tail = (1 - level) / 2
-        low, high = np.nanquantile(self.estimates, [tail, 1 - tail], axis=0)
+        moved = self.estimates
+        if self.interpreters is not None:
+            B = len(moved)
+            deviates = norm.ppf((np.random.default_rng(B).permutation(B) + 0.5) / B)
+            moved = moved + deviates[:, None, None] * np.sqrt(np.nan_to_num(self.interpreters))
+        low, high = np.nanquantile(moved, [tail, 1 - tail], axis=0)
         return low, high
 
 

@@ -12,11 +12,11 @@ import pandas as pd
 from accuracy.arrays import Bools, Floats, SampleArrays
 from accuracy.errors import DesignError, SampleTableError
 from accuracy.estimation.calibration import CalibratedMeasures, is_calibrated
-from accuracy.estimation.estimation import WHOLE, EstimateTable, calibrate_sample, estimate
+from accuracy.estimation.estimation import WHOLE, EstimateTable, calibrate_sample, estimate, interpreter_variance
 from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.replication import draw_rao_wu_multipliers, make_jackknife_multipliers, replicate
 from accuracy.estimation.variance import VARIANCE_KINDS, VarianceKind
-from accuracy.measures import confusion_indicators
+from accuracy.measures import MEASURES, confusion_indicators
 from accuracy.survey.design import PsuSelection, SamplingDesign, as_text
 from accuracy.survey.sample import ReferenceSample
 
@@ -142,10 +142,12 @@ def estimate_replicated(
 ) -> pd.DataFrame:
     """Rao-Wu bootstrap and jackknife of the same domains, with replacement: a check on the linearisation.
 
-    Measures are calibrated as in `estimate_table`.
+    Measures are calibrated as in `estimate_table`. Drawing cities again cannot show what other interpreters would have
+    said: with `EstimateOptions.interpreters` their variance is added, by the formula of the linearised errors.
 
     Returns:
         Columns ``variance`` (``bootstrap``, ``jackknife``), ``domain``, ``value``, ``measure``, ``estimate``, ``se``,
+        ``se_interpreters`` (part of ``se``; NaN where no panel was given),
         ``ci_low``, ``ci_high`` (percentiles; NaN for the jackknife), ``not_estimable`` (share of replicates).
     """
     options = options or EstimateOptions()
@@ -162,6 +164,16 @@ def estimate_replicated(
     drawn = draw_rao_wu_multipliers(arrays, replicates=replicates, seed=seed)
     own = tuple(m for m in options.measures if calibration is None or not is_calibrated(m, calibrated))
     known = tuple(m for m in options.measures if m not in own)
+    added = {
+        m: interpreter_variance(
+            arrays,
+            arrays.weight * (1.0 if known_totals is None else known_totals.factors(arrays.weight)),
+            np.stack(masks),
+            replace(options, measures=m, variance=primary_variance(sample)),
+        )
+        for m, known_totals in ((own, None), (known, calibration))
+        if m
+    }
     rows: dict[tuple[str, int, str], dict[str, Any]] = {}
     for kind, multipliers, weights in (("bootstrap", drawn, None), ("jackknife", dropped, factor)):
         for measures, totals in ((own, None), (known, calibration)):
@@ -178,10 +190,14 @@ def estimate_replicated(
                 calibration=totals,
                 within=np.random.default_rng([seed, 1]) if kind == "bootstrap" else None,
             )
+            if options.interpreters is not None:
+                got = replace(got, interpreters=added[measures])
             se, absent = got.se(), got.not_estimable
             se[~_varies(arrays, np.stack(masks), multipliers, kind)] = np.nan
             none = (np.full_like(se, np.nan),) * 2
             low, high = got.percentile_interval(options.level) if kind == "bootstrap" else none
+            inside = np.array([MEASURES[m].proportion for m in measures])
+            low, high = np.where(inside, np.maximum(low, 0), low), np.where(inside, np.minimum(high, 1), high)
             for g, (domain, value) in enumerate(labels):
                 for k, measure in enumerate(measures):
                     rows[kind, g, measure] = {
@@ -191,6 +207,7 @@ def estimate_replicated(
                         "measure": measure,
                         "estimate": got.full[g, k],
                         "se": se[g, k],
+                        "se_interpreters": np.nan if got.interpreters is None else np.sqrt(got.interpreters[g, k]),
                         "ci_low": low[g, k],
                         "ci_high": high[g, k],
                         "not_estimable": absent[g, k],

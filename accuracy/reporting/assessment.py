@@ -190,7 +190,7 @@ def assess(
         try:
             checks = estimate_replicated(
                 sample,
-                plain_options,
+                options,
                 by=tuple(by),
                 replicates=replicates,
                 seed=seed,
@@ -206,7 +206,7 @@ def assess(
         primary=primary,
         estimates=plain.tables.frame,
         calibrated=None if known is None else known.tables.frame,
-        cities=_estimate_cities(sample, plain_options),
+        cities=_estimate_cities(sample, options),
         checks=checks,
         matrix_counts=tabulate_errors(sample, as_="counts"),
         matrix_share=tabulate_errors(sample),

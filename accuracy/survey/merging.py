@@ -7,11 +7,11 @@ hard ones, so leaving them out flatters the map. They are read again by another 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from accuracy.errors import LabelError
 from accuracy.survey.dates import read_span
 from accuracy.survey.design import as_text
 from accuracy.survey.labels import LabelTable, write_answer
+from accuracy.survey.sample import UNANSWERED
 
 Disagreement = Literal["fail", "unanswered", "first"]
 DatePolicy = Literal["fail", "unanswered", "keep"]
@@ -119,17 +120,33 @@ def merge_labels(
 
 def read_readings(text: object) -> dict[str, float]:
     """Interpreter to answer (1.0, 0.0, NaN) of a cell of the column ``readings``; empty where it is."""
-    if not isinstance(text, str) or not text.strip():
-        return {}
-    pairs = (part.rsplit("=", 1) for part in text.split("; "))
-    return {name: {"1": 1.0, "0": 0.0}.get(answer, float("nan")) for name, answer in pairs}
+    return {name: {"1": 1.0, "0": 0.0}.get(answer, float("nan")) for name, answer in _split_readings(text)}
 
 
 def tabulate_readings(column: pd.Series) -> pd.DataFrame:
     """A column ``readings`` as float64 (rows, interpreters), 1, 0 or NaN; the interpreter with most answers first."""
+    return _tabulate(column, read_readings, float)
+
+
+def tabulate_answers(column: pd.Series) -> pd.DataFrame:
+    """A column ``readings`` as text (rows, interpreters): classes by name, missing where nothing was answered."""
+
+    def read(text: object) -> dict[str, str | None]:
+        return {n: None if a.strip().lower() in UNANSWERED else a.strip() for n, a in _split_readings(text)}
+
+    return _tabulate(column, read, object)
+
+
+def _split_readings(text: object) -> list[tuple[str, str]]:
+    if not isinstance(text, str) or not text.strip():
+        return []
+    return [(name, answer) for name, answer in (part.rsplit("=", 1) for part in text.split("; "))]
+
+
+def _tabulate(column: pd.Series, read: Callable[[object], dict[str, Any]], dtype: type) -> pd.DataFrame:
     texts = column.astype(object).where(column.notna(), "")
     codes, known = pd.factorize(texts)
-    table = pd.DataFrame([read_readings(text) for text in known], index=range(len(known)), dtype=float)
+    table = pd.DataFrame([read(text) for text in known], index=range(len(known)), dtype=dtype)
     table = table.iloc[codes].set_axis(column.index, axis=0)
     return table[list(table.notna().sum().sort_values(ascending=False, kind="stable").index)]
 

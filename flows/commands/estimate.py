@@ -123,7 +123,7 @@ def estimate(
         interval_kind=choose(interval, INTERVAL_KINDS, "--interval"),
         level=level,
         lonely_psu=choose(lonely_psu, LONELY_RULES, "--lonely-psu"),
-        interpreters=InterpreterPanel.of(sample),
+        interpreters=None if per_class else InterpreterPanel.of(sample),
     )
     if per_class:
         _show_classes(sample, options, as_json=as_json)
@@ -157,7 +157,8 @@ def _show_estimates(
         again = estimate_replicated(sample, options, by=by, replicates=replicates, seed=seed, **known)
         for row in again.to_dict("records"):
             cell = data.setdefault(row["variance"], {}).setdefault(row["value"], {})
-            cell[row["measure"]] = {k: _plain(row[k]) for k in ("estimate", "se", "ci_low", "ci_high")}
+            shown = ("estimate", "se", "ci_low", "ci_high", "se_interpreters")
+            cell[row["measure"]] = {k: _plain(row[k]) for k in shown}
     if options.interpreters is not None:
         say("note: standard errors hold what interpreters differ in (column `readings`), beside sampling")
     for note in result.notes:
@@ -230,7 +231,11 @@ def _show_classes(sample: Any, options: Any, *, as_json: bool) -> None:
     kind = "two_stage" if sample.design.psu is None else primary
     got = estimate_per_class(sample, replace(options, variance=kind))
     rows = [{str(k): _plain(v) for k, v in row.items()} for row in got.to_dict("records")]
-    text = table(rows, {"class": "class", "measure": "measure", "estimate": "estimate", "se": "se"})
+    columns = {"class": "class", "measure": "measure", "estimate": "estimate", "se": "se"}
+    if got["se_interpreters"].notna().any():
+        say("note: standard errors hold what interpreters differ in (column `readings`), beside sampling")
+        columns["se_interpreters"] = "of interpreters"
+    text = table(rows, columns)
     show({"variance": kind, "classes": rows}, text=f"{text}\nvariance {kind}", as_json=as_json)
 
 

@@ -1,5 +1,6 @@
 """What interpreters add to the error: closed forms, a known truth in many repetitions, the protocol of re-reading."""
 
+from dataclasses import replace
 from functools import partial
 
 import geopandas as gpd
@@ -10,10 +11,13 @@ import shapely
 from scipy.special import ndtr
 
 from accuracy.errors import SampleTableError
+from accuracy.estimation.error_matrix import estimate_per_class
 from accuracy.estimation.estimation import estimate, estimate_linearised
+from accuracy.estimation.ground import estimate_ground
 from accuracy.estimation.interpreters import InterpreterPanel, join_df
 from accuracy.estimation.options import EstimateOptions
 from accuracy.estimation.sensitivity import estimate_sensitivity
+from accuracy.estimation.table_estimates import estimate_replicated
 from accuracy.estimation.variance import design_variance
 from accuracy.intervals import logit_t
 from accuracy.measures import confusion_indicators
@@ -226,3 +230,103 @@ def test_sensitivity_speaks_of_the_answers_before_the_merge():
     cleared = ann.copy()
     cleared[80] = False
     assert rows["the 1 omissions of the rest that were read once are none"]["PA"] == approx(alone(cleared)["PA"])
+
+
+def two_readers(rng, classes=("0", "1")):
+    """Points that Ann and Bo read; Ann decides. The table, her and his answers as 1 and 0."""
+    design = drawn()
+    truth = rng.random(len(design)) < np.repeat([0.8, 0.1, 0.02], POINTS)
+    ann, bo = (np.where(rng.random(len(design)) < flip, ~truth, truth) for flip in (0.05, 0.15))
+    no, yes = classes
+    told = [f"Ann={yes if a else no}; Bo={yes if b else no}" for a, b in zip(ann, bo, strict=True)]
+    table = design.assign(
+        ref=np.where(ann, yes, no), map=np.where(design["map"] == 1, yes, no), readings=told, adjudicated=False
+    )
+    return table, ann, bo
+
+
+def halved_gap(apart, weight):
+    """(D^2 - v(D)) / 2 of a weighted total of differences, by plain numpy."""
+    by = [(weight * apart)[k == h] for k in [np.repeat(np.arange(3), POINTS)] for h in range(3)]
+    v = sum(len(z) * z.var(ddof=1) * (1 - len(z) / n) for z, n in zip(by, AREA, strict=True))
+    return max(0, sum(z.sum() for z in by) ** 2 - v) / 2
+
+
+def test_every_class_and_being_right_have_the_interpreters_variance():
+    table, ann, bo = two_readers(np.random.default_rng(2), ("field", "village"))
+    sample = ReferenceSample(table=table, design=DESIGN)
+    got = estimate_per_class(sample).set_index(["class", "measure"])
+    binary = table.assign(
+        **{c: (table[c] == "village").astype(int) for c in ("map", "ref")},
+        readings=table["readings"].str.replace("village", "1").str.replace("field", "0"),
+    )
+    alone = estimate_merged(binary)
+    for m in ("UA", "PA", "F1", "area"):
+        for column in ("se", "se_interpreters"):
+            assert got.loc[("village", m), column] == approx(alone.loc[m, column])
+    named = ReferenceSample(table=table, design=DESIGN, positive="village")
+    assert InterpreterPanel.of(named)._steps(np.ones(len(table))) == approx(
+        InterpreterPanel.of(ReferenceSample(table=binary, design=DESIGN))._steps(np.ones(len(table)))
+    )
+    weight = sample.arrays.weight / sample.arrays.weight.sum()
+    mapped = (table["map"] == "village").to_numpy()
+    right = (ann == mapped).astype(float) - (bo == mapped)
+    assert got.loc[("", "OA"), "se_interpreters"] ** 2 == approx(halved_gap(right, weight))
+    assert estimate_per_class(ReferenceSample(table=table.drop(columns="readings"), design=DESIGN))[
+        "se_interpreters"
+    ].isna().all()  # fmt: skip
+
+
+def test_ground_has_the_interpreters_variance():
+    table, ann, bo = two_readers(np.random.default_rng(4))
+    sample = ReferenceSample(table=table.assign(pixel_m2=2.0), design=replace(DESIGN, unit_area="pixel_m2"))
+    mapped = dict(zip(STRATA, 2 * AREA * [1, 0, 0], strict=True))
+    with_panel = EstimateOptions(interpreters=InterpreterPanel.of(sample))
+    got, plain = (estimate_ground(sample, mapped, o).set_index(["value", "method"]) for o in (with_panel, None))
+    apart = (ann.astype(float) - bo) / 1e6
+    for method in ("expansion", "difference", "ratio"):  # mapped ground is known exactly: all three are the same
+        row = got.loc[("all", method)]
+        assert row["se_interpreters"] ** 2 == approx(halved_gap(apart, sample.arrays.weight))
+        assert row["se"] ** 2 == approx(plain.loc[("all", method), "se"] ** 2 + row["se_interpreters"] ** 2)
+        assert row["df"] < plain.loc[("all", method), "df"]
+
+
+def test_single_cities_and_the_bootstrap_against_repeated_surveys():
+    """Four cities, other interpreters and other points each time: errors printed are those of the repetitions."""
+    rng = np.random.default_rng(11)
+    points = np.array([60, 80, 160])
+    frame = pd.concat([drawn(points, AREA / 4).assign(city=f"c{c}", region="all") for c in range(4)], ignore_index=True)
+    design = replace(DESIGN, psu_selection="census", stratum="region", psu="city", second_stage_strata=("map_stratum",),
+                     ssu=None)  # fmt: skip
+    k = frame["map_stratum"].map(STRATA.index).to_numpy()
+    options = EstimateOptions(measures=("area",), variance="cities_fixed", fpc_in_cells=True)
+    values, city, boot, sampling = [], [], [], []
+    for _ in range(40):
+        truth = rng.random(len(k)) < np.array([0.8, 0.1, 0.002])[k]
+        answers = np.stack([read(rng, truth, k == 2, s) for s in rng.normal(0, 0.4, 3)], axis=1).astype(int)
+        told = [f"A={a}; B={b}; C={c}" for a, b, c in answers.tolist()]
+        sample = ReferenceSample(
+            table=frame.assign(ref=(answers.sum(axis=1) >= 2).astype(int), readings=told), design=design
+        )
+        panel = InterpreterPanel.of(sample)
+        one = estimate(sample, replace(options, interpreters=panel), domain="city").get("area", "c0")
+        values.append((one["estimate"], estimate(sample, options).get("area")["estimate"]))
+        city.append((one["se"], one["se_interpreters"]))
+        if len(boot) < 20:
+            checks = estimate_replicated(
+                sample, EstimateOptions(measures=("area",), interpreters=panel), replicates=200
+            )
+            plain = estimate_replicated(sample, EstimateOptions(measures=("area",)), replicates=200)
+            row, bare = (t[(t["variance"] == "bootstrap") & (t["value"] == "all")].iloc[0] for t in (checks, plain))
+            linear = estimate(sample, replace(options, variance="two_stage", interpreters=panel)).get("area")
+            assert row["se"] ** 2 == approx(bare["se"] ** 2 + linear["se_interpreters"] ** 2)
+            boot.append((row["se"], row["ci_high"] - row["ci_low"]))
+            sampling.append((bare["se"], bare["ci_high"] - bare["ci_low"]))
+    seen_city, seen = np.std(values, axis=0, ddof=1)
+    total, own = np.sqrt(np.square(city).mean(axis=0))
+    assert 0.85 * seen_city < total < 1.45 * seen_city
+    se, width = np.sqrt(np.square(boot).mean(axis=0))
+    bare_se, bare_width = np.sqrt(np.square(sampling).mean(axis=0))
+    assert bare_se < 0.75 * seen and 0.85 * seen < se < 1.45 * seen
+    assert own == approx(np.sqrt(se**2 - bare_se**2), rel=0.25)  # the same interpreters on the same kinds of ground
+    assert width / bare_width == approx(se / bare_se, rel=0.05)
