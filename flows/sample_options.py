@@ -24,6 +24,17 @@ MapTotals = Annotated[
 Calibrated = Annotated[
     str, typer.Option("--calibrate", help="With --map-totals, what follows them: areas (F1, IoU … do worse), or all.")
 ]
+CityTotals = Annotated[
+    Path | None,
+    typer.Option(help="city_totals.csv of `uvmap sample totals`: shows km² of the whole, regions and every city."),
+]
+CorrectReference = Annotated[
+    bool,
+    typer.Option(
+        "--correct-reference",
+        help="Also correct for interpreters' errors, by a model of the points that were read twice.",
+    ),
+]
 UnitArea = Annotated[str, typer.Option(help="Column: area of a unit (pixel) in m²; cities count by their ground.")]
 PsuProbability = Annotated[
     str, typer.Option(help="Column, for pps: a city's own probability of being drawn without replacement.")

@@ -15,14 +15,19 @@ no omission has not therefore none.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from scipy import optimize
 
 from accuracy.arrays import Floats
-from accuracy.errors import DesignError
-from accuracy.estimation.ground import M2_PER_KM2
+from accuracy.errors import AccuracyError, DesignError
+from accuracy.estimation.ground import M2_PER_KM2, estimate_ground
+from accuracy.estimation.options import EstimateOptions
 from accuracy.intervals import t_quantile
+from accuracy.survey.design import as_text
+from accuracy.survey.map_totals import require_frame_columns
 from accuracy.survey.sample import ReferenceSample
 
 MODEL_NOTE = (
@@ -30,6 +35,48 @@ MODEL_NOTE = (
     " have on average); not design-based"
 )
 LEAST_CITIES = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class NationGround:
+    """Urban village in km² of the whole, of regions and of every city.
+
+    Attributes:
+        ground: Rows of `accuracy.estimation.ground.estimate_ground`, by design.
+        cities: Rows of `estimate_city_ground`, by a model; None where it could not be fitted.
+        reason: Why not; empty where it was.
+    """
+
+    ground: pd.DataFrame
+    cities: pd.DataFrame | None
+    reason: str = ""
+
+
+def estimate_nation_ground(
+    sample: ReferenceSample, cities: pd.DataFrame, options: EstimateOptions, *, source: str = "the table of cities"
+) -> NationGround:
+    """Ground of the whole and regions by design, of every city by a model.
+
+    Args:
+        sample: The labelled sample, whose weights are areas.
+        cities: ``adcode``, ``region``, ``mapped_m2``, ``unmapped_m2`` of every city of the frame, as `uvmap sample
+            totals` writes them (``city_totals.csv``).
+        options: The variance that the design calls for, level, rules, interpreters.
+        source: Name of the table, for messages.
+
+    Raises:
+        AccuracyError: The table lacks a column, or `estimate_ground` refuses the sample.
+    """
+    require_frame_columns(cities, source, ("adcode", "region", "mapped_m2", "unmapped_m2"))
+    cities = cities.assign(adcode=as_text(cities["adcode"]), region=as_text(cities["region"]))
+    cities[["mapped_m2", "unmapped_m2"]] = cities[["mapped_m2", "unmapped_m2"]].astype(float)
+    group = cities["region"] if sample.design.stratum else pd.Series("all", index=cities.index)
+    mapped = {str(k): float(v) for k, v in cities["mapped_m2"].groupby(group).sum().items()}
+    ground = estimate_ground(sample, mapped, options)
+    try:
+        return NationGround(ground=ground, cities=estimate_city_ground(sample, cities, level=options.level))
+    except AccuracyError as error:
+        return NationGround(ground=ground, cities=None, reason=str(error))
 
 
 def fit_fay_herriot(y: Floats, psi: Floats, x: Floats, k: Floats) -> tuple[float, Floats, Floats]:

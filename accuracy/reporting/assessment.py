@@ -12,10 +12,12 @@ from accuracy.comparison.block_objects import BlockSurvey, estimate_from_blocks
 from accuracy.errors import AccuracyError
 from accuracy.estimation.autocorrelation import AutocorrelationReport
 from accuracy.estimation.calibration import CalibratedMeasures
+from accuracy.estimation.city_ground import NationGround, estimate_nation_ground
 from accuracy.estimation.describe import FLAG_TEXT
 from accuracy.estimation.error_matrix import estimate_matrix_se, tabulate_errors
 from accuracy.estimation.estimation import WHOLE, EstimateTable, estimate
 from accuracy.estimation.options import EstimateOptions
+from accuracy.estimation.reference_correction import CorrectedEstimates, correct_reference
 from accuracy.estimation.sensitivity import estimate_sensitivity
 from accuracy.estimation.table_estimates import (
     ON_PURPOSE,
@@ -59,6 +61,9 @@ class Context:
         leakage: The check against the training manifest, None if it was not made.
         autocorrelation: How alike errors are within cities, None if it was not asked.
         calibrated: Which measures of the headline follow known totals: ``areas`` or ``all``.
+        city_totals: Mapped and unmapped ground of every city of the frame (``city_totals.csv``), for km² of the whole,
+            regions and cities; None for none.
+        corrects: Whether estimates corrected for interpreters' errors, by a model, are shown beside the others.
     """
 
     product: str = ""
@@ -72,6 +77,8 @@ class Context:
     leakage: LeakageReport | None = None
     autocorrelation: AutocorrelationReport | None = None
     calibrated: CalibratedMeasures = "areas"
+    city_totals: pd.DataFrame | None = None
+    corrects: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +97,8 @@ class Assessment:
         matrix_se: Standard errors of the shares.
         sensitivity: Other choices.
         blocks: Object and boundary measures, or None.
+        ground: km² of the whole and regions by design, and of every city by a model, or None.
+        corrected: What a model of the interpreters' errors makes of the whole, or None.
         context: What the numbers cannot know.
         notes: What a reader must know.
         warnings: Why figures must not be taken at their word.
@@ -117,6 +126,8 @@ class Assessment:
     matrix_se: pd.DataFrame
     sensitivity: pd.DataFrame
     blocks: pd.DataFrame | None
+    ground: NationGround | None
+    corrected: CorrectedEstimates | None
     context: Context
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -213,6 +224,8 @@ def assess(
         matrix_se=estimate_matrix_se(sample, whole),
         sensitivity=estimate_sensitivity(sample, whole),
         blocks=None if blocks is None else estimate_from_blocks(blocks, plain_options),
+        ground=None if context.city_totals is None else estimate_nation_ground(sample, context.city_totals, options),
+        corrected=correct_reference(sample, whole) if context.corrects else None,
         context=context,
         notes=(*plain.notes, *notes),
         warnings=(*_warnings(plain.tables, sample, context), *reference.warnings),

@@ -10,8 +10,10 @@ from typing import Any
 import pandas as pd
 
 from accuracy.estimation.autocorrelation import AutocorrelationReport
+from accuracy.estimation.city_ground import MODEL_NOTE
 from accuracy.estimation.describe import FLAG_TEXT
 from accuracy.estimation.estimation import WHOLE
+from accuracy.estimation.reference_correction import CORRECTION_NOTE, CorrectedEstimates
 from accuracy.measures import DEFAULT_MEASURES, MEASURES
 from accuracy.reporting.assessment import Assessment
 from accuracy.reporting.cells import MEASURE_NAMES, Table, build_table, make_plain_cell, tabulate_frame
@@ -60,6 +62,9 @@ def write_report(
         "blocks": a.blocks,
         "strata": a.publication.strata,
         "areas": a.publication.areas,
+        "ground": None if a.ground is None else a.ground.ground,
+        "city_ground": None if a.ground is None else a.ground.cities,
+        "corrected": None if a.corrected is None else a.corrected.frame,
         "sizes": a.publication.sizes if len(a.publication.sizes) else None,
         "autocorrelation": None if a.context.autocorrelation is None else a.context.autocorrelation.strata,
     }
@@ -93,6 +98,8 @@ def _render(a: Assessment, title: str) -> str:
         response=tell_response(a),
         areas=None if a.publication.areas is None else _areas(a.publication.areas, a.whole),
         sizes=_sizes(a.publication.sizes) if len(a.publication.sizes) else None,
+        ground=None if a.ground is None else _ground(a),
+        corrected=None if a.corrected is None else _corrected(a.corrected),
         interpreters=None if a.reference.interpreters is None else _interpreters(a),
         dates=None if a.reference.dates is None else _dates(a),
         blocks=None if a.blocks is None else _blocks(a.blocks),
@@ -171,6 +178,64 @@ def _interpreters(a: Assessment) -> dict[str, Any]:
             [["of sampling and interpreters", *rows["se"]], ["of the interpreters alone", *rows["se_interpreters"]]],
         )
     return {"table": tabulate_frame(pd.DataFrame(table).rename(columns=columns)), "parts": parts}
+
+
+def _ground(a: Assessment) -> dict[str, Any]:
+    """km² by design, and of every city by the model, the largest first."""
+    found = a.ground
+    if found is None:
+        return {}
+    rows = [
+        [
+            a.whole if r["value"] == WHOLE else r["value"],
+            r["method"],
+            _square_km(r["km2"], r["ci_low"], r["ci_high"]),
+            f"{r['mapped_km2']:.2f}",
+        ]
+        for r in found.ground.to_dict("records")
+    ]
+    cities = None
+    if found.cities is not None:
+        names = a.context.names
+        told = found.cities.sort_values(["km2", "city"], ascending=[False, True], kind="stable")
+        cities = build_table(
+            ["city", "points of its own", "model km²", "root mean squared error", "own points alone", "weight of them",
+             "mapped km²"],
+            [
+                [
+                    f"{names[r['city']]} ({r['city']})" if names.get(r["city"]) else r["city"],
+                    "yes" if r["sampled"] else "no",
+                    _square_km(r["km2"], r["ci_low"], r["ci_high"]),
+                    f"{r['rmse']:.2f}",
+                    f"{r['direct_km2']:.2f}" if r["sampled"] else "-",
+                    f"{r['weight_of_direct']:.2f}" if r["sampled"] else "-",
+                    f"{r['mapped_km2']:.2f}",
+                ]
+                for r in told.to_dict("records")
+            ],
+        )  # fmt: skip
+    whole = build_table(["", "estimator", "km²", "mapped km²"], rows)
+    return {"whole": whole, "cities": cities, "note": MODEL_NOTE, "reason": found.reason}
+
+
+def _square_km(value: float, low: float, high: float) -> str:
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]" if math.isfinite(low) else f"{value:.2f} (no interval)"
+
+
+def _corrected(found: CorrectedEstimates) -> dict[str, Any]:
+    """Estimates as answered and corrected, and how often interpreters err."""
+    flags = pd.Series([()] * len(found.frame))
+    rows = [
+        [_names([r["measure"]])[0], r["uncorrected"], write_estimate(make_plain_cell(r))]
+        for r in found.frame.assign(flags=flags).to_dict("records")
+    ]
+    told = {"zone": "where", "sensitivity": "of villages seen", "false_positive": "of other ground taken for village",
+            "shared": "readings shared"}  # fmt: skip
+    return {
+        "note": CORRECTION_NOTE[:1].upper() + CORRECTION_NOTE[1:] + ".",
+        "measures": build_table(["measure", "as answered", "corrected (a model)"], rows),
+        "interpreters": tabulate_frame(found.interpreters.rename(columns=told)),
+    }
 
 
 def _dates(a: Assessment) -> dict[str, Any]:

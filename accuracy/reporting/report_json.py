@@ -7,6 +7,7 @@ from typing import Any
 
 from accuracy.estimation.autocorrelation import AutocorrelationReport
 from accuracy.estimation.describe import FLAG_TEXT
+from accuracy.estimation.reference_correction import CORRECTION_NOTE
 from accuracy.reporting.assessment import SCHEMA_VERSION, Assessment
 from accuracy.reporting.cells import make_plain_records
 
@@ -35,6 +36,16 @@ def build_json(a: Assessment, title: str, response: Sequence[str] = ()) -> dict[
         },
         "sensitivity": make_plain_records(a.sensitivity),
         "blocks": None if a.blocks is None else make_plain_records(a.blocks),
+        "ground": None if a.ground is None else make_plain_records(a.ground.ground),
+        "city_ground": None if a.ground is None or a.ground.cities is None else make_plain_records(a.ground.cities),
+        "corrected": None
+        if a.corrected is None
+        else {
+            "note": CORRECTION_NOTE,
+            "measures": make_plain_records(a.corrected.frame),
+            "interpreters": make_plain_records(a.corrected.interpreters),
+            "shares": make_plain_records(a.corrected.shares),
+        },
         "strata": make_plain_records(a.publication.strata),
         "areas": None if a.publication.areas is None else make_plain_records(a.publication.areas),
         "sizes": make_plain_records(a.publication.sizes),

@@ -10,6 +10,8 @@ from flows.console import JsonFlag, say, show, table
 from flows.sample_options import (
     By,
     Calibrated,
+    CityTotals,
+    CorrectReference,
     Interval,
     Level,
     LonelyPsu,
@@ -73,6 +75,8 @@ def assess_sample(
     by: By = None,
     map_totals: MapTotals = None,
     calibrate: Calibrated = "areas",
+    city_totals: CityTotals = None,
+    correct_reference: CorrectReference = False,
     survey: Survey = None,
     response_design: Annotated[
         Path | None, typer.Option(help="Text file: what interpreters were told (definition, mixed pixels, imagery).")
@@ -164,6 +168,8 @@ def assess_sample(
         agreements=_agreements(labels),
         leakage=_leakage(units, training, min_distance_m, ssu),
         autocorrelation=measure_autocorrelation(sample, options, seed=seed) if psu else None,
+        city_totals=None if city_totals is None else read_table(city_totals),
+        corrects=correct_reference,
     )
     result = run(
         sample,

@@ -9,6 +9,8 @@ from flows.console import JsonFlag, say, show, table
 from flows.sample_options import (
     By,
     Calibrated,
+    CityTotals,
+    CorrectReference,
     Interval,
     Level,
     LonelyPsu,
@@ -57,13 +59,11 @@ def estimate(
         str | None, typer.Option(help="Column of a second map: shows --map less it, with the errors of differences.")
     ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Every class of the map against the rest.")] = False,
+    correct_reference: CorrectReference = False,
     map_totals: MapTotals = None,
     calibrate: Calibrated = "areas",
     unit_area: UnitArea = "pixel_m2",
-    city_totals: Annotated[
-        Path | None,
-        typer.Option(help="city_totals.csv of `uvmap sample totals`: shows km² of the whole, regions and every city."),
-    ] = None,
+    city_totals: CityTotals = None,
     frame: Annotated[
         Path | None, typer.Option(help="Table of all cells of the drawn cities; one without a point is an error.")
     ] = None,
@@ -131,6 +131,9 @@ def estimate(
     if compare_with is not None:
         _show_difference(sample, options, compare_with, as_json=as_json)
         return
+    if correct_reference:
+        _show_corrected(sample, options, as_json=as_json)
+        return
     if city_totals is not None:
         _show_ground(sample, options, city_totals, as_json=as_json)
         return
@@ -186,38 +189,47 @@ def _show_ground(sample: Any, options: Any, path: Path, *, as_json: bool) -> Non
     """Urban village in km²: of the whole and regions by design, of every city by a model."""
     from dataclasses import replace
 
-    import pandas as pd
-
-    from accuracy.errors import AccuracyError
-    from accuracy.estimation.city_ground import MODEL_NOTE, estimate_city_ground
-    from accuracy.estimation.ground import estimate_ground
+    from accuracy.estimation.city_ground import MODEL_NOTE, estimate_nation_ground
     from accuracy.estimation.table_estimates import primary_variance
-    from accuracy.survey.design import as_text
-    from accuracy.survey.map_totals import require_frame_columns
     from accuracy.tables import read_table
 
-    cities = read_table(path)
-    require_frame_columns(cities, str(path), ("adcode", "region", "mapped_m2", "unmapped_m2"))
-    cities = cities.assign(adcode=as_text(cities["adcode"]), region=as_text(cities["region"]))
-    cities[["mapped_m2", "unmapped_m2"]] = cities[["mapped_m2", "unmapped_m2"]].astype(float)
-    group = cities["region"] if sample.design.stratum else pd.Series("all", index=cities.index)
-    mapped = {str(k): float(v) for k, v in cities["mapped_m2"].groupby(group).sum().items()}
     primary = primary_variance(sample)
-    ground = estimate_ground(sample, mapped, replace(options, variance=primary))
-    rows = [{str(k): _plain(v) for k, v in row.items()} for row in ground.to_dict("records")]
+    got = estimate_nation_ground(sample, read_table(path), replace(options, variance=primary), source=str(path))
+    rows = _plain_rows(got.ground)
     columns = {"value": "where", "method": "method", "km2": "km²", "se": "se", "ci_low": "from", "ci_high": "to"}
     text = table(rows, columns | {"mapped_km2": "mapped"}) + f"\nvariance {primary}; ratio is the one to quote"
     data: dict[str, Any] = {"variance": primary, "headline": "ratio", "ground": rows}
-    try:
-        model = estimate_city_ground(sample, cities, level=options.level)
-    except AccuracyError as error:
-        say(f"note: no estimates of single cities: {error}")
+    if got.cities is None:
+        say(f"note: no estimates of single cities: {got.reason}")
     else:
-        own = [{str(k): _plain(v) for k, v in row.items()} for row in model.to_dict("records")]
+        own = _plain_rows(got.cities)
         columns = {"city": "city", "sampled": "sampled", "km2": "km²", "rmse": "rmse", "ci_low": "from"}
         text += "\n\n" + table(own, columns | {"ci_high": "to", "mapped_km2": "mapped"}) + f"\n{MODEL_NOTE}"
         data |= {"cities": own, "cities_note": MODEL_NOTE}
     show(data, text=text, as_json=as_json)
+
+
+def _show_corrected(sample: Any, options: Any, *, as_json: bool) -> None:
+    """The whole, by the answers used and corrected for interpreters' errors, and how often these err."""
+    from dataclasses import replace
+
+    from accuracy.estimation.reference_correction import CORRECTION_NOTE, correct_reference
+    from accuracy.estimation.table_estimates import primary_variance
+
+    primary = primary_variance(sample)
+    kind = "two_stage" if sample.design.psu is None else primary
+    got = correct_reference(sample, replace(options, variance=kind))
+    rows, readers, shares = (_plain_rows(t) for t in (got.frame, got.interpreters, got.shares))
+    columns = {"measure": "measure", "uncorrected": "as answered", "estimate": "corrected", "se": "se"}
+    text = table(rows, columns | {"ci_low": "from", "ci_high": "to"}) + f"\nvariance {kind}; {CORRECTION_NOTE}"
+    columns = {"interpreter": "interpreter", "zone": "where", "sensitivity": "of villages seen"}
+    text += "\n\n" + table(readers, columns | {"false_positive": "of other ground taken for it", "shared": "shared"})
+    data = {"variance": kind, "basis": "model", "note": CORRECTION_NOTE, "measures": rows}
+    show(data | {"interpreters": readers, "shares": shares}, text=text, as_json=as_json)
+
+
+def _plain_rows(frame: Any) -> list[dict[str, Any]]:
+    return [{str(k): _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def _show_classes(sample: Any, options: Any, *, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """km² of the nation by design, of every city by a labelled model."""
 
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ from accuracy.errors import DesignError
 from accuracy.estimation.city_ground import estimate_city_ground, fit_fay_herriot
 from accuracy.estimation.ground import estimate_ground
 from accuracy.estimation.options import EstimateOptions
+from accuracy.reporting.assessment import Context, assess
+from accuracy.reporting.report import write_report
 from accuracy.survey.design import SamplingDesign
 from accuracy.survey.sample import ReferenceSample
 
@@ -139,3 +142,21 @@ def test_many_points_leave_nothing_to_the_model():
     with pytest.raises(DesignError, match="is not in the table of cities"):
         estimate_city_ground(sample, frame[frame["adcode"] != got["city"].iloc[0]])
     assert np.isfinite(estimate_ground(sample, {"R": frame["mapped_m2"].sum()}, EstimateOptions())["se"]).all()
+
+
+def test_the_report_shows_every_city_and_calls_it_a_model(tmp_path):
+    sample, frame, _ = nation(2)
+    result = assess(sample, context=Context(city_totals=frame.assign(region="R"), names={"c3": "Here"}), replicates=0)
+    files = write_report(result, tmp_path)
+    text, data = (files[n].read_text(encoding="utf-8") for n in ("report.html", "report.json"))
+    own = estimate_city_ground(sample, frame)
+    assert pd.DataFrame(json.loads(data)["city_ground"])["km2"].to_numpy() == approx(own["km2"].to_numpy())
+    part = text[text.index("Ground of every city (a model)") :]
+    part = part[: part.index("</table>")]
+    assert part.count("<tr>") == len(frame) + 1 and "not design-based" in part and "Here (c3)" in part
+    assert len(pd.read_csv(files["city_ground.csv"])) == len(frame)
+    few = pd.concat([complete_city(k, *NATION[k], N_city=5, n_city=3) for k in range(3)], ignore_index=True)
+    cities = pd.DataFrame({"adcode": [f"c{k}" for k in range(5)], "region": "R", "mapped_m2": 9e6, "unmapped_m2": 9e7})
+    result = assess(sample_of(few), context=Context(city_totals=cities), replicates=0)
+    text = write_report(result, tmp_path)["report.html"].read_text(encoding="utf-8")
+    assert "No model of single cities: 3 sampled cities are too few" in text

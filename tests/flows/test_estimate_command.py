@@ -169,3 +169,18 @@ def test_missing_file_and_missing_selection(tmp_path):
     with pytest.raises(AccuracyError, match="does not exist"):
         run("estimate", tmp_path / "none.csv", *DESIGN, "--psu-selection", "census")
     assert run("estimate", tmp_path / "none.csv", *DESIGN).exit_code == 2
+
+
+def test_estimates_corrected_for_interpreters_errors(tmp_path):
+    rng = np.random.default_rng(1)
+    table = toy()
+    other = np.where(rng.random(len(table)) < 0.9, table["ref"], 1 - table["ref"])
+    told = [f"Ann={a}; Bo={b}" for a, b in zip(table["ref"], other, strict=True)]
+    table.assign(readings=told).to_csv(tmp_path / "t.csv", index=False)
+    got = estimates(tmp_path / "t.csv", "--correct-reference")
+    rows = {row["measure"]: row for row in got["measures"]}
+    own = estimates(tmp_path / "t.csv")["two_stage"]["all"]
+    assert rows["F1"]["uncorrected"] == pytest.approx(own["F1"]["estimate"]) and got["basis"] == "model"
+    assert {r["interpreter"] for r in got["interpreters"]} == {"Ann", "Bo"}
+    assert "not design-based" in run("estimate", tmp_path / "t.csv", "--correct-reference", *DESIGN,
+                                     "--psu-selection", "probability").stdout  # fmt: skip
