@@ -32,6 +32,7 @@ from pipeline.fetch.declared import needs_fetch
 from regions.campaign import Campaign, CampaignError, load_campaign
 from regions.errors import RegionsError
 from regions.registry import City
+from regions.settings import faults_of
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,7 @@ def configured(
     try:
         return Campaign.model_validate({**loaded.model_dump(), **given})
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
-        raise CampaignError(f"campaign {loaded.name} with this run's parameters: {faults}") from error
+        raise CampaignError(f"campaign {loaded.name} with this run's parameters: {faults_of(error)}") from error
 
 
 def run_campaign(campaign: Campaign, cities: Sequence[City], request: Request | None = None) -> State[Any]:

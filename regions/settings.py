@@ -10,10 +10,15 @@ import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 BATCH_SIZE = 8
 """Tiles per batch of the model on a CPU."""
+
+
+def faults_of(error: ValidationError) -> str:
+    """What does not fit, all of it in one line: field, reason, value."""
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
 
 
 class Settings(BaseModel):

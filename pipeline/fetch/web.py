@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import email.utils
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -17,6 +15,7 @@ import tenacity
 from pipeline.disk import writing_to
 from pipeline.fetch.confidential import public, public_url
 from pipeline.fetch.errors import FetchError
+from pipeline.retry_after import retry_after_s
 
 ATTEMPTS = 6
 LONGEST_WAIT_S = 60.0
@@ -34,7 +33,7 @@ class BusyError(Exception):
 
     def __init__(self, response: httpx.Response) -> None:
         super().__init__(f"status {response.status_code}")
-        self.wait_s = _retry_after(response)
+        self.wait_s = retry_after_s(response.headers.get("retry-after"))
 
 
 class RateLimit:
@@ -180,20 +179,6 @@ def session_for(token: str | None, **how: float) -> Iterator[Session]:
     """A session with a bearer token, or without."""
     with Session(headers={"authorization": f"Bearer {token}"} if token else None, **how) as session:
         yield session
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    text = response.headers.get("retry-after")
-    if not text:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (email.utils.parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
 
 
 def _whole_size(response: httpx.Response) -> int | None:

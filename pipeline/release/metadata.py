@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from pipeline.release.errors import ReleaseError
-from regions.settings import Settings
+from regions.settings import Settings, faults_of
 
 
 class Creator(Settings):
@@ -80,5 +80,4 @@ def read_metadata(path: Path | None) -> ReleaseMetadata:
     except yaml.YAMLError as error:
         raise ReleaseError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
-        raise ReleaseError(f"{path}: {faults}") from error
+        raise ReleaseError(f"{path}: {faults_of(error)}") from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from email.utils import parsedate_to_datetime
 
 import httpx
 from tenacity import RetryCallState
+
+from pipeline.retry_after import retry_after_s
 
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
 MAX_WAIT_S = 120.0
@@ -40,14 +41,8 @@ def asked_pause_s(response: httpx.Response, *, now_s: float | None = None) -> fl
         now_s: Seconds since 1970; the clock's where None.
     """
     now_s = time.time() if now_s is None else now_s
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isdigit():
-        return float(text)
-    if text:
-        try:
-            return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
-        except ValueError:
-            return None
+    if "Retry-After" in response.headers:
+        return retry_after_s(response.headers["Retry-After"], now_s=now_s)
     reset = response.headers.get("X-RateLimit-Reset", "").strip()
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS and reset.isdigit():
         return max(0.0, int(reset) - now_s)

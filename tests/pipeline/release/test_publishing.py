@@ -342,7 +342,7 @@ def test_pauses_that_an_answer_asks_for():
             httpx.Response(status, headers={k.replace("_", "-"): v for k, v in headers.items()}), now_s=1e9
         )
 
-    assert asked(503, Retry_After="7") == 7
+    assert asked(503, Retry_After="7") == 7 and asked(503, Retry_After="0.2") == 0.2
     assert asked(429, Retry_After="Sun, 09 Sep 2001 01:46:45 GMT") == 5
     assert asked(429, X_RateLimit_Reset=str(10**9 + 3)) == 3
     assert asked(500) is None and asked(429, Retry_After="soon") is None
