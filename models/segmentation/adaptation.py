@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.checkpoints import Checkpoint, CheckpointError, load_checkpoint
 from models.encoders.pyramid import cells_with_data, tile_moments
+from models.encoders.rise import SceneRise, scene_rise, spread_of
 from models.encoders.share import estimated_share, scene_level
 from models.encoders.statistics import SceneStatistics, TileMoments
 from models.segmentation.predictor import KIND, segmenter_of
@@ -94,9 +95,23 @@ class SceneAdapter:
         empty = np.zeros(0, np.float32)
         return np.array([estimated_share(np.concatenate([empty, *own]), self.source_share) for own in scores])
 
+    def bounded(self, statistics: SceneStatistics) -> SceneStatistics:
+        """The statistics with deviations that stretch no feature too far (`models.encoders.rise.spread_of`)."""
+        return replace(statistics, std=spread_of(statistics.std, self._model.encoder.source_std.numpy()))
+
+    def rises(self, statistics: SceneStatistics) -> list[SceneRise]:
+        """How far standardising by each scene raises its mean log-odds over the training's statistics."""
+        encoder = self._model.encoder
+        weight = self._model.classifier.weight.detach()[:, :, 0, 0].double().numpy()
+        others = np.delete(weight, 1, axis=0).mean(0)
+        direction = (weight[1] - others) / self._checkpoint.config.calibration.temperature
+        source = (encoder.source_mean.numpy(), encoder.source_std.numpy())
+        return [scene_rise(mean, *source, direction) for mean in statistics.mean]
+
     def levelled(self, statistics: SceneStatistics, shares: NDArray[np.float64]) -> SceneStatistics:
-        """The statistics with the level that estimated shares (S,) ask for."""
-        level = [scene_level(float(s), self.source_share) for s in shares]
+        """The statistics with the lower of two levels: that of estimated shares (S,), and that of the scenes' rises."""
+        asked = [scene_level(float(s), self.source_share) for s in shares]
+        level = [min(a, r.level) for a, r in zip(asked, self.rises(statistics), strict=True)]
         return replace(statistics, level=np.array(level, np.float32))
 
 

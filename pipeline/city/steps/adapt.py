@@ -23,7 +23,7 @@ from pipeline.city.stage_table import CityRun
 from pipeline.inference.area import AreaOfInterest
 from regions.raster.grid import Tiling, Window
 
-ADAPT_VERSION = 1
+ADAPT_VERSION = 2
 STATISTICS_NAME = "statistics.npz"
 MOST_TILES = 256
 """Tiles sampled per look at most."""
@@ -31,6 +31,8 @@ LEAST_DATA_TILES = 8.0
 """A look with data on fewer tiles' worth of cells takes the statistics of the whole city, a city those of training."""
 NOTED_LEVEL = -0.25
 """Log-odds that are lowered by more than this are worth a warning."""
+UNSURE_RISE = 0.8
+"""So is a rise above this that stays: real places with their villages had 0.8 at most, those without 1.1 or more."""
 PURE = 0.9
 """Share of a tile from which on it speaks for a look."""
 
@@ -148,16 +150,30 @@ def _build(
                     f"too few tiles show only the scenes of '{name}' to adapt to them alone: "
                     "they take the statistics of the whole city"
                 )
-    statistics = SceneStatistics(
-        mean=np.stack([m for m, _ in rows]), std=np.stack([s for _, s in rows]), level=np.zeros(len(rows), np.float32)
+    statistics = adapter.bounded(
+        SceneStatistics(
+            mean=np.stack([m for m, _ in rows]),
+            std=np.stack([s for _, s in rows]),
+            level=np.zeros(len(rows), np.float32),
+        )
     )
+    rises = adapter.rises(statistics)
     shares_found = adapter.village_shares(statistics, sample.shares)
     statistics = adapter.levelled(statistics, shares_found)
-    for name, level, share in zip(looks.names, statistics.level, shares_found, strict=True):
+    found = zip(looks.names, statistics.level, shares_found, rises, strict=True)
+    for name, level, share, rise in found:
         if level < NOTED_LEVEL:
             warnings.append(
-                f"scenes of '{name}' look like ground with few villages (estimated share {share:.2f}, training "
-                f"{adapter.source_share:.2f}): their log-odds are lowered by {-float(level):.2f}"
+                f"few-villages: scenes of '{name}' look like ground with few villages (estimated share {share:.2f}, "
+                f"training {adapter.source_share:.2f}; adaptation adds {rise.log_odds:.2f} log-odds): their log-odds "
+                f"are lowered by {-float(level):.2f}; imagery that is hazier or less sharp than that of the training "
+                "looks the same: compare with --no-adapt"
+            )
+        elif rise.log_odds > UNSURE_RISE:
+            warnings.append(
+                f"few-villages-or-season: adaptation adds {rise.log_odds:.2f} log-odds to the scores of '{name}'; "
+                "another season or sensor needs that, ground with few villages does not, and the imagery alone does "
+                "not tell which it is: compare with --no-adapt"
             )
     statistics.save(folder / STATISTICS_NAME)
     return {
@@ -165,6 +181,8 @@ def _build(
         "looks": list(looks.names),
         "tiles": len(sample.corners),
         "estimated_share": [round(float(s), 4) for s in shares_found],
+        "rise": [round(r.log_odds, 4) for r in rises],
+        "alignment": [round(r.alignment, 4) for r in rises],
         "level": [round(float(v), 4) for v in statistics.level],
         "sha256": statistics.digest,
         "warnings": warnings,
