@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOLERATED = 0.14
-"""Largest ratio of the rise to |w| |z| that a scene with its villages shows: 0.13 was measured."""
+"""Largest ratio of the rise to |w| |z| of a scene with its villages: real places had 0.12 at most."""
 MOST_RISE = 2.4
 """Largest rise, in log-odds, that a change of look alone was seen to need: 2.3 on 24 strongly changed copies."""
 RATE = 2.0
 """What is beyond it is taken back so many times."""
 LEAST_SPREAD = 0.5
-"""Features of a scene are stretched to twice their spread in training at most: water, sand or snow have no more."""
+"""Least spread of a scene's features, as a share of that in training: on water, noise is not stretched further."""
 
 
 @dataclass(frozen=True)
@@ -74,4 +74,5 @@ def scene_rise(
 
 def spread_of(std: NDArray[np.float32], source_std: NDArray[np.float32]) -> NDArray[np.float32]:
     """Standard deviations (..., C) of scenes, none below `LEAST_SPREAD` of the training's (C,)."""
-    return np.maximum(std, np.float32(LEAST_SPREAD) * source_std).astype(np.float32)
+    found: NDArray[np.float32] = np.maximum(std, np.float32(LEAST_SPREAD) * source_std).astype(np.float32)
+    return found

@@ -40,6 +40,7 @@ class PlaceFeatures:
         moments: Moments of the N tiles.
         share: float64 (N,): share of the second class on each tile.
         tiles: int64 (N,): the tiles, rows of the samples.
+        weight: Part of the cells of a training step that come from here, relative to the other places.
     """
 
     name: str
@@ -49,6 +50,7 @@ class PlaceFeatures:
     moments: TileMoments
     share: NDArray[np.float64]
     tiles: NDArray[np.int64]
+    weight: float = 1.0
 
 
 def place_features(

@@ -194,12 +194,13 @@ def fit_head(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, training.learning_rate, total_steps=max(training.steps, 2)
     )
-    each = max(1, training.cells // len(places))
+    total = sum(p.weight for p in places)
+    each = [max(1, int(training.cells * p.weight / total)) for p in places]
     for _ in range(training.steps):
         drawn, wanted = [], []
-        for place, x, y in zip(places, cells, targets, strict=True):
+        for place, x, y, count in zip(places, cells, targets, each, strict=True):
             mean, std = place.moments.at(_some_tiles(place, training, generator)).pooled()
-            row = torch.randint(len(x), (each,), generator=generator)
+            row = torch.randint(len(x), (count,), generator=generator)
             drawn.append((x[row].float() - torch.from_numpy(mean)) / torch.from_numpy(std))
             wanted.append(y[row])
         batch = torch.cat(drawn)
