@@ -37,6 +37,7 @@ ORDER = (
 PARTS = {
     "options",
     "label_active",
+    "assess_attributes",
     "release_build",
     "release_check",
     "release_publish",

@@ -86,6 +86,38 @@ def draw_forest(rows: Sequence[ForestRow], *, title: str, span: tuple[float, flo
     return figure
 
 
+def draw_pairs(product: Sequence[float], reference: Sequence[float], *, title: str, names: Sequence[str]) -> go.Figure:
+    """Values of the product over those of the reference, with the line of equality.
+
+    Args:
+        product: Values, up the page.
+        reference: Values, to the right.
+        title: Heading.
+        names: What is shown when pointed at.
+    """
+    ends = [min([*product, *reference]), max([*product, *reference])]
+    line = go.Scatter(x=ends, y=ends, mode="lines", line={"color": "#888", "width": 1}, hoverinfo="skip")
+    dots = go.Scatter(
+        x=list(reference),
+        y=list(product),
+        mode="markers",
+        marker={"color": "#123f7a", "size": 6, "opacity": 0.6},
+        hovertext=[plain_text(n) for n in names],
+    )
+    figure = go.Figure([line, dots])
+    figure.update_xaxes(title="reference")
+    figure.update_yaxes(title="product")
+    figure.update_layout(
+        title={"text": plain_text(title), "font": {"size": 15}},
+        height=420,
+        width=520,
+        margin={"l": 70, "r": 20, "t": 45, "b": 50},
+        showlegend=False,
+        plot_bgcolor="#f6f8fb",
+    )
+    return figure
+
+
 def _bars(rows: Sequence[ForestRow]) -> dict[str, Any]:
     """Asymmetric error bars; none where an interval is missing."""
     above, below = [0.0] * len(rows), [0.0] * len(rows)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.commands import assess_attributes
 from flows.commands import options as opt
 from flows.console import JsonFlag, say, show, table
 from flows.sample_options import (
@@ -46,7 +47,7 @@ DEFAULT_TITLE = "Accuracy of the urban village map"
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Report a map's accuracy: from a labelled sample, or against complete reference.\n\n"
+    help="Report a map's accuracy: from a labelled sample, against complete reference, or of its attributes.\n\n"
     "Example: uvmap assess sample --help",
 )
 
@@ -392,6 +393,9 @@ def _headline_text(result: Any) -> str:
 
     cells = _headline(result)["estimates"]
     return "\n".join(f"{MEASURES[name].label:<34} {write_estimate(cell)}" for name, cell in cells.items())
+
+
+app.command("attributes")(assess_attributes.assess_attributes)
 
 
 def register(main: typer.Typer) -> None:

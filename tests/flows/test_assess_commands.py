@@ -276,3 +276,39 @@ def test_seeds_below_zero_and_empty_tables_are_users_mistakes(tmp_path):
         command=label_command,
     )  # fmt: skip
     assert negative.exit_code == 2
+
+
+def test_attributes_of_villages_against_surveyed_ones(tmp_path):
+    import geopandas as gpd
+    import shapely
+
+    rng = np.random.default_rng(0)
+    n = 60
+    ids = [f"v{k}" for k in range(n)]
+    height = rng.uniform(5, 20, n).round(1)
+    own = gpd.GeoDataFrame(
+        {"uv_id": ids, "building_height_mean": height, "image_date": "2024-06-01", "boundary": "model"},
+        geometry=[shapely.box(3e2 * k, 0, 3e2 * k + 100, 100) for k in range(n)], crs=32649,
+    )  # fmt: skip
+    own.loc[:5, "building_height_mean"] = None
+    (tmp_path / "out" / "990001").mkdir(parents=True)
+    own.to_parquet(tmp_path / "out" / "990001" / "990001_uv.parquet")
+    given = pd.DataFrame({"uv_id": [*ids[:50], "gone"], "height_m": np.append(height[:50] - 1, 9), "region": "R",
+                          "boundary_ref": ["model", "sam"] * 25 + ["sam"], "image_date": "2024-05-22"})  # fmt: skip
+    given.to_csv(tmp_path / "r.csv", index=False)
+    arguments = ["assess", "attributes", tmp_path / "r.csv", "--product", tmp_path / "out", "--out", tmp_path / "a"]
+    asked = ["--field", "building_height_mean=height_m", "--field", "boundary", "--field", "image_date"]
+    got = json.loads(run(*arguments, *asked, "--json", command=assess_command).stdout)
+    rows = {(r["field"], r["measure"]): r for r in got["measures"]}
+    assert rows["building_height_mean", "bias"]["estimate"] == pytest.approx(1)
+    assert rows["building_height_mean", "has_value"]["estimate"] == pytest.approx(44 / 50)
+    assert rows["building_height_mean", "bias"]["unit"] == "m" and rows["image_date", "bias"]["estimate"] == 10
+    assert rows["boundary", "agreement"]["estimate"] == pytest.approx(0.5) and got["unmatched"] == 1
+    page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+    assert "1 of 51 reference rows meet no village" in page and "building_height_mean (m)" in page
+    pairs = pd.read_csv(tmp_path / "a" / "pairs.csv")
+    assert len(pairs) == 150 and set(pairs["field"]) == {"building_height_mean", "boundary", "image_date"}
+    both = json.loads(run(*arguments, "--json", command=assess_command).stdout)["measures"]
+    assert {r["field"] for r in both} == {"boundary", "image_date"}  # those that both sides name
+    with pytest.raises(AccuracyError, match="has no column 'floors'"):
+        run(*arguments, "--field", "building_height_mean=floors", command=assess_command)
