@@ -16,7 +16,8 @@ from pipeline.city.looks import CELL_PX, NOBODY, Looks, scene_owners
 from pipeline.fetch.area import FetchArea
 from pipeline.fetch.confidential import public_url
 from pipeline.fetch.errors import FetchError
-from pipeline.fetch.stac import StacScene, find_scenes, read_scene
+from pipeline.fetch.stac import StacScene, find_scenes
+from pipeline.fetch.stac_assets import read_scene
 from pipeline.fetch.tiles import TileCache, ground_resolution_m, tile_range, write_scene
 from pipeline.fetch.web import Session
 from pipeline.files import replacing, source_digest

@@ -63,12 +63,12 @@ class Session:
         *,
         headers: Mapping[str, str] | None = None,
         per_second: float = 1000.0,
-        first_wait_s: float = FIRST_WAIT_S,
+        first_wait_s: float | None = None,
     ) -> None:
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
         self._client = httpx.Client(headers=dict(headers or {}), timeout=TIMEOUT, follow_redirects=True, limits=limits)
         self._rate = RateLimit(per_second)
-        self._first_wait_s = first_wait_s
+        self._first_wait_s = FIRST_WAIT_S if first_wait_s is None else first_wait_s
 
     def __enter__(self) -> Self:
         return self

@@ -21,8 +21,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from pipeline.city.ground import ground_of
 from pipeline.city.sources import find_sources
-from pipeline.fetch import stac as stac_source
-from pipeline.fetch import web
+from pipeline.fetch import stac_assets, web
 from pipeline.fetch.confidential import public_url
 from pipeline.fetch.errors import FetchError, SecretMissingError
 from pipeline.fetch.run import fetch_city, plan_fetch
@@ -59,7 +58,7 @@ def world(tmp_path_factory):
     with rasterio.open(served / "tiles.tif", "w", count=3, **profile) as out:
         out.write(pixels)
     for k, name in enumerate(("red", "green", "blue")):
-        with rasterio.open(served / f"{name}.tif", "w", count=1, **profile) as out:
+        with rasterio.open(served / f"{name}.tif", "w", count=1, compress="deflate", **profile) as out:
             out.write(pixels[k], 1)
     with rasterio.open(served / "scl.tif", "w", count=1, **profile) as out:
         classes = np.full(pixels.shape[1:], 4, np.uint8)
@@ -184,6 +183,48 @@ def test_items_are_chosen_by_date_and_cloud_and_their_clouds_cut_out(world, tmp_
     none = campaign_of(world, tmp_path / "none", [stac(world, end="2024-02-01")])
     with pytest.raises(FetchError, match="no item of scenes from 2024-01-01 to 2024-02-01"):
         fetched(none)
+
+
+def not_cached(world):
+    """GDAL remembers what earlier tests read."""
+    for name in ("red", "green", "blue", "scl"):
+        stac_assets._forget(f"{world['address']}/files/{name}.tif")
+    faults(world["address"])
+
+
+def test_corrupt_assets_are_asked_for_again(world, tmp_path):
+    """No picture at all, or a picture whose blocks are wrong: at first; the ground is that of a good server."""
+    not_cached(world)
+    faults(
+        world["address"],
+        {"path": "/files/red.tif", "do": "corrupt", "times": 2},
+        {"path": "/files/green.tif", "do": "garble", "from": 16384},
+        {"path": "/files/scl.tif", "do": "corrupt", "times": 2},
+    )
+    path = campaign_of(world, tmp_path, [stac(world, max_cloud=5)])
+    fetched(path)
+    asked = [r["path"] for r in log(world["address"])["requests"]]
+    not_cached(world)
+    clean = campaign_of(world, tmp_path / "clean", [stac(world, max_cloud=5)])
+    fetched(clean)
+    for one, other in zip(image_of(path), image_of(clean), strict=True):
+        np.testing.assert_array_equal(one, other)
+    again = [r["path"] for r in log(world["address"])["requests"]]
+    assert all(asked.count(f"/files/{n}.tif") > again.count(f"/files/{n}.tif") for n in ("red", "green", "scl"))
+
+
+@pytest.mark.parametrize(("name", "do"), [("green", "garble"), ("scl", "corrupt")])
+def test_an_asset_that_stays_corrupt_is_named_with_its_item(world, tmp_path, name, do):
+    not_cached(world)
+    start = 16384 if do == "garble" else 0
+    faults(world["address"], {"path": f"/files/{name}.tif", "do": do, "from": start, "times": 999})
+    path = campaign_of(world, tmp_path, [stac(world, max_cloud=5)])
+    with pytest.raises(FetchError, match=rf"{name}\.tif: asset {name} of item clear cannot be read in 4 attempts"):
+        fetched(path)
+    assert sum(r["path"] == f"/files/{name}.tif" for r in log(world["address"])["requests"]) <= 40
+    assert not list(load_campaign(path).data_folder(ADCODE).rglob("*.tif"))
+    faults(world["address"])
+    assert fetched(path).files[0]["scenes"][0]["item"] == "clear"
 
 
 def test_faults_of_a_tile_server_are_waited_for(world, tmp_path):
@@ -458,9 +499,9 @@ def test_what_is_fetched_is_a_cog_and_says_which_scene_each_block_shows(world, t
 
 def test_a_fetch_killed_within_a_scene_keeps_its_blocks(world, tmp_path, monkeypatch):
     """The blocks of an item that have come are not asked for again."""
-    monkeypatch.setattr(stac_source, "BLOCK_PX", 256)
+    monkeypatch.setattr(stac_assets, "BLOCK_PX", 256)
     path = campaign_of(world, tmp_path, [stac(world, max_cloud=5)])
-    read, calls = stac_source._read, []
+    read, calls = stac_assets._read, []
 
     def dying(*given):
         calls.append(given)
@@ -468,7 +509,7 @@ def test_a_fetch_killed_within_a_scene_keeps_its_blocks(world, tmp_path, monkeyp
             raise KeyboardInterrupt
         return read(*given)
 
-    monkeypatch.setattr(stac_source, "_read", dying)
+    monkeypatch.setattr(stac_assets, "_read", dying)
     with pytest.raises(KeyboardInterrupt):
         fetched(path)
     fetched(path)

@@ -1,7 +1,8 @@
 """A server of sources in a process of its own: files with ranges, tiles drawn from a raster, faults on demand.
 
 Run as ``python -m tests.support.source_server FOLDER PORT``. ``POST /_faults`` takes a list of
-``{"path": prefix, "do": "status" | "drop" | "corrupt" | "slow", "times": n, ...}``; ``GET /_log`` says what was asked.
+``{"path": prefix, "do": "status" | "drop" | "corrupt" | "garble" | "slow", "times": n, ...}`` (garble: the right
+length, wrong bytes, of ranges from byte ``from`` on); ``GET /_log`` says what was asked.
 ``/private/`` wants the token ``s3cret-token`` as bearer, ``/keyed/`` the key ``s3cret-key`` in the address.
 """
 
@@ -124,15 +125,15 @@ def make_app(folder: Path):  # noqa: C901, PLR0915 - one server, every fault in 
     ]
     inner = Starlette(routes=routes)
 
-    def matching(path):
+    def matching(path, start):
         with lock:
             for fault in state["faults"]:
-                if path.startswith(fault["path"]) and fault.get("times", 1) > 0:
+                if path.startswith(fault["path"]) and fault.get("times", 1) > 0 and start >= fault.get("from", 0):
                     fault["times"] = fault.get("times", 1) - 1
                     return fault
         return None
 
-    async def app(scope, receive, send):
+    async def app(scope, receive, send):  # noqa: C901 - as above
         if scope["type"] != "http" or scope["path"].startswith("/_"):
             await inner(scope, receive, send)
             return
@@ -153,7 +154,8 @@ def make_app(folder: Path):  # noqa: C901, PLR0915 - one server, every fault in 
             if scope["path"].startswith("/keyed") and KEY not in query:
                 await Response(status_code=403)(scope, receive, send)
                 return
-            fault = matching(scope["path"])
+            start = int(headers["range"].split("=")[1].split("-")[0]) if "range" in headers else 0
+            fault = matching(scope["path"], start)
             if fault is None:
                 await inner(scope, receive, send)
             elif fault["do"] == "status":
@@ -164,10 +166,17 @@ def make_app(folder: Path):  # noqa: C901, PLR0915 - one server, every fault in 
                 await inner(scope, receive, send)
             elif fault["do"] == "corrupt":
                 await Response(b"no picture at all", media_type="image/png")(scope, receive, send)
+            elif fault["do"] == "garble":
+
+                async def garbled(message):
+                    if message.get("body"):
+                        message |= {"body": bytes(b ^ 0x5A for b in message["body"])}
+                    await send(message)
+
+                await inner(scope, receive, garbled)
             else:  # drop: a part of the body, then the connection ends
                 path = folder / scope["path"].split("/", 2)[2]
                 body = path.read_bytes()
-                start = int(headers["range"].split("=")[1].split("-")[0]) if "range" in headers else 0
                 keep = body[start : start + int((len(body) - start) * fault.get("share", 0.5))]
 
                 async def piece():
