@@ -42,7 +42,9 @@ ADCODE, DATE = "990001", "2023-05-14"
 INSET_M = 60.0
 
 
-def campaigns(city: Path, served: Path, address: str, checkpoint: Path, out: Path, *, zoom: int) -> dict[str, Path]:
+def campaigns(
+    city: Path, served: Path, address: str, checkpoint: Path, out: Path, *, zoom: int | None, drawn: str
+) -> dict[str, Path]:  # fmt: skip
     """A campaign file for each way."""
     pbf = next(city.glob("vectors/*.osm.pbf"))
     mosaic = served / "tiles.tif"
@@ -62,7 +64,7 @@ def campaigns(city: Path, served: Path, address: str, checkpoint: Path, out: Pat
             {"kind": "pbf", "path": str(pbf), "date": DATE},
         ),
         "xyz+geoparquet": (
-            {"kind": "xyz", "url": f"{address}/xyz/{{z}}/{{x}}/{{y}}.png", "zoom": zoom, "date": DATE},
+            {"kind": "xyz", "url": f"{address}/xyz/{{z}}/{{x}}/{{y}}.png?{drawn}", "zoom": zoom, "date": DATE},
             {"kind": "parquet", "path": f"{address}/files/features.parquet", "date": DATE},
         ),
         "local": (
@@ -91,8 +93,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--city", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--zoom", type=int, default=19, help="level of the tiles")
+    parser.add_argument("--zoom", type=int, help="level of the tiles; as `uvmap fetch` chooses where not given")
+    parser.add_argument("--kernel", default="cubic", help="by which the server draws its tiles, a name of GDAL's")
+    parser.add_argument("--jpeg", type=int, help="quality of its tiles as JPEG; PNG where not given")
     given = parser.parse_args()
+    drawn = f"kernel={given.kernel}" + (f"&jpeg={given.jpeg}" if given.jpeg else "")
     areas: dict[str, shapely.Geometry] = {}
     rows = {}
     with tempfile.TemporaryDirectory() as name:
@@ -102,7 +107,7 @@ def main() -> None:
         scenes = sorted(given.city.glob("imagery/*.tif"))
         ingest(scenes, grid_of_imagery(scenes), served / "tiles.tif")
         with serve(served) as address:
-            ways = campaigns(given.city, served, address, given.checkpoint, folder, zoom=given.zoom)
+            ways = campaigns(given.city, served, address, given.checkpoint, folder, zoom=given.zoom, drawn=drawn)
             for way, path in ways.items():
                 campaign, city = load_campaign(path), find_city(ADCODE)
                 begun = time.perf_counter()

@@ -117,7 +117,7 @@ class XyzImagery(Settings):
         kind: xyz.
         url: Template with {z}, {x} and {y} ({-y} counts from the south, {TileMatrix}, {TileCol}, {TileRow} as in WMTS)
             and {key} where ``key_env`` is given.
-        zoom: Zoom level.
+        zoom: Zoom level; where None, the coarsest whose pixels are at most 0.6 of the campaign's ``grid.resolution_m``.
         tile_px: Side of a tile.
         datum: What the tiles' coordinates are in truth.
         date: Date or period of the imagery, ISO 8601: tiles do not tell.
@@ -129,7 +129,7 @@ class XyzImagery(Settings):
 
     kind: Literal["xyz"]
     url: str
-    zoom: int = Field(ge=0, le=23)
+    zoom: int | None = Field(default=None, ge=0, le=23)
     tile_px: Literal[256, 512] = 256
     datum: Datum = "wgs84"
     date: str | None = None

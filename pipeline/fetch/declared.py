@@ -12,7 +12,7 @@ from regions.campaign import Campaign
 from regions.registry import City
 from regions.sources import Sources
 
-FETCH_VERSION = 2
+FETCH_VERSION = 3
 RECORD_NAME = "fetch.json"
 
 

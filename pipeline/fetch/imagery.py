@@ -18,12 +18,12 @@ from pipeline.fetch.confidential import public_url
 from pipeline.fetch.errors import FetchError
 from pipeline.fetch.stac import StacScene, find_scenes
 from pipeline.fetch.stac_assets import read_scene
-from pipeline.fetch.tiles import TileCache, ground_resolution_m, tile_range, write_scene
+from pipeline.fetch.tiles import TileCache, ground_resolution_m, tile_range, write_scene, zoom_for
 from pipeline.fetch.web import Session
 from pipeline.files import replacing, source_digest
 from pipeline.imagery.acquired import date_of_scenes
 from pipeline.imagery.grids import grid_of_scenes
-from pipeline.imagery.ingest import ingest
+from pipeline.imagery.ingest import Kernel, ingest
 from pipeline.imagery.scene import inspect
 from regions.datum import is_shifted_datum
 from regions.raster.grid import Grid
@@ -45,6 +45,8 @@ class Scenes:
         records: One per scene, for lineage; without secrets.
         crs: CRS of those that declare none.
         datum: What their coordinates are in truth.
+        kernel: That resamples them: tiles were resampled once already, and what bilinear takes again of their contrast
+            a model sees.
     """
 
     paths: tuple[Path, ...]
@@ -52,6 +54,7 @@ class Scenes:
     records: tuple[dict[str, Any], ...]
     crs: str | None = None
     datum: Any = "wgs84"
+    kernel: Kernel = "bilinear"
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,21 @@ TILE_BYTES = 25_000
 """Usual size of a tile of imagery, for estimates."""
 
 
+def settled(source: ImagerySource, area: FetchArea, resolution_m: float | None) -> ImagerySource:
+    """The source with what it leaves open: of tiles the zoom, by the campaign's resolution.
+
+    Raises:
+        FetchError: nothing says how fine tiles are wanted.
+    """
+    if not isinstance(source, XyzImagery) or source.zoom is not None:
+        return source
+    if resolution_m is None:
+        raise FetchError(
+            f"{public_url(source.url)}: neither the source names a zoom nor the campaign grid.resolution_m: give one"
+        )
+    return source.model_copy(update={"zoom": zoom_for(source, area.bounds_lonlat, resolution_m)})
+
+
 def survey_imagery(source: ImagerySource, adcode: str, area: FetchArea, cache: Path) -> Wanted:
     """What there is of a source over an area; searches, but brings nothing.
 
@@ -84,7 +102,7 @@ def survey_imagery(source: ImagerySource, adcode: str, area: FetchArea, cache: P
     if isinstance(source, XyzImagery):
         tiles, store = tile_range(source, area.bounds_lonlat), TileCache(source, cache / "xyz")
         missing = [t for t in tiles if not store.has(*t)]
-        text = f"{len(tiles)} tiles of zoom {source.zoom}, {len(missing)} not here yet"
+        text = f"{len(tiles)} tiles of zoom {tiles.zoom}, {len(missing)} not here yet"
         return Wanted(
             text, len(missing) * TILE_BYTES, [tiles.zoom, tiles.first_x, tiles.first_y, tiles.last_x, tiles.last_y]
         )
@@ -112,8 +130,8 @@ def bring_imagery(
             store.fetch_all(session, tiles, progress)
         out = store.root / f"{adcode}_{tiles.zoom}_{tiles.first_x}_{tiles.first_y}_{len(tiles)}.tif"
         counts = write_scene(store, tiles, out)
-        record = {"kind": "xyz", "from": public_url(source.url), "zoom": source.zoom, "date": source.date, **counts}
-        return Scenes((out,), (source.date,) if source.date else (), (record,), datum=source.datum)
+        record = {"kind": "xyz", "from": public_url(source.url), "zoom": tiles.zoom, "date": source.date, **counts}
+        return Scenes((out,), (source.date,) if source.date else (), (record,), datum=source.datum, kernel="lanczos")
     if isinstance(source, StacImagery):
         folder = cache / "stac" / adcode
         read = [
@@ -169,7 +187,7 @@ def lay_onto(scenes: Scenes, grid: Grid, out: Path) -> Path:
     """Resample scenes onto the grid, the first on top, as a COG with a mask."""
     flat = out.with_name(f".{out.stem}.flat.tif")
     try:
-        ingest(list(scenes.paths), grid, flat, crs=scenes.crs, datum=scenes.datum)
+        ingest(list(scenes.paths), grid, flat, crs=scenes.crs, datum=scenes.datum, kernel=scenes.kernel)
         with replacing(out) as part, rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
             copy_raster(flat, part, **cog_options(predictor=True, resampling="average"))
     finally:

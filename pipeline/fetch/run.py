@@ -30,6 +30,7 @@ from pipeline.fetch.imagery import (
     bring_imagery,
     city_grid,
     lay_onto,
+    settled,
     survey_imagery,
 )
 from pipeline.fetch.vectors import bring_vectors, identity_of
@@ -89,7 +90,8 @@ def plan_fetch(campaign: Campaign, city: City) -> FetchPlan:
     sources = declared_sources(campaign, city)
     area = fetch_area(sources, city)
     rows = []
-    for k, source in enumerate(sources.imagery):
+    for k, named in enumerate(sources.imagery):
+        source = settled(named, area, campaign.grid.resolution_m)
         wanted = survey_imagery(source, city.adcode, area, cache_folder(campaign))
         rows.append(_row(f"imagery {k} ({source.kind})", wanted.what, wanted.bytes_to_come, source))
     for k, vectors in enumerate(sources.vectors):
@@ -161,7 +163,8 @@ class _Run:
     def imagery(self) -> Iterator[dict[str, Any]]:
         """Bring every source of imagery; records of the files."""
         grid = None
-        for k, source in enumerate(self.sources.imagery):
+        for k, named in enumerate(self.sources.imagery):
+            source = settled(named, self.area, self.campaign.grid.resolution_m)
             name = f"imagery-{k:02d}"
             target = self.folder / "imagery" / f"{k:02d}_{source.kind}.tif"
             wanted = survey_imagery(source, self.city.adcode, self.area, self.cache)

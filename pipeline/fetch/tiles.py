@@ -27,6 +27,9 @@ from regions.sources import XyzImagery
 
 EARTH_M = 20037508.342789244
 """Half the side of the square that web mercator maps the earth to."""
+COARSEST_PIXEL = 0.6
+"""Side of a tile's pixel by the grid's, at most, where the zoom is left to us: finer than the grid at any latitude."""
+FINEST_ZOOM = 23
 CORRUPT_TRIES = 3
 Progress = Callable[[int], None]
 
@@ -78,7 +81,8 @@ def tile_range(source: XyzImagery, bounds_lonlat: tuple[float, float, float, flo
     """Tiles that cover a box of WGS84 degrees, where the tiles are in the datum of their source."""
     west, south, east, north = bounds_lonlat
     lon, lat = from_wgs84(np.array([west, west, east, east]), np.array([south, north, south, north]), source.datum)
-    n = 1 << source.zoom
+    zoom = level_of(source)
+    n = 1 << zoom
 
     def column(degrees: float) -> int:
         return min(max(math.floor((degrees + 180) / 360 * n), 0), n - 1)
@@ -88,13 +92,45 @@ def tile_range(source: XyzImagery, bounds_lonlat: tuple[float, float, float, flo
         return min(max(math.floor((1 - math.asinh(math.tan(angle)) / math.pi) / 2 * n), 0), n - 1)
 
     return TileRange(
-        source.zoom, column(float(lon.min())), row(float(lat.max())), column(float(lon.max())), row(float(lat.min()))
+        zoom, column(float(lon.min())), row(float(lat.max())), column(float(lon.max())), row(float(lat.min()))
     )
 
 
 def ground_resolution_m(source: XyzImagery, latitude: float) -> float:
     """Side of a pixel on the ground."""
-    return 2 * EARTH_M / float(2**source.zoom) / source.tile_px * math.cos(math.radians(latitude))
+    return _pixel_m(level_of(source), source.tile_px, latitude)
+
+
+def level_of(source: XyzImagery) -> int:
+    """The zoom of a source for which one is named or was chosen by `zoom_for`.
+
+    Raises:
+        FetchError: neither.
+    """
+    if source.zoom is None:
+        raise FetchError(
+            f"{public_url(source.url)}: no zoom is named and none was chosen: write `zoom:` into the source"
+        )
+    return source.zoom
+
+
+def zoom_for(source: XyzImagery, bounds_lonlat: tuple[float, float, float, float], resolution_m: float) -> int:
+    """The coarsest zoom whose pixels, where they are largest in the area, are at most 0.6 of the grid's.
+
+    Args:
+        source: Of tiles.
+        bounds_lonlat: The area.
+        resolution_m: Side of the grid's pixels.
+    """
+    _, south, _, north = bounds_lonlat
+    widest = 0.0 if south <= 0 <= north else min(abs(south), abs(north))
+    limit = COARSEST_PIXEL * resolution_m
+    fits = (z for z in range(FINEST_ZOOM) if _pixel_m(z, source.tile_px, widest) <= limit)
+    return next(fits, FINEST_ZOOM)
+
+
+def _pixel_m(zoom: int, tile_px: int, latitude: float) -> float:
+    return 2 * EARTH_M / float(2**zoom) / tile_px * math.cos(math.radians(latitude))
 
 
 class TileCache:
@@ -105,12 +141,12 @@ class TileCache:
 
     def __init__(self, source: XyzImagery, folder: Path, *, refresh: bool = False) -> None:
         name = hashlib.sha256(f"{source.url} {source.tile_px}".encode()).hexdigest()[:16]
-        self.source, self.root, self.refresh = source, folder / name, refresh
+        self.source, self.root, self.refresh, self.zoom = source, folder / name, refresh, level_of(source)
         self._key = None if source.key_env is None else secret(source.key_env, wanted_by=public_url(source.url))
 
     def path(self, x: int, y: int) -> Path:
         """Where a tile lies; empty for a tile that the server does not have."""
-        return self.root / str(self.source.zoom) / str(x) / f"{y}.tile"
+        return self.root / str(self.zoom) / str(x) / f"{y}.tile"
 
     def has(self, x: int, y: int) -> bool:
         """Whether it is there, or known not to exist."""
@@ -118,7 +154,7 @@ class TileCache:
 
     def url(self, x: int, y: int) -> str:
         """Address of a tile, with its key."""
-        z = self.source.zoom
+        z = self.zoom
         values = {
             "{z}": z, "{TileMatrix}": z, "{x}": x, "{TileCol}": x, "{y}": y, "{TileRow}": y, "{-y}": 2**z - 1 - y,
         }  # fmt: skip
@@ -149,7 +185,7 @@ class TileCache:
                 if attempt + 1 < CORRUPT_TRIES:
                     continue
                 raise FetchError(
-                    f"{public_url(url)}: tile {self.source.zoom}/{x}/{y} is no picture of {self.source.tile_px} px"
+                    f"{public_url(url)}: tile {self.zoom}/{x}/{y} is no picture of {self.source.tile_px} px"
                     f" ({error}); look at it in a browser"
                 ) from error
             with replacing(path, sweep=False) as part:

@@ -1,8 +1,8 @@
 """Bring imagery onto a city's grid once: resample what is off the grid, write tiles where there were strips.
 
-Kernel: bilinear, which GDAL widens where the source is finer than the grid, so that no source pixel is left out;
-masked pixels weigh nothing, and a pixel is valid where at least half of its kernel was. A scene that already lies
-on the grid is copied as it is, to the bit.
+Kernel: bilinear, or Lanczos for what was resampled before; GDAL widens it where the source is finer than the grid, so
+that no source pixel is left out; masked pixels weigh nothing, and a pixel is valid where at least half of its kernel
+was. A scene that already lies on the grid is copied as it is, to the bit.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import rasterio
@@ -33,7 +34,7 @@ from regions.datum import Datum, is_shifted_datum
 from regions.raster.grid import Grid, Window
 from regions.raster.profiles import tiled_profile
 
-KERNEL = Resampling.bilinear
+Kernel = Literal["bilinear", "lanczos"]
 INGEST_VERSION = 2
 TILE_PX = 512
 CHUNK_PX = 2048
@@ -61,7 +62,7 @@ def prepare_imagery(
     return list(paths)
 
 
-def ingest(
+def ingest(  # noqa: PLR0913 - all but the first three have defaults
     paths: Sequence[Path | str],
     grid: Grid,
     out: Path,
@@ -70,6 +71,7 @@ def ingest(
     band_indexes: tuple[int, ...] | None = None,
     crs: str | None = None,
     datum: Datum = "wgs84",
+    kernel: Kernel = "bilinear",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the mosaic of all scenes on ``grid`` as one tiled GeoTIFF, uint8, with an internal mask.
@@ -87,6 +89,8 @@ def ingest(
         crs: CRS of files that state none.
         datum: What the coordinates of the scenes are in truth, whatever CRS they declare: scenes in ``gcj02`` or
             ``bd09`` are resampled to where they truly lie.
+        kernel: That resamples scenes off the grid. Lanczos (three lobes) keeps about a tenth more of the contrast
+            between neighbouring pixels and takes two to three times as long.
         progress: Called with (chunks done, chunks in all).
 
     Returns:
@@ -103,7 +107,7 @@ def ingest(
     stretches = [scene_stretch(s, b) for s, b in zip(scenes, indexes, strict=True)]
     record = {
         "version": INGEST_VERSION,
-        "kernel": KERNEL.name,
+        "kernel": kernel,
         "order": "first on top",
         "grid": asdict(grid),
         "scenes": [
@@ -121,7 +125,7 @@ def ingest(
         record["datum"] = datum
     if _recorded(out) == record:
         return out
-    layers = [_Layer(s, grid, b) for s, b in zip(scenes, indexes, strict=True)]
+    layers = [_Layer(s, grid, b, Resampling[kernel]) for s, b in zip(scenes, indexes, strict=True)]
     colours = {"photometric": "RGB"} if len(indexes[0]) == 3 else {}
     profile = tiled_profile(
         grid, dtype="uint8", nodata=None, count=len(indexes[0]), blockxsize=TILE_PX, blockysize=TILE_PX,
@@ -171,8 +175,8 @@ def _scene_stamp(scene: Scene, indexes: tuple[int, ...]) -> str:
 class _Layer:
     """One scene as seen on the grid, resampled where need be."""
 
-    def __init__(self, scene: Scene, grid: Grid, indexes: tuple[int, ...]) -> None:
-        self.scene, self.grid = scene, grid
+    def __init__(self, scene: Scene, grid: Grid, indexes: tuple[int, ...], kernel: Resampling) -> None:
+        self.scene, self.grid, self.kernel = scene, grid, kernel
         # GDAL masks by every band that a file calls alpha: one that is data is left out of what GDAL sees
         self.address = f"vrt://{scene.path}?bands={','.join(map(str, indexes))}" if scene.ignored_alpha else scene.path
         self.indexes = tuple(range(1, len(indexes) + 1)) if scene.ignored_alpha else indexes
@@ -226,7 +230,7 @@ class _Layer:
                 transform=affine,
                 height=chunk.height_px,
                 width=chunk.width_px,
-                resampling=KERNEL,
+                resampling=self.kernel,
                 add_alpha=add_alpha,
                 dtype=self.scene.dtype,
                 UNIFIED_SRC_NODATA="YES",

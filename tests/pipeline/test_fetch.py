@@ -25,7 +25,7 @@ from pipeline.fetch import stac_assets, web
 from pipeline.fetch.confidential import public_url
 from pipeline.fetch.errors import FetchError, SecretMissingError
 from pipeline.fetch.run import fetch_city, plan_fetch
-from pipeline.fetch.tiles import EARTH_M, tile_range
+from pipeline.fetch.tiles import EARTH_M, tile_range, zoom_for
 from pipeline.fetch.web import Session
 from pipeline.vectors import read_features
 from regions.campaign import CampaignError, load_campaign
@@ -165,6 +165,39 @@ def test_three_ways_give_the_same_ground(world, tmp_path):
         assert other_area == pytest.approx(area, rel=1e-3)
     assert seen["stac"][5].image_date == "2024-05-02/2024-06-02"
     assert seen["xyz"][5].image_date == "2024-05-01/2024-05-31"
+
+
+def test_tiles_are_laid_without_a_shift_and_keep_their_contrast(world, tmp_path):
+    """Zoom by the grid; the offset is the least-squares step along the gradient of the ground's own pixels."""
+    source = xyz(world, zoom=None)
+    source["url"] += "?kernel=cubic"
+    path = campaign_of(world, tmp_path / "xyz", [source])
+    assert "tiles of zoom 18," in fetched(path).files[0]["what"]  # 0.55 m at 23 N; zoom 17 has 1.1 m
+    local, there, _ = image_of(_local_way(world, tmp_path))
+    tiles, seen, _ = image_of(path)
+    inner = (slice(8, -8), slice(8, -8))
+    assert (there & seen)[inner].all()
+    truth, laid = local[1][inner].astype(float), tiles[1][inner].astype(float)
+    slope = np.stack([g.ravel() for g in np.gradient(truth)], axis=1)
+    shift_px = np.linalg.lstsq(slope, (truth - laid).ravel(), rcond=None)[0]
+    assert np.abs(shift_px).max() < 0.02
+    assert np.diff(laid).std() > 0.92 * np.diff(truth).std()  # bilinear: 0.85
+    without = campaign_of(world, tmp_path / "open", [source], grid={})
+    with pytest.raises(FetchError, match=r"neither the source names a zoom nor the campaign grid\.resolution_m"):
+        fetched(without)
+
+
+@given(st.floats(-70, 70), st.floats(0.1, 30), st.sampled_from([256, 512]))
+def test_the_zoom_is_the_coarsest_that_is_finer_than_the_grid(south, resolution_m, tile_px):
+    licence = Licence(name="x", derivatives=True)
+    source = XyzImagery(kind="xyz", url="http://h/{z}/{x}/{y}", tile_px=tile_px, licence=licence)
+    zoom = zoom_for(source, (100.0, south, 100.1, south + 0.1), resolution_m)
+    equator_m = 40_075_016.68 / tile_px
+    widest_m = equator_m * max(np.cos(np.radians(south)), np.cos(np.radians(south + 0.1)))
+    if south <= 0 <= south + 0.1:
+        widest_m = equator_m
+    assert widest_m / 2**zoom <= 0.6 * resolution_m * (1 + 1e-6)
+    assert zoom == 0 or widest_m / 2 ** (zoom - 1) > 0.6 * resolution_m * (1 - 1e-6)
 
 
 def test_items_are_chosen_by_date_and_cloud_and_their_clouds_cut_out(world, tmp_path):

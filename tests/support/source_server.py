@@ -82,7 +82,7 @@ def make_app(folder: Path):  # noqa: C901, PLR0915 - one server, every fault in 
 
     def tile(request):
         z, x, y = (int(request.path_params[k]) for k in "zxy")
-        body = draw_tile(folder / "tiles.tif", z, x, y)
+        body = draw_tile(folder / "tiles.tif", z, x, y, **request.query_params)
         if body is None:
             return Response(status_code=404)
         etag = f'"{hash((z, x, y)) & 0xFFFFFFFF:x}"'
@@ -196,8 +196,8 @@ def make_app(folder: Path):  # noqa: C901, PLR0915 - one server, every fault in 
     return app
 
 
-def draw_tile(path: Path, z: int, x: int, y: int) -> bytes | None:
-    """A tile of 256 px as PNG with alpha, from a raster of three bands; None where it has nothing."""
+def draw_tile(path: Path, z: int, x: int, y: int, *, kernel="bilinear", jpeg=None, **_) -> bytes | None:
+    """A tile of 256 px as PNG with alpha (or JPEG of a quality), from three bands; None where it has nothing."""
     import numpy as np
     import rasterio
     from PIL import Image
@@ -211,7 +211,7 @@ def draw_tile(path: Path, z: int, x: int, y: int) -> bytes | None:
     with (
         rasterio.open(path) as source,
         WarpedVRT(
-            source, crs="EPSG:3857", transform=transform, width=256, height=256, resampling=Resampling.bilinear,
+            source, crs="EPSG:3857", transform=transform, width=256, height=256, resampling=Resampling[kernel],
             add_alpha=True,
         ) as view,
     ):  # fmt: skip
@@ -219,6 +219,9 @@ def draw_tile(path: Path, z: int, x: int, y: int) -> bytes | None:
     if not pixels[-1].any():
         return None
     out = io.BytesIO()
+    if jpeg is not None:
+        Image.fromarray(np.moveaxis(pixels[:3], 0, -1)).save(out, "JPEG", quality=int(jpeg))
+        return out.getvalue()
     Image.fromarray(np.moveaxis(np.concatenate([pixels[:3], pixels[-1:]]), 0, -1), "RGBA").save(out, "PNG")
     return out.getvalue()
 
