@@ -93,7 +93,6 @@ def configured(
     version: str | None = None,
     max_parallel_cities: int | None = None,
     failure_tolerance: float | None = None,
-    demo_side_m: int | None = None,
 ) -> Campaign:
     """The campaign with what the run's parameters set in its place; roots and checkpoint as absolute paths.
 
@@ -108,7 +107,6 @@ def configured(
         "max_parallel_cities": max_parallel_cities or loaded.max_parallel_cities,
         "failure_tolerance": loaded.failure_tolerance if failure_tolerance is None else failure_tolerance,
         "version": version or loaded.version,
-        "demo_side_m": demo_side_m or loaded.demo_side_m,
     }
     try:
         return Campaign.model_validate({**loaded.model_dump(), **given})

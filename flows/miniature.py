@@ -57,7 +57,13 @@ class Meter:
 
 
 def run_nation(
-    cities: Sequence[str], *, out: Path, checkpoint: Path, cpus: int, say: Callable[[str], None]
+    cities: Sequence[str],
+    *,
+    out: Path,
+    checkpoint: Path,
+    cpus: int,
+    say: Callable[[str], None],
+    campaign: str = CAMPAIGN,
 ) -> dict[str, Any]:
     """Map synthetic cities by `uv-map/china` on a server and a worker of their own, then assess a sample of them.
 
@@ -67,6 +73,7 @@ def run_nation(
         checkpoint: The model.
         cpus: Stages at once.
         say: Receives one line per step.
+        campaign: Name or file of a campaign of synthetic cities.
 
     Returns:
         cities, done, seconds, peak_gb, orchestrator_share, seconds_per_city, cpu_s by part, and what was assessed.
@@ -79,14 +86,14 @@ def run_nation(
     meter = Meter()
     with _services(out, cpus, say) as services:
         seconds["up"] = _since(start)
-        record = _run(cities, out, checkpoint, services, meter=meter, say=say)
+        record = _run(cities, out, checkpoint, services, campaign=campaign, meter=meter, say=say)
         seconds["run"] = _since(start) - seconds["up"]
     mapped = [code for code, city in record.cities.items() if city.state == "done"]
     if not mapped:
         raise RunError(f"no city was mapped: {record.headline()}; {record.path} says why")
     say(f"assessing cities of {len(mapped)}")
     before = time.monotonic()
-    assessed, assess_cpu_s = _assess(mapped, out)
+    assessed, assess_cpu_s = _assess(mapped, out, campaign)
     seconds["assess"] = _since(before)
     stages_cpu_s = sum(stage.cpu_s for city in record.cities.values() for stage in city.stages.values())
     orchestrator_s = sum(meter.cpu_s.values())
@@ -119,6 +126,7 @@ def _run(
     checkpoint: Path,
     services: Any,
     *,
+    campaign: str,
     meter: Meter,
     say: Callable[[str], None],
 ) -> RunRecord:
@@ -126,7 +134,7 @@ def _run(
     from flows.service.setup import api
 
     parameters = {
-        "campaign": CAMPAIGN,
+        "campaign": campaign,
         "cities": list(cities),
         "data_root": str(out / "data"),
         "out_root": str(out / "products"),
@@ -189,7 +197,7 @@ def _services(out: Path, cpus: int, say: Callable[[str], None]) -> Iterator[Any]
         subprocess.run([*uvmap, "down", "--force"], env=env, cwd=root, capture_output=True, check=False)
 
 
-def _assess(mapped: Sequence[str], out: Path) -> tuple[dict[str, Any], float]:
+def _assess(mapped: Sequence[str], out: Path, campaign: str) -> tuple[dict[str, Any], float]:
     """Tables of the nation; draw cities and points, let the truth of the synthetic cities answer, and estimate."""
     import pandas as pd
 
@@ -210,7 +218,7 @@ def _assess(mapped: Sequence[str], out: Path) -> tuple[dict[str, Any], float]:
         return asked[-1].result
 
     tables = uvmap(
-        "tables", "--campaign", CAMPAIGN, "--products", products, "--cluster", "none", "--out", out / "tables"
+        "tables", "--campaign", campaign, "--products", products, "--cluster", "none", "--out", out / "tables"
     )
     totals = uvmap("sample", "totals", "--products", products, "--frame", frame, "--out", sample)
     counts = [word for region in drawn for word in ("--region-count", region)]

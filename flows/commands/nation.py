@@ -18,6 +18,9 @@ def nation(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Model; without one a `tiny` model with random weights: the same work.")
     ] = None,
+    campaign: Annotated[
+        str, typer.Option(help="Campaign of synthetic cities (`demo_side_m`), by name or YAML file.")
+    ] = "nation-demo",
     cpus: Annotated[int | None, typer.Option(min=1, help="Stages at once; the cores if left out.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
@@ -43,7 +46,12 @@ def nation(
         say("writing a model with random weights")
         save_random_model(model)
     summary = run_nation(
-        chosen, out=out, checkpoint=model, cpus=cpus or os.cpu_count() or 1, say=(lambda _: None) if json_ else say
+        chosen,
+        out=out,
+        checkpoint=model,
+        campaign=str(Path(campaign).resolve()) if Path(campaign).suffix else campaign,
+        cpus=cpus or os.cpu_count() or 1,
+        say=(lambda _: None) if json_ else say,
     )
     show(summary, text=json.dumps(summary, ensure_ascii=False), as_json=json_)
     if summary["failed"]:

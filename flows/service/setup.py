@@ -75,11 +75,14 @@ def bring_up(
         services.save()
         _objects(services)
         say(f"work pool '{POOL}', limits {GPU_LIMIT}={services.gpus}, {CPU_LIMIT}={services.cpus}")
+        if not moved:
+            _start_worker(services, runs=runs)  # meanwhile the deployments are written: each takes about ten seconds
         _deploy(services)
         say("deployments uv-map/china, uv-map-city/regenerate and others: `prefect deployment ls`")
         if moved and stop(services.worker):
             say("stopped the worker of another checkout")
-        _worker(services, say, runs=runs)
+        _start_worker(services, runs=runs)
+        _await_worker(services, say)
     return services
 
 
@@ -110,7 +113,8 @@ def join(address: str, *, say: Callable[[str], None], runs: int = 1) -> Services
                 ) from error
         services.checkout = CHECKOUT
         write_profile(services, activate=False)
-        _worker(services, say, runs=runs)
+        _start_worker(services, runs=runs)
+        _await_worker(services, say)
     return services
 
 
@@ -253,13 +257,18 @@ def _deploy(services: Services) -> None:
         raise ServiceError(f"`prefect deploy --all` failed; {log} says: {last_words('deploy')}")
 
 
-def _worker(services: Services, say: Callable[[str], None], *, runs: int | None = None) -> None:
-    name = worker_name(services)
+def _start_worker(services: Services, *, runs: int | None = None) -> None:
     if services.worker is None or not services.worker.alive:
-        arguments = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
+        arguments = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+        arguments += ["--name", worker_name(services)]
         arguments += [] if runs is None else ["--limit", str(runs)]
         services.worker = start("worker", arguments, env=service_environment(services))
         services.save()
+
+
+def _await_worker(services: Services, say: Callable[[str], None]) -> None:
+    if services.worker is None:
+        raise ServiceError("no worker was started")
     wait_until(
         lambda: worker_online(services),
         what="polling the work pool",
@@ -267,7 +276,7 @@ def _worker(services: Services, say: Callable[[str], None], *, runs: int | None 
         name="worker",
         patience_s=WORKER_PATIENCE_S,
     )
-    say(f"worker '{name}' polls the work pool")
+    say(f"worker '{worker_name(services)}' polls the work pool")
 
 
 @contextmanager

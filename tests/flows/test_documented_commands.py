@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,12 @@ OF_OTHER_PROGRAMS = {
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 
+@cache
+def known_flags():
+    """Options of the commands, of our scripts, and of other programs."""
+    return option_names(build_app()) | flags_of_scripts() | OF_OTHER_PROGRAMS
+
+
 def flags_of_scripts():
     """Options that benchmarks and `python -m` programs define themselves with argparse."""
     files = [*ROOT.glob("benchmarks/*.py"), *(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))]
@@ -56,14 +63,14 @@ def messages(path):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_flags_in_documents_exist(path):
-    known = option_names(build_app()) | flags_of_scripts() | OF_OTHER_PROGRAMS
+    known = known_flags()
     unknown = sorted(set(FLAG.findall(path.read_text(encoding="utf-8"))) - known)
     assert not unknown, f"{path.name} names options that no command has: {unknown}"
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_flags_in_messages_exist(room):
-    known = option_names(build_app()) | flags_of_scripts() | OF_OTHER_PROGRAMS
+    known = known_flags()
     unknown = {}
     for path in sorted((ROOT / room).rglob("*.py")):
         for text in messages(path):

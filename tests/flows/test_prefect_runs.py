@@ -2,7 +2,8 @@
 
 Most runs use stand-ins for the stages: a scene whose content is a JSON object tells a `run_stage` put into the
 stages' processes (by a `sitecustomize` on their path) what to do. Everything else is real: server, worker, flow
-process, stage processes, limits, record. The last run maps a demo city with the real stages.
+process, stage processes, limits, record. The last run maps a demo city with the real stages: where a file `for_real`
+lies beside the `sitecustomize`, it puts nothing in their place.
 
 All tests share one server and one worker; the runs are started together and go on side by side, and each test waits
 for its own. The station works on a copy of the code, so that an edit while it runs does not count as one (a resumed
@@ -41,19 +42,14 @@ STAND_IN = """
 
     if "flows.nursery" in " ".join(sys.orig_argv):
         import dataclasses, types
+        from pathlib import Path
 
         def run_stage(name, job, *, progress=False):
             import json, os, signal, time
-            from pathlib import Path
             from pipeline.errors import PipelineError
 
             scene = job.ground.sources.imagery[0]
-            try:
-                orders = json.loads(scene.read_bytes())
-            except ValueError:
-                del sys.modules["pipeline.city.stages"]
-                import pipeline.city.stages
-                return pipeline.city.stages.run_stage(name, job, progress=progress)
+            orders = json.loads(scene.read_bytes())
             job.ground.work.mkdir(parents=True, exist_ok=True)
             calls = job.ground.work / "calls.txt"
             with calls.open("a") as file:
@@ -77,12 +73,16 @@ STAND_IN = """
         class Plan:
             tiles: int = 36
 
-        for name, content in {
-            "pipeline.city.stages": {"run_stage": run_stage},
-            "pipeline.city.plan": {"plan_city": plan_city, "measure_throughput": lambda *_, **__: Plan()},
-        }.items():
-            sys.modules[name] = types.ModuleType(name)
-            vars(sys.modules[name]).update(content)
+        from flows.nursery import modules_to_warm
+
+        if not Path(__file__).with_name("for_real").exists():
+            for name in modules_to_warm():  # heavy, and not what is tested here
+                if not name.startswith("flows"):
+                    sys.modules[name] = types.ModuleType(name)
+            sys.modules["pipeline.city.stages"].run_stage = run_stage
+            vars(sys.modules["pipeline.city.plan"]).update(
+                plan_city=plan_city, measure_throughput=lambda *_, **__: Plan()
+            )
 """
 USER_PROFILES = """
 active = "mine"
@@ -199,6 +199,10 @@ def record_of(folder: Path, run: str) -> RunRecord:
 
 def gone(folder: Path, run: str) -> bool:
     return record_of(folder, run).owner.alive() is False
+
+
+def is_nursery(process: psutil.Process) -> bool:
+    return "flows.nursery" in process.cmdline()
 
 
 def calls(folder: Path, adcode: str) -> list[str]:
@@ -332,12 +336,8 @@ def test_killed_run_is_resumed_without_redoing_what_is_done(station, runs):
     assert run in refused.stderr
 
     flow = psutil.Process(record_of(folder, run).owner.pid)
-    (nursery,) = [c for c in flow.children() if "flows.nursery" in c.cmdline()]
+    (nursery,) = [c for c in flow.children() if is_nursery(c)]
     (stage,) = nursery.children()
-    # what is imported before a fork opens no files, and starts no threads but that of an allocator that minds forks
-    threads = {p.read_text().strip() for p in Path(f"/proc/{nursery.pid}/task").glob("*/comm")}
-    assert threads <= {"python", "jemalloc_bg_thd"}
-    assert {Path(f.path).name for f in nursery.open_files()} <= {"proj.db"}
     os.kill(station.services()["worker"]["pid"], signal.SIGKILL)
     flow.kill()
     psutil.wait_procs([stage, nursery], timeout=20)
@@ -413,11 +413,19 @@ def test_a_demo_city_is_mapped_by_the_real_stages_then_anew_beside_itself(statio
     folder = tmp_path / "数据 with spaces"
     if not psutil.pid_exists(station.services()["worker"]["pid"]):
         station.uvmap("up")  # where the test before this one ended early
+    (station.folder / "path" / "for_real").touch()
     write_random_model(folder / "model")
     given = places(folder)
-    options = [f"--param={key}={value}" for key, value in given.items()]
-    station.command("prefect", "deployment", "run", "uv-map/demo", "--watch", "--param=cities=[990101]", *options)
-    (path,) = (folder / "out").glob("run-*.json")
+    run = station.deployment_run("uv-map/demo", cities=[990101], **given)
+    path = folder / "out" / f"run-{run}.json"
+    until(lambda: path.exists() and record_of(folder, run).cities["990101"].step is not None, seconds=200)
+    (nursery,) = [c for c in psutil.Process(record_of(folder, run).owner.pid).children() if is_nursery(c)]
+    until(nursery.children, seconds=100)
+    # what is imported before a fork opens no files, and starts no threads but that of an allocator that minds forks
+    threads = {p.read_text().strip() for p in Path(f"/proc/{nursery.pid}/task").glob("*/comm")}
+    assert threads <= {"python", "jemalloc_bg_thd"}
+    assert {Path(f.path).name for f in nursery.open_files()} <= {"proj.db"}
+    assert station.finished(run)[0] == "COMPLETED"
     record = read_record(path)
     assert record.counts()["done"] == 1, record.cities["990101"].reason
     assert tuple(record.cities["990101"].stages) == ("demo-data", *STAGE_NAMES)

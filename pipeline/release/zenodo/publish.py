@@ -16,7 +16,7 @@ from pipeline.release.zenodo.client import ZenodoClient
 from pipeline.release.zenodo.drafts import GONE, open_draft, predecessor
 from pipeline.release.zenodo.errors import ApiError, PublishError, UnreachableError
 from pipeline.release.zenodo.model import Deposition, deposit_metadata
-from pipeline.release.zenodo.retries import MAX_WAIT_S, TRANSIENT
+from pipeline.release.zenodo.retries import TRANSIENT, pause_after
 from pipeline.release.zenodo.state import PublishState, alone, read_state, state_path, write_state
 from pipeline.release.zenodo.transfer import LocalFile, TransferPlan, differences, local_manifest, transfer_files
 
@@ -225,7 +225,7 @@ class _Run:
             if isinstance(fault, ApiError) and fault.status not in TRANSIENT:
                 break
             asked = fault.pause_s if isinstance(fault, ApiError) else None
-            time.sleep(min(MAX_WAIT_S, asked if asked is not None else 0.5 * 2.0**attempt))
+            time.sleep(pause_after(attempt, asked))
             if self._client.get(draft.id).submitted:
                 return True
         write_state(self._path, state.model_copy(update={"phase": "draft"}))

@@ -10,6 +10,7 @@ from tenacity import RetryCallState
 from pipeline.retry_after import retry_after_s
 
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
+FIRST_PAUSE_S = 0.5
 MAX_WAIT_S = 120.0
 """The longest pause that a repository can ask for; longer ones are cut, and the request is sent more often."""
 
@@ -30,7 +31,12 @@ def pause_s(state: RetryCallState) -> float:
     """Seconds until the next attempt: what the answer asks for, else 0.5, 1, 2, 4 and so on, 30 at most."""
     error = None if state.outcome is None else state.outcome.exception()
     asked = asked_pause_s(error.response) if isinstance(error, TransientAnswerError) else None
-    return min(MAX_WAIT_S, asked) if asked is not None else min(30.0, 0.5 * 2.0 ** (state.attempt_number - 1))
+    return pause_after(state.attempt_number - 1, asked)
+
+
+def pause_after(attempt: int, asked_s: float | None) -> float:
+    """Seconds to wait after attempt number ``attempt`` (from 0) that failed, of which an answer asked ``asked_s``."""
+    return min(MAX_WAIT_S, asked_s) if asked_s is not None else min(30.0, FIRST_PAUSE_S * 2.0**attempt)
 
 
 def asked_pause_s(response: httpx.Response, *, now_s: float | None = None) -> float | None:

@@ -13,7 +13,7 @@ from pipeline.release.layout import MAX_BYTES, MAX_FILES, MD5, SHA256, record_fi
 from pipeline.release.zenodo.client import ZenodoClient
 from pipeline.release.zenodo.errors import ApiError, PublishError, UnreachableError
 from pipeline.release.zenodo.model import Deposition, RemoteFile
-from pipeline.release.zenodo.retries import MAX_WAIT_S, TRANSIENT
+from pipeline.release.zenodo.retries import TRANSIENT, pause_after
 
 ATTEMPTS = 5
 Tell = Callable[[str], None]
@@ -126,7 +126,7 @@ def send_file(client: ZenodoClient, draft: Deposition, file: LocalFile, *, tell:
         if attempt + 1 == ATTEMPTS:
             break
         asked = last.pause_s if isinstance(last, ApiError) else None
-        pause_s = min(MAX_WAIT_S, asked if asked is not None else 0.5 * 2.0**attempt)
+        pause_s = pause_after(attempt, asked)
         tell(f"{file.path.name}: {last}; again in {pause_s:.1f} s")
         time.sleep(pause_s)
         if file.is_held(client.files(draft.id).get(file.path.name)):

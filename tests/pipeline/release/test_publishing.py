@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.release import layout
 from pipeline.release.record import read_record
-from pipeline.release.zenodo import drafts, transfer
+from pipeline.release.zenodo import drafts, retries, transfer
 from pipeline.release.zenodo import publish as publishing
 from pipeline.release.zenodo.client import ZenodoClient
 from pipeline.release.zenodo.drafts import predecessor
@@ -29,6 +29,11 @@ from tests.support.zenodo_server import TOKEN, ZenodoServer
 CITIES = ("350100", "440300")
 BIG = "province_44_guangdong.zip"
 PUBLISH = "actions/publish"
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(retries, "FIRST_PAUSE_S", 0.02)
 
 
 @pytest.fixture(scope="module")
