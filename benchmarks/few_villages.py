@@ -24,7 +24,7 @@ from adaptation import iou, places_of, scores, tiles_of
 from recipe import Learner, Variant
 
 from models.calibration import Calibration
-from models.encoders.rise import SceneRise, scene_rise, spread_of
+from models.encoders.rise import SceneRise, scene_rise, spread_of, village_direction
 from models.segmentation.head_data import PlaceFeatures
 from models.segmentation.head_training import DECISION, place_logits
 from models.tiles.augmentation import AUGMENTATIONS, coloured
@@ -64,8 +64,7 @@ class Judge:
         self.head, self.config = learner.head(places), learner.config
         self.calibration: Calibration = learner.calibration(places)
         self.source = source_of(places)
-        weight = self.head.weight.detach().double().numpy()
-        self.direction = (weight[1] - weight[0]) / self.calibration.temperature
+        self.direction = village_direction(self.head.weight.detach().numpy(), self.calibration.temperature)
 
     def rise(self, scene: PlaceFeatures) -> SceneRise:
         """What adapting to a scene adds."""

@@ -9,7 +9,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from pipeline.city.ground import CityGround
-from pipeline.city.sources import CitySources, SourceNotes, find_sources
+from pipeline.city.sources import CitySources, SourceNotes, find_scenes, find_sources
 from pipeline.errors import PipelineError
 from regions.crs import utm_code
 from regions.registry import UNREGISTERED, find_city
@@ -133,6 +133,21 @@ def sources_from(
         heights=(),
         notes=SourceNotes.model_validate(said),
     )
+
+
+def scenes_of(name: str, *, data_root: Path, imagery_crs: str | None = None) -> CitySources:
+    """The scenes of a folder, or of a city under the data root.
+
+    Raises:
+        MissingSourcesError: there is no scene.
+        UnknownCityError: neither a folder nor a city.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return sources_from(name, data_root=data_root, imagery=None, vectors=None, imagery_crs=imagery_crs)
+    found = find_scenes(folder, UNREGISTERED)
+    said = {"imagery_crs": imagery_crs} if imagery_crs else {}
+    return replace(found, notes=SourceNotes.model_validate(found.notes.model_dump() | said))
 
 
 def _split_tag(text: str) -> tuple[str, str]:

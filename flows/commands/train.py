@@ -67,6 +67,10 @@ def train(
     weights: Annotated[
         str, typer.Option(help="Weights of --encoder: imagenet (from its package), or a file.")
     ] = "imagenet",
+    self_train: Annotated[
+        str | None,
+        typer.Option(help="City or folder of scenes to be mapped: learn from sure answers there too. With --encoder."),
+    ] = None,
     stride_px: Annotated[int, typer.Option(help="Distance between training tiles of 224 px.")] = 112,
     augment: Annotated[str, typer.Option(help="How tiles are varied: plain, or strong for other ground.")] = "plain",
     balance: Annotated[bool, typer.Option("--balance", help="All places give as many tiles to an epoch.")] = False,
@@ -112,6 +116,9 @@ def train(
     the look of each city's imagery when it maps. Where cities have vectors, what the map adds is learnt too, and kept
     if it pays on the tiles for validation. With few labelled neighbourhoods this is the one that travels.
 
+    With --self-train it learns once more, also from what it is itself sure of on the ground that is to be mapped; no
+    label of that ground is read.
+
     Example: uvmap train 440300 --chips chips --chip-scale 0.4 --encoder efficientnet_lite0 --out out/model
 
     Example: uvmap train 440300 440100 --validate-on 440100 --augment strong --patience 3 --out out/model
@@ -138,7 +145,7 @@ def train(
         _train_task(task, tiles, run, frozen=frozen, as_json=json)
         return
     if encoder is None:
-        opt.refuse_unused(context, used={*context.params} - {"frozen", "weights"}, what="--task villages")
+        opt.refuse_unused(context, used={*context.params} - {"frozen", "weights", "self_train"}, what="--task villages")
     else:
         opt.refuse_unused(context, used={*context.params} - NOT_OF_A_BACKBONE - {*how}, what=f"--encoder {encoder}")
     from models.segmentation.loss import LossConfig
@@ -177,6 +184,12 @@ def train(
     material = Grounds(
         grounds=grounds, chips=chips or (), chip_scale=chip_scale, validate_on=validate_on, stride_px=stride_px
     )
+    target = None
+    if self_train is not None:
+        found = opt.scenes_of(self_train, data_root=data_root, imagery_crs=imagery_crs)
+        # a work folder of its own: it may be the city that is learnt from, cut otherwise
+        work = out.parent / ".work" / "self-train"
+        target = opt.ground_from(found, work=work, grid=opt.grid_of(resolution_m=resolution_m))
     loss = opt.checked(LossConfig, label_smoothing=label_smoothing, ignore_band_px=ignore_band_px, bootstrap=bootstrap)
     result = train_model(
         material,
@@ -185,6 +198,7 @@ def train(
         recipe=Recipe(augment=augment, balance=balance, loss=loss),
         pretrained=pretrained,
         backbone=None if encoder is None else Backbone(name=encoder, weights=weights),
+        self_train=target,
         text_encoder=tags,
         tiles_in_memory_gb=tiles_in_memory_gb,
         seed=seed,

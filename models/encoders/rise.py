@@ -65,11 +65,23 @@ def scene_rise(
         mean: (C,), mean features of the scene.
         source_mean: (C,), those of the training.
         source_std: (C,), standard deviations of the training, above 0.
-        direction: (C,), weight of each standardised feature in the calibrated log-odds of the village class.
+        direction: (C,), as `village_direction` gives it.
     """
     z = (np.asarray(mean, np.float64) - source_mean) / source_std
     w = np.asarray(direction, np.float64)
     return SceneRise(float(-(w @ z)), float(np.linalg.norm(w) * np.linalg.norm(z)))
+
+
+def village_direction(weight: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    """Weight of each standardised feature in the calibrated log-odds of the second class, float64 (C,).
+
+    Args:
+        weight: (classes, C), of a linear classifier.
+        temperature: What its logits are divided by.
+    """
+    w = np.asarray(weight, np.float64)
+    direction: NDArray[np.float64] = (w[1] - np.delete(w, 1, axis=0).mean(0)) / temperature
+    return direction
 
 
 def spread_of(std: NDArray[np.float32], source_std: NDArray[np.float32]) -> NDArray[np.float32]:

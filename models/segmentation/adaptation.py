@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.checkpoints import Checkpoint, CheckpointError, load_checkpoint
 from models.encoders.pyramid import cells_with_data, tile_moments
-from models.encoders.rise import SceneRise, scene_rise, spread_of
+from models.encoders.rise import SceneRise, scene_rise, spread_of, village_direction
 from models.encoders.share import estimated_share, scene_level
 from models.encoders.statistics import SceneStatistics, TileMoments
 from models.segmentation.predictor import KIND, segmenter_of
@@ -102,9 +102,8 @@ class SceneAdapter:
     def rises(self, statistics: SceneStatistics) -> list[SceneRise]:
         """How far standardising by each scene raises its mean log-odds over the training's statistics."""
         encoder = self._model.encoder
-        weight = self._model.classifier.weight.detach()[:, :, 0, 0].double().numpy()
-        others = np.delete(weight, 1, axis=0).mean(0)
-        direction = (weight[1] - others) / self._checkpoint.config.calibration.temperature
+        weight = self._model.classifier.weight.detach()[:, :, 0, 0].numpy()
+        direction = village_direction(weight, self._checkpoint.config.calibration.temperature)
         source = (encoder.source_mean.numpy(), encoder.source_std.numpy())
         return [scene_rise(mean, *source, direction) for mean in statistics.mean]
 

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from models.calibration import Calibration
 from models.checkpoints import CheckpointConfig, ModelCard, save_checkpoint
+from models.encoders.rise import scene_rise, village_direction
 from models.geolink.text import HashedTagEncoder, TagTextEncoder
 from models.segmentation.calibration import CalibrationSample, calibrate
 from models.segmentation.config import SegmentationConfig
@@ -30,6 +31,7 @@ from models.segmentation.head_data import PlaceFeatures, place_features
 from models.segmentation.head_figures import head_figures
 from models.segmentation.map_training import MapTraining, learn_map, mapped_places, tag_table
 from models.segmentation.pyramid_model import PyramidSegmenter, smoothed
+from models.segmentation.self_training import SelfTraining, SureAnswers, sure_answers
 from models.segmentation.trainer import CHECKPOINT_NAME, KIND, TrainResult, check_samples
 from models.tiles.semantics import tag_encoder_id
 from models.tiles.sharded import Samples
@@ -53,6 +55,7 @@ class HeadTraining(BaseModel):
             others they come from those with the most.
         some_tiles: Take the statistics of a step from some of a place's tiles; always from all of them otherwise.
         map: How what the map adds is learnt, where training and validation have one.
+        self_training: What is taken for a label on a target without labels, where one is given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +66,7 @@ class HeadTraining(BaseModel):
     few_villages: float = Field(default=0.7, ge=0, le=1)
     some_tiles: bool = True
     map: MapTraining = MapTraining()
+    self_training: SelfTraining = SelfTraining()
 
 
 def train_head(  # noqa: PLR0913 -- data, model, schedule and words of one training, each with a default
@@ -72,6 +76,7 @@ def train_head(  # noqa: PLR0913 -- data, model, schedule and words of one train
     *,
     out: Path,
     weights: str | Path,
+    target: Samples | None = None,
     training: HeadTraining | None = None,
     classes: Sequence[str] = ("other", "urban_village"),
     text_encoder: TagTextEncoder | None = None,
@@ -90,6 +95,8 @@ def train_head(  # noqa: PLR0913 -- data, model, schedule and words of one train
         config: The model; its encoder is a frozen pyramid.
         out: Folder that receives ``checkpoint/``.
         weights: ``imagenet`` or a file with the backbone's weights.
+        target: Tiles of ground that is to be mapped, for self-training (`models.segmentation.self_training`): labels 0
+            where there is data, else `IGNORE`; what they say otherwise is not read.
         training: How to optimise; None takes the defaults.
         classes: Names of the classes.
         text_encoder: Text model of the map's tags; None takes the hashed one.
@@ -120,9 +127,13 @@ def train_head(  # noqa: PLR0913 -- data, model, schedule and words of one train
     head = fit_head(places, config, training, seed)
     _take(model, head, places)
     bank = {p.name: p.moments.pooled() for p in places}
-    figures: dict[str, float] = {}
+    answers = None
+    if target is not None:
+        (unlabelled,) = place_features(target, model, checkpoint, seed=seed, progress=show)
+        answers = _learn_target(model, head, (places, unlabelled), held_out, training=training, seed=seed)
+    figures: dict[str, float] = answers.figures if answers else {}
     maps: dict[str, float] = {}
-    notes: list[str] = []
+    notes: list[str] = [answers.describe(training.self_training)] if answers else []
     if validation is not None:
         check_samples(validation, config, tuple(classes), "validation")
         seen = place_features(validation, model, checkpoint, seed=seed, progress=show)
@@ -140,14 +151,14 @@ def train_head(  # noqa: PLR0913 -- data, model, schedule and words of one train
                 checkpoint = replace(checkpoint, tag_encoder=tag_encoder_id(tags))
         semantics = tag_table(validation.tag_sets, tags) if checkpoint.tag_encoder else None
         fitted = checkpoint.calibration
-        figures, _ = head_figures(model, validation, checkpoint, bank, calibration=fitted, semantics=semantics)
+        judged_by, _ = head_figures(model, validation, checkpoint, bank, calibration=fitted, semantics=semantics)
         name = "iou" if len(classes) == 2 else "miou"
-        figures |= {f"{name}_before": raw[name], **outcome.figures, **maps}
+        figures |= judged_by | {f"{name}_before": raw[name], **outcome.figures, **maps}
         notes.append(outcome.to_markdown())
     elif held_out is not None:
         outcome = calibrate(held_out)
         checkpoint = replace(checkpoint, calibration=decided(outcome.calibration, held_out))
-        figures = dict(outcome.figures)
+        figures |= outcome.figures
         notes.append(outcome.to_markdown())
     notes.append(
         "Scores are standardised by the statistics of each scene (stage `adapt`). "
@@ -157,9 +168,12 @@ def train_head(  # noqa: PLR0913 -- data, model, schedule and words of one train
             else "Calibrated on held-out tiles."
         )
     )
+    without_labels = f"{target.source}: {len(target)} tiles without labels (self-training)" if target else ""
     card = ModelCard(
         title=title,
-        data=tuple(s for s in (samples.source, f"{len(samples)} training tiles", record.describe()) if s),
+        data=tuple(
+            s for s in (samples.source, f"{len(samples)} training tiles", without_labels, record.describe()) if s
+        ),
         licence=licence,
         figures=figures,
         notes="\n\n".join(notes),
@@ -286,6 +300,33 @@ def place_logits(
     parts = torch.split(place.features, 32)
     logits = torch.cat([functional.conv2d((f.float() - mean) / std, weight, bias) for f in parts])
     return smoothed(logits, config.smooth_cells)
+
+
+def _learn_target(
+    model: PyramidSegmenter,
+    head: nn.Linear,
+    ground: tuple[Sequence[PlaceFeatures], PlaceFeatures],
+    held_out: CalibrationSample | None,
+    *,
+    training: HeadTraining,
+    seed: int,
+) -> SureAnswers:
+    """Train once more with what the classifier of the labelled places, calibrated by them, is sure of on a target."""
+    places, target = ground
+    fitted = Calibration() if held_out is None else decided(calibrate(held_out).calibration, held_out)
+    source = (model.encoder.source_mean.numpy(), model.encoder.source_std.numpy())
+    direction = village_direction(head.weight.detach().numpy(), fitted.temperature)
+    answers = sure_answers(
+        target,
+        place_logits(target, head, model.config),
+        fitted,
+        rise=scene_rise(target.moments.pooled()[0], *source, direction),
+        source_share=float(model.source_share),
+        how=training.self_training,
+    )
+    if answers.place is not None:
+        _take(model, fit_head([*places, answers.place], model.config, training, seed), places)
+    return answers
 
 
 @torch.no_grad()

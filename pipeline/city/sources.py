@@ -151,6 +151,23 @@ def find_sources(folder: Path, adcode: str) -> CitySources:
     return replace(sources, passed_over=_passed_over(folder, sources))
 
 
+def find_scenes(folder: Path, adcode: str) -> CitySources:
+    """The scenes of a folder: those of a city's layout where it has ``imagery/``, else all rasters that lie in it.
+
+    Raises:
+        MissingSourcesError: there is no scene.
+        SourceNotesError: as `find_sources` raises.
+    """
+    if (folder / "imagery").is_dir():
+        return find_sources(folder, adcode)
+    imagery = _files(folder, RASTER_SUFFIXES)
+    if not imagery:
+        raise MissingSourcesError(
+            f"{folder}: neither a folder imagery/ nor a scene; expected files ending in {', '.join(RASTER_SUFFIXES)}"
+        )
+    return CitySources(adcode=adcode, imagery=imagery, vectors=(), aoi=None, reference=(), districts=None, heights=())
+
+
 def visible_files(folder: Path) -> list[Path]:
     """What lies in a folder, sorted, without what operating systems leave there; nothing where it is no folder."""
     if not folder.is_dir():

@@ -30,6 +30,7 @@ from pipeline.learning.chips import cut_via_chips, place_of_chips
 from pipeline.learning.ground_tiles import TrainingDataError, Use, ground_tiles, scenes_named
 from pipeline.learning.held_out import HELD_OUT_EVERY
 from pipeline.learning.reliability_page import RELIABILITY_NAME, write_reliability_page
+from pipeline.learning.unlabelled import unlabelled_tiles
 from regions.errors import RegionsError
 from regions.registry import find_city
 
@@ -153,6 +154,7 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     recipe: Recipe = Recipe(),
     pretrained: Path | None = None,
     backbone: Backbone | None = None,
+    self_train: CityGround | None = None,
     text_encoder: TagTextEncoder | None = None,
     tiles_in_memory_gb: float = TILES_IN_MEMORY_GB,
     seed: int = 0,
@@ -171,6 +173,8 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
         backbone: Train a linear classifier on this frozen encoder, adapted to scenes, and what the map adds where
             there is one, instead of a GeoLink model; of the other fields it uses ``text_encoder``,
             ``tiles_in_memory_gb`` and ``seed``.
+        self_train: Ground that is to be mapped: the model on ``backbone`` also learns from its own sure answers there
+            (`models.segmentation.self_training`). Its labels are not read.
         text_encoder: Text model of the map's tags; None takes the hashed one.
         tiles_in_memory_gb: Training and validation tiles above this size, each, go to ``out/tiles`` while they are
             cut, and are read from there; removed at the end.
@@ -184,6 +188,8 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
     """
     if recipe.augment not in AUGMENTATIONS:
         raise TrainingDataError(f"no augmentation '{recipe.augment}'; there are {', '.join(AUGMENTATIONS)}")
+    if self_train is not None and backbone is None:
+        raise TrainingDataError("--self-train needs --encoder: other models do not adapt to the ground they look at")
     if backbone is None:
         config = segmentation_config(size, pretrained=pretrained)
     else:
@@ -206,12 +212,16 @@ def train_model(  # noqa: PLR0913 -- a command's worth of choices, each with a d
             "knows it, not what it does elsewhere; keep another place back by --validate-on"
         )
     if backbone is not None:
+        target = None
+        if self_train is not None:
+            target = unlabelled_tiles(self_train, stride_px=sources.stride_px, progress=progress or iter)
         result = train_head(
             samples,
             validation,
             config,
             out=out,
             weights=backbone.weights,
+            target=target,
             text_encoder=text_encoder,
             seed=seed,
             progress=progress,
