@@ -78,6 +78,8 @@ class StacImagery(Settings):
         max_cloud: Items with more cloud (eo:cloud_cover, %) are left out.
         order: Which item lies on top: the newest or the least cloudy; what it does not cover the next one gives.
         most_items: Items that are read at most, from the top.
+        composite: What a pixel shows that several items cover: the one on top, or band by band the median of all that
+            see ground there (not masked, not without data).
         mask_asset: Asset whose classes say what is no ground, such as scl.
         mask_values: Its values that are left out: cloud, shadow, no data.
         token_env: Environment variable of a bearer token.
@@ -96,6 +98,7 @@ class StacImagery(Settings):
     max_cloud: float = Field(default=20.0, ge=0, le=100)
     order: Literal["newest", "least_cloudy"] = "least_cloudy"
     most_items: int = Field(default=12, gt=0)
+    composite: Literal["top", "median"] = "top"
     mask_asset: str | None = None
     mask_values: tuple[int, ...] = ()
     token_env: EnvName | None = None

@@ -22,6 +22,7 @@ from pipeline.fetch.tiles import TileCache, ground_resolution_m, tile_range, wri
 from pipeline.fetch.web import Session
 from pipeline.files import replacing, source_digest
 from pipeline.imagery.acquired import date_of_scenes
+from pipeline.imagery.composite import Rule
 from pipeline.imagery.grids import grid_of_scenes
 from pipeline.imagery.ingest import Kernel, ingest
 from pipeline.imagery.scene import inspect
@@ -47,6 +48,7 @@ class Scenes:
         datum: What their coordinates are in truth.
         kernel: That resamples them: tiles were resampled once already, and what bilinear takes again of their contrast
             a model sees.
+        rule: What a pixel shows that several of them cover.
     """
 
     paths: tuple[Path, ...]
@@ -55,6 +57,7 @@ class Scenes:
     crs: str | None = None
     datum: Any = "wgs84"
     kernel: Kernel = "bilinear"
+    rule: Rule = "first"
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def bring_imagery(
         if not read:
             raise FetchError(f"{public_url(source.url)}: the assets of {len(wanted.stac)} items do not reach the area")
         records = tuple({"kind": "stac", "from": public_url(source.url), **s.record} for s, _ in read)
-        return Scenes(tuple(p for _, p in read), tuple(s.date for s, _ in read), records)
+        rule: Rule = "median" if source.composite == "median" else "first"
+        return Scenes(tuple(p for _, p in read), tuple(s.date for s, _ in read), records, rule=rule)
     files = local_scenes(source, adcode)
     dates = (source.date,) if source.date else tuple(str(d) for d in (_date(f) for f in files) if d is not None)
     records = tuple({"kind": "local", "file": f.name, "date": str(_date(f) or source.date or "")} for f in files)
@@ -187,7 +191,9 @@ def lay_onto(scenes: Scenes, grid: Grid, out: Path) -> Path:
     """Resample scenes onto the grid, the first on top, as a COG with a mask."""
     flat = out.with_name(f".{out.stem}.flat.tif")
     try:
-        ingest(list(scenes.paths), grid, flat, crs=scenes.crs, datum=scenes.datum, kernel=scenes.kernel)
+        ingest(
+            list(scenes.paths), grid, flat, crs=scenes.crs, datum=scenes.datum, kernel=scenes.kernel, rule=scenes.rule
+        )
         with replacing(out) as part, rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
             copy_raster(flat, part, **cog_options(predictor=True, resampling="average"))
     finally:
@@ -196,25 +202,33 @@ def lay_onto(scenes: Scenes, grid: Grid, out: Path) -> Path:
 
 
 def block_lineage(scenes: Scenes, grid: Grid) -> list[list[float]]:
-    """Which scene each block shows: [row, column, number of the scene, share of the block's cells], by block.
+    """Which scenes each block shows: [row, column, number of the scene, share of the block's cells], by block.
 
     Blocks are `BLOCK_PX` on a side; scenes are numbered as in the record of the file. Empty where there is one scene,
-    which all blocks show. Told apart in cells of `pipeline.city.looks.CELL_PX`, where the first scene with data counts.
+    which all blocks show. Told apart in cells of `pipeline.city.looks.CELL_PX`, where the first scene with data counts;
+    in a median every scene with data does, so that shares of a block add up to more than 1.
     """
     count = len(scenes.paths)
     if count < 2 or count >= NOBODY or is_shifted_datum(scenes.datum):
         return []
-    looks = Looks(tuple(map(str, range(count))), tuple(range(count)))
-    cells = scene_owners(scenes.paths, looks, grid=grid, crs=scenes.crs)
+    if scenes.rule == "median":
+        groups: list[tuple[tuple[Path, ...], tuple[int, ...]]] = [((p,), (k,)) for k, p in enumerate(scenes.paths)]
+    else:
+        groups = [(scenes.paths, tuple(range(count)))]
+    looks = [
+        scene_owners(paths, Looks(tuple(map(str, numbers)), numbers), grid=grid, crs=scenes.crs)
+        for paths, numbers in groups
+    ]
     side = BLOCK_PX // CELL_PX
     rows: list[list[float]] = []
-    for r in range(0, cells.shape[0], side):
-        for c in range(0, cells.shape[1], side):
-            seen = np.bincount(cells[r : r + side, c : c + side].ravel(), minlength=NOBODY + 1)
-            total = int(seen.sum())
-            rows += [
-                [r // side, c // side, int(k), round(float(seen[k]) / total, 3)] for k in np.flatnonzero(seen[:count])
-            ]
+    for r in range(0, looks[0].shape[0], side):
+        for c in range(0, looks[0].shape[1], side):
+            for cells in looks:
+                block = cells[r : r + side, c : c + side]
+                seen = np.bincount(block.ravel(), minlength=NOBODY + 1)[:count]
+                rows += [
+                    [r // side, c // side, int(k), round(float(seen[k]) / block.size, 3)] for k in np.flatnonzero(seen)
+                ]
     return rows
 
 

@@ -314,6 +314,7 @@ def _imagery_record(source: Any, scenes: Scenes, wanted: Wanted, grid: Grid) -> 
         "licence": str(source.licence),
         "datum": scenes.datum,
         "scenes": list(scenes.records),
+        "composite": scenes.rule,
         "block_px": BLOCK_PX,
         "blocks": block_lineage(scenes, grid),
     }

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -21,9 +22,11 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform
 from rasterio.windows import Window as RasterioWindow
 
 from pipeline.files import replacing
+from pipeline.imagery.composite import Rule, Seen, first_of, median_of
 from pipeline.imagery.datum import pixel_affines
 from pipeline.imagery.errors import ImageryError, OffGridError, UntiledRasterError
 from pipeline.imagery.opening import opened
@@ -35,9 +38,11 @@ from regions.raster.grid import Grid, Window
 from regions.raster.profiles import tiled_profile
 
 Kernel = Literal["bilinear", "lanczos"]
-INGEST_VERSION = 2
+INGEST_VERSION = 3
 TILE_PX = 512
 CHUNK_PX = 2048
+MEDIAN_PX = 512
+"""Side of the blocks of which all scenes are held at once."""
 TAG = "UVMAP_INGEST"
 
 
@@ -72,6 +77,7 @@ def ingest(  # noqa: PLR0913 - all but the first three have defaults
     crs: str | None = None,
     datum: Datum = "wgs84",
     kernel: Kernel = "bilinear",
+    rule: Rule = "first",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the mosaic of all scenes on ``grid`` as one tiled GeoTIFF, uint8, with an internal mask.
@@ -91,6 +97,8 @@ def ingest(  # noqa: PLR0913 - all but the first three have defaults
             ``bd09`` are resampled to where they truly lie.
         kernel: That resamples scenes off the grid. Lanczos (three lobes) keeps about a tenth more of the contrast
             between neighbouring pixels and takes two to three times as long.
+        rule: What a pixel shows that several scenes cover: the topmost, or their median, for which all scenes are held
+            of blocks of 512 px at once.
         progress: Called with (chunks done, chunks in all).
 
     Returns:
@@ -108,7 +116,7 @@ def ingest(  # noqa: PLR0913 - all but the first three have defaults
     record = {
         "version": INGEST_VERSION,
         "kernel": kernel,
-        "order": "first on top",
+        "order": "first on top" if rule == "first" else rule,
         "grid": asdict(grid),
         "scenes": [
             {
@@ -131,7 +139,8 @@ def ingest(  # noqa: PLR0913 - all but the first three have defaults
         grid, dtype="uint8", nodata=None, count=len(indexes[0]), blockxsize=TILE_PX, blockysize=TILE_PX,
         interleave="pixel", predictor=2, zlevel=6, sparse_ok=True, **colours,
     )  # fmt: skip
-    chunks = list(grid.blocks(CHUNK_PX))
+    compose, side_px = (first_of, CHUNK_PX) if rule == "first" else (median_of, MEDIAN_PX)
+    chunks = list(grid.blocks(side_px))
     try:
         with (
             replacing(out) as part,
@@ -140,7 +149,8 @@ def ingest(  # noqa: PLR0913 - all but the first three have defaults
         ):
             sink.update_tags(**{TAG: json.dumps(record, sort_keys=True)})
             for n, chunk in enumerate(chunks):
-                pixels, valid = _mosaic(layers, stretches, chunk)
+                shape = (len(indexes[0]), chunk.height_px, chunk.width_px)
+                pixels, valid = compose(_seen(layers, stretches, chunk), shape)
                 place = RasterioWindow(chunk.col_px, chunk.row_px, chunk.width_px, chunk.height_px)
                 if valid.any():
                     sink.write(pixels, window=place)
@@ -183,6 +193,8 @@ class _Layer:
         self.window = scene.window_on(grid)
         left, bottom, right, top = scene.bounds_in(grid.crs)
         self.reach = grid.window_of_bounds((left, bottom, right, top)).padded(1)
+        # GDAL takes the kernel's width from what of a chunk the scene covers: at a scene's edge it would be another
+        self.scale = dict(zip(("XSCALE", "YSCALE"), _pixels_per_pixel(scene, grid), strict=True))
 
     def read(self, chunk: Window) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.bool_]] | None:
         """Pixels (bands, H, W) and valid (H, W) of a chunk, or None where the scene does not reach it."""
@@ -234,6 +246,7 @@ class _Layer:
                 add_alpha=add_alpha,
                 dtype=self.scene.dtype,
                 UNIFIED_SRC_NODATA="YES",
+                **self.scale,
             ) as view,
         ):
             pixels = view.read(self.indexes)
@@ -241,23 +254,24 @@ class _Layer:
         return pixels, alpha > np.iinfo(alpha.dtype).max // 2
 
 
-def _mosaic(
-    layers: Sequence[_Layer], stretches: Sequence[Stretch | None], chunk: Window
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    shape = (chunk.height_px, chunk.width_px)
-    pixels = np.zeros((len(layers[0].indexes), *shape), np.uint8)
-    valid = np.zeros(shape, np.bool_)
+def _pixels_per_pixel(scene: Scene, grid: Grid) -> tuple[float, float]:
+    """Pixels of the grid per pixel of a scene, along its rows and its columns, in its middle; 1 where within 5 %."""
+    affine, column, row = Affine(*scene.transform), scene.width_px / 2, scene.height_px / 2
+    corners = [affine @ (column, row), affine @ (column + 1, row), affine @ (column, row + 1)]
+    xs, ys = transform(scene.crs, grid.crs, [p[0] for p in corners], [p[1] for p in corners])
+    sides = [math.hypot(xs[k] - xs[0], ys[k] - ys[0]) / grid.resolution_m for k in (1, 2)]
+    along, across = (1.0 if abs(s - 1) < 0.05 else s for s in sides)
+    return along, across
+
+
+def _seen(layers: Sequence[_Layer], stretches: Sequence[Stretch | None], chunk: Window) -> Iterator[Seen]:
+    """What each scene that reaches a chunk shows there, as 8 bits, topmost first."""
     for layer, stretch in zip(layers, stretches, strict=True):
-        if valid.all():
-            break
         seen = layer.read(chunk)
         if seen is None:
             continue
         values, there = seen
-        take = there & ~valid
         if stretch is not None:
             table = stretch.tables()
             values = np.stack([np.take(table[b], values[b]) for b in range(len(values))])
-        np.copyto(pixels, values, where=take, casting="unsafe")
-        valid |= take
-    return pixels, valid
+        yield values.astype(np.uint8, copy=False), there
