@@ -129,6 +129,13 @@ def points(
     mapped: Annotated[int, typer.Option(help="Points per city in mapped urban village.")] = 30,
     candidate: Annotated[int, typer.Option(help="Points per city where omissions hide.")] = 60,
     rest: Annotated[int, typer.Option(help="Points per city elsewhere.")] = 120,
+    sizes: Annotated[
+        Path | None,
+        typer.Option(
+            help="city_totals.csv of `uvmap sample totals`: gives the points out by the cities' ground; --mapped,"
+            " --candidate and --rest are then averages."
+        ),
+    ] = None,
     candidate_threshold: Candidate = 0.1,
     buffer_m: BufferM = 30.0,
     as_json: JsonFlag = False,
@@ -141,6 +148,8 @@ def points(
     points_to_label.gpkg holds places only; points_design.parquet holds map, strata and sizes: keep it from
     interpreters. survey.json records the draw: seed, frame, strata, and the checksums of the products. Run again with
     more points: all earlier points stay.
+
+    With --sizes cities get points by what they hold: fewer in small ones, more in the rest of large ones.
 
     Example: uvmap sample points --cities sample/cities.csv --products out/china --seed 7 --out sample
     """
@@ -155,12 +164,13 @@ def points(
     allocation = {"mapped": mapped, "candidate": candidate, "rest": rest}
     parts, counts, kept = [], {}, []
     places = find_places(cities, products, single=single_place(score, mask, city, region))
+    own = {} if sizes is None else _spread(sizes, places, allocation)
     for place in progress(places, total=len(places), unit="city", label="draw points"):
         drawn = draw_points(
             place["rasters"],
             city=place["city"],
             region=place["region"],
-            allocation=allocation,
+            allocation=own.get(place["city"], allocation),
             seed=seed,
             strata=strata,
         )
@@ -231,6 +241,18 @@ def blocks(
         write_table(places_only, out / "blocks_to_digitise.gpkg"),
     ]
     _done(files, counts, len(design), "blocks", as_json=as_json)
+
+
+def _spread(sizes: Path, places: list[dict[str, Any]], mean: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Points of every city and stratum by what is known of its ground."""
+    from accuracy.survey.point_spread import spread_over_cities
+    from accuracy.tables import read_table
+
+    drawn = {}
+    for place in places:
+        draw = place["draw"]
+        drawn[place["city"]] = draw.get("pi_city", draw["n_city"] / draw["N_city"])
+    return spread_over_cities(read_table(sizes), drawn, mean, source=str(sizes))
 
 
 DEFAULT_STRATA = ("mapped:0.01:1:0.85", "candidate:0.05:0:0.06336", "rest:0.94:0:0.000843")

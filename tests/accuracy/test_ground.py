@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from accuracy.arrays import SampleArrays
 from accuracy.errors import DesignError
 from accuracy.estimation.city_ground import estimate_city_ground, fit_fay_herriot
-from accuracy.estimation.ground import estimate_ground
+from accuracy.estimation.ground import estimate_ground, satterthwaite_df
 from accuracy.estimation.options import EstimateOptions
 from accuracy.reporting.assessment import Context, assess
 from accuracy.reporting.report import write_report
@@ -160,3 +161,26 @@ def test_the_report_shows_every_city_and_calls_it_a_model(tmp_path):
     result = assess(sample_of(few), context=Context(city_totals=cities), replicates=0)
     text = write_report(result, tmp_path)["report.html"].read_text(encoding="utf-8")
     assert "No model of single cities: 3 sampled cities are too few" in text
+
+
+def test_degrees_of_freedom_are_satterthwaites_over_regions():
+    """Cochran 1977, eq. 5.16, by plain numpy: cities of one pixel each in three regions of unequal spread."""
+    rng = np.random.default_rng(1)
+    counts, spread = np.array([4, 6, 9]), np.array([9.0, 1.0, 3.0])
+    region = np.repeat(np.arange(3), counts)
+    arrays = SampleArrays(
+        weight=np.full(19, 5.0), psu=np.arange(19), cell=np.arange(19), stratum_of_psu=region,
+        psu_of_cell=np.arange(19), psu_population=counts * 5.0, ssu_population=np.ones(19), stratum_names=tuple("abc"),
+        psu_names=tuple(map(str, range(19))), cell_names=tuple(map(str, range(19))),
+    )  # fmt: skip
+    z = rng.normal(0, spread[region])
+    everywhere = np.ones(19, dtype=bool)
+    V = np.array([n * z[region == h].var(ddof=1) * 0.8 for h, n in enumerate(counts)])
+    got = satterthwaite_df(z, arrays, everywhere, EstimateOptions())
+    assert got == approx(V.sum() ** 2 / (V**2 / (counts - 1)).sum()) and got < 16
+    assert satterthwaite_df(z, arrays, region == 2, EstimateOptions()) == 8
+    even = z.copy()
+    for h in range(3):  # V_h in proportion to df_h: nothing is lost
+        here = region == h
+        even[here] = (even[here] - even[here].mean()) / even[here].std(ddof=1) * np.sqrt((counts[h] - 1) / counts[h])
+    assert satterthwaite_df(even, arrays, everywhere, EstimateOptions()) == approx(16)

@@ -221,6 +221,14 @@ def test_cities_by_size_beside_those_done_go_through_to_the_estimate(tmp_path):
         assert by["ratio"]["mapped_km2"] == pytest.approx(known)
         assert by["ratio"]["ci_low"] < by["ratio"]["km2"] < by["ratio"]["ci_high"]
         assert "cities" not in ground  # four cities are too few for a model
+        spread = ["--sizes", totals, "--mapped", "8", "--candidate", "8", "--rest", "40"]
+        drawn = ["sample", "points", "--cities", tmp_path / "c.csv", "--seed", "3", *common, *spread, "--json"]
+        counts = json.loads(run(*drawn, command=sample_command).stdout)["cities"].values()
+        rest = [c["per_stratum"]["rest"] for c in counts]
+        assert sum(rest) == 160 and min(rest) >= 4 and len(set(rest)) > 1
+        design = gpd.read_parquet(tmp_path / "s" / "points_design.parquet")
+        design.assign(ref=design["map"]).to_parquet(tmp_path / "l.parquet")  # weights fit their sizes, or it is refused
+        assert estimates(tmp_path / "l.parquet", selection="pps")["two_stage"]["all"]["F1"]["estimate"] == 1
         with pytest.raises(AccuracyError, match="say --psu-selection pps"):
             estimates(tmp_path / "l.parquet")
     with pytest.raises(AccuracyError, match="--design pps without --sizes"):
