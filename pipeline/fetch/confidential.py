@@ -7,11 +7,13 @@ the query, and every secret that this process has been given.
 from __future__ import annotations
 
 import os
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.fetch.errors import SecretMissingError
 
 HIDDEN = "***"
+_ADDRESS = re.compile(r"\w+://[^\s'\"<>()]*[^\s'\"<>().,:;]")
 _known: set[str] = set()
 
 
@@ -33,6 +35,11 @@ def public(text: str) -> str:
     for value in sorted(_known, key=len, reverse=True):
         text = text.replace(value, HIDDEN)
     return text
+
+
+def public_text(text: str) -> str:
+    """A message as it may be shown: each address in it as by `public_url`, and no secret."""
+    return public(_ADDRESS.sub(lambda found: public_url(found[0]), text))
 
 
 def public_url(url: str) -> str:

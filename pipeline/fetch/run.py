@@ -19,7 +19,7 @@ import yaml
 from pipeline.city.sources import NOTES_NAME
 from pipeline.dates import parse_date
 from pipeline.fetch.area import FetchArea, fetch_area
-from pipeline.fetch.confidential import public
+from pipeline.fetch.confidential import public_url
 from pipeline.fetch.declared import FETCH_VERSION, RECORD_NAME, declared_digest, declared_sources
 from pipeline.fetch.errors import FetchError
 from pipeline.fetch.imagery import (
@@ -33,13 +33,14 @@ from pipeline.fetch.imagery import (
     settled,
     survey_imagery,
 )
+from pipeline.fetch.stac_assets import estimated_bytes
 from pipeline.fetch.vectors import bring_vectors, identity_of
 from pipeline.files import digest_of, replacing, sha256_of, write_json
 from pipeline.ledger import Ledger
 from regions.campaign import Campaign
 from regions.raster.grid import Grid
 from regions.registry import City
-from regions.sources import FileVectors, Sources
+from regions.sources import FileVectors, Sources, StacImagery
 
 Progress = Callable[[str, int], None]
 
@@ -93,10 +94,13 @@ def plan_fetch(campaign: Campaign, city: City) -> FetchPlan:
     for k, named in enumerate(sources.imagery):
         source = settled(named, area, campaign.grid.resolution_m)
         wanted = survey_imagery(source, city.adcode, area, cache_folder(campaign))
-        rows.append(_row(f"imagery {k} ({source.kind})", wanted.what, wanted.bytes_to_come, source))
+        size = wanted.bytes_to_come
+        if isinstance(source, StacImagery):
+            size = len(wanted.stac) * estimated_bytes(wanted.stac[0], source, area.bounds_lonlat)
+        rows.append(_row(f"imagery {k} ({source.kind})", wanted.what, size, source))
     for k, vectors in enumerate(sources.vectors):
         known = identity_of(vectors, city.adcode)
-        rows.append(_row(f"vectors {k} ({vectors.kind})", public(vectors.path), known.get("bytes"), vectors))
+        rows.append(_row(f"vectors {k} ({vectors.kind})", public_url(vectors.path), known.get("bytes"), vectors))
     return FetchPlan(city.adcode, area.km2, tuple(rows))
 
 

@@ -12,7 +12,7 @@ import shapely
 from pystac_client import Client
 from pystac_client.exceptions import APIError
 
-from pipeline.fetch.confidential import public, public_url, secret
+from pipeline.fetch.confidential import public_text, public_url, secret
 from pipeline.fetch.errors import FetchError
 from regions.sources import StacImagery
 
@@ -57,7 +57,7 @@ def find_scenes(source: StacImagery, bounds_lonlat: tuple[float, float, float, f
     try:
         items = [i for i in _items(source, bounds_lonlat, token) if _wanted(i, source, bounds_lonlat)]
     except (APIError, pystac.STACError, OSError, ValueError, KeyError) as error:
-        raise FetchError(f"{public_url(source.url)}: no STAC that can be read: {public(str(error))}") from error
+        raise FetchError(f"{public_url(source.url)}: no STAC that can be read: {public_text(str(error))}") from None
     if not items:
         raise FetchError(
             f"{public_url(source.url)}: no item of {', '.join(source.collections) or 'any collection'} from"

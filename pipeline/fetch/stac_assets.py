@@ -21,7 +21,7 @@ from rasterio.warp import transform_bounds
 from rasterio.windows import Window, from_bounds
 
 from pipeline.fetch import web
-from pipeline.fetch.confidential import public, public_url, secret
+from pipeline.fetch.confidential import public_text, public_url, secret
 from pipeline.fetch.errors import FetchError
 from pipeline.fetch.stac import StacScene
 from pipeline.files import digest_of, replacing
@@ -82,8 +82,8 @@ class _AssetError(Exception):
     """
 
     def __init__(self, number: int, error: RasterioError) -> None:
-        text = public(str(error.__cause__ or error)).splitlines()[0]
-        super().__init__(_without_queries(text))
+        text = public_text(str(error.__cause__ or error)).splitlines()[0]
+        super().__init__(text)
         self.number, self.is_refused = number, REFUSED.search(text) is not None
 
 
@@ -121,6 +121,28 @@ def _forget(address: str) -> None:
     """Drop what GDAL has cached of an address: it does so when a file that is not to be cached is closed."""
     with rasterio.Env(CPL_VSIL_CURL_NON_CACHED="/vsicurl/:/vsis3/"), suppress(RasterioError):
         rasterio.open(address).close()
+
+
+def estimated_bytes(scene: StacScene, source: StacImagery, bounds_lonlat: tuple[float, float, float, float]) -> int:
+    """Bytes of the pixels of one scene over an area before packing, by the header of its first asset.
+
+    Raises:
+        FetchError: the asset cannot be read.
+    """
+    found: list[int] = []
+
+    def once() -> bool:
+        with _asset(0), rasterio.open(scene.addresses[0]) as first:
+            left, bottom, right, top = transform_bounds("EPSG:4326", first.crs, *bounds_lonlat, densify_pts=21)
+            west, south, east, north = first.bounds
+            width = max(min(right, east) - max(left, west), 0.0) / first.res[0]
+            height = max(min(top, north) - max(bottom, south), 0.0) / first.res[1]
+            layers = 3 + (source.mask_asset is not None)
+            found.append(round(width) * round(height) * layers * np.dtype(first.dtypes[0]).itemsize)
+        return True
+
+    _patiently(scene, source, once)
+    return found[-1]
 
 
 def _cut(
@@ -234,7 +256,3 @@ def _reading(source: StacImagery) -> Iterator[None]:
         }
     with rasterio.Env(**options):
         yield
-
-
-def _without_queries(text: str) -> str:
-    return " ".join(public_url(w) if "://" in w else w for w in text.split())

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from pipeline.extracts import cut_extracts
 from pipeline.fetch.area import FetchArea
-from pipeline.fetch.confidential import public_url, secret
+from pipeline.fetch.confidential import public_text, public_url, secret
 from pipeline.fetch.errors import FetchError
 from pipeline.fetch.web import session_for
 from pipeline.files import replacing, source_files
+from pipeline.vectors.errors import VectorError
 from pipeline.vectors.fetch import ParquetSource, fetch_parquet
 from pipeline.vectors.pushdown import Storage
 from regions.sources import FileVectors, ParquetVectors, PbfVectors, VectorSource
@@ -123,7 +124,10 @@ def _parquet(source: ParquetVectors, adcode: str, area: FetchArea, out: Path) ->
             anonymous=source.s3_anonymous,
         ),
     )
-    record = fetch_parquet(read, box, target)
+    try:
+        record = fetch_parquet(read, box, target)
+    except VectorError as error:
+        raise FetchError(public_text(str(error))) from None  # an address may be signed
     if not record["features"]:
         target.unlink()
         raise FetchError(f"{public_url(where)}: nothing of it lies in the area of {adcode} {_rounded(box)}")
@@ -144,7 +148,7 @@ def _local(source: VectorSource, adcode: str) -> list[Path]:
     where = source.path.replace("{adcode}", adcode)
     found = [Path(p) for p in sorted(glob.glob(where))]  # noqa: PTH207 - patterns may be absolute
     if not found:
-        raise FetchError(f"{where}: no such file")
+        raise FetchError(f"{public_url(where)}: no such file")
     return found
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import geopandas as gpd
@@ -407,6 +408,53 @@ def test_a_bearer_token_opens_assets_and_is_written_nowhere(world, tmp_path, mon
 def test_public_addresses_have_no_user_and_no_query(user, signature):
     url = f"https://{user}X:{signature}@h.example/a/b.tif?X-Amz-Signature={signature}Y#f"
     assert public_url(url) == "https://h.example/a/b.tif"
+
+
+def test_signatures_of_addresses_are_in_no_message(world, tmp_path, capsys):
+    """Signed addresses of files, which no environment variable holds: of what is absent, planned and brought."""
+    signed = "?X-Amz-Signature=5168ab"
+    absent = {"kind": "parquet", "path": f"{world['address']}/files/absent.parquet{signed}"}
+    no_catalog = stac(world, url=f"{world['address']}/files/absent.json{signed}")
+    tables = {"kind": "parquet", "path": f"{world['address']}/files/features.parquet{signed}"}
+    told = []
+    for k, (imagery, vectors) in enumerate((([xyz(world)], [absent]), ([no_catalog], []))):
+        with pytest.raises(FetchError, match=r"/files/absent\.") as refused:
+            fetched(campaign_of(world, tmp_path / str(k), imagery, vectors))
+        told += ["".join(traceback.format_exception(refused.value))]
+    path = campaign_of(world, tmp_path / "here", [xyz(world)], [tables])
+    told += [json.dumps(json_of("fetch", ADCODE, "--campaign", path, *more, "--json")) for more in (["--dry-run"], [])]
+    captured = capsys.readouterr()
+    folder = load_campaign(path).data_folder(ADCODE)
+    told += [captured.out, captured.err, *(p.read_text("latin-1") for p in folder.rglob("*") if p.is_file())]
+    assert "features.parquet" in told[2]
+    assert not any("5168ab" in text for text in told)
+
+
+def test_a_dry_run_says_what_and_how_much_and_brings_nothing(world, tmp_path):
+    pbf = next((world["root"] / "city" / "vectors").glob("*.osm.pbf"))
+    path = campaign_of(world, tmp_path, [xyz(world), stac(world)], [{"kind": "pbf", "path": str(pbf)}])
+    said = json_of("fetch", ADCODE, "--campaign", path, "--dry-run", "--json")
+    tiles, items, features = said["cities"][0]["sources"]
+    count = len(tile_range(XyzImagery(**xyz(world)), world["bounds"]))
+    assert tiles["what"] == f"{count} tiles of zoom {ZOOM}, {count} not here yet"
+    assert tiles["bytes"] > 0 and "2 items" in items["what"] and features["what"].endswith(".osm.pbf")
+    assert said["cities"][0]["status"] == "planned" and not said["failed"]
+    assert not any(r["path"].startswith("/xyz") for r in log(world["address"])["requests"])
+    assert [p.name for p in tmp_path.rglob("*")] == ["campaign.yaml"]
+    fetched(path)
+    with rasterio.open(next((load_campaign(path).data_root / ".cache" / "stac" / ADCODE).glob("*.tif"))) as scene:
+        assert items["bytes"] == pytest.approx(2 * 4 * scene.width * scene.height, rel=0.05)
+
+
+def test_tiles_by_the_words_of_wmts_and_counted_from_the_south(world, tmp_path):
+    path = campaign_of(world, tmp_path / "xyz", [xyz(world)])
+    fetched(path)
+    base = world["address"]
+    wmts = f"{base}/wmts?layer=img&tilematrix={{TileMatrix}}&tilerow={{TileRow}}&tilecol={{TileCol}}"
+    for name, url in (("wmts", wmts), ("tms", f"{base}/tms/{{z}}/{{x}}/{{-y}}.png")):
+        other = campaign_of(world, tmp_path / name, [xyz(world, url=url)])
+        fetched(other)
+        np.testing.assert_array_equal(image_of(other)[0], image_of(path)[0])
 
 
 def test_what_was_not_fetched_is_never_overwritten(world, tmp_path):

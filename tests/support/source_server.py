@@ -81,7 +81,12 @@ def make_app(folder: Path):  # noqa: C901, PLR0915 - one server, every fault in 
         return JSONResponse({"requests": state["requests"], "most_in_flight": state["most"]})
 
     def tile(request):
-        z, x, y = (int(request.path_params[k]) for k in "zxy")
+        if "layer" in request.query_params:
+            z, x, y = (int(request.query_params[k]) for k in ("tilematrix", "tilecol", "tilerow"))
+        else:
+            z, x, y = (int(request.path_params[k]) for k in "zxy")
+        if request.url.path.startswith("/tms"):
+            y = 2**z - 1 - y
         body = draw_tile(folder / "tiles.tif", z, x, y, **request.query_params)
         if body is None:
             return Response(status_code=404)
@@ -119,6 +124,8 @@ def make_app(folder: Path):  # noqa: C901, PLR0915 - one server, every fault in 
         Route("/_faults", set_faults, methods=["POST"]),
         Route("/_log", get_log),
         Route("/xyz/{z}/{x}/{y}.png", tile),
+        Route("/tms/{z}/{x}/{y}.png", tile),
+        Route("/wmts", tile),
         Route("/keyed/{z}/{x}/{y}.png", tile),
         Mount("/files", StaticFiles(directory=folder)),
         Mount("/private", StaticFiles(directory=folder)),
