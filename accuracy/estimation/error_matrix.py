@@ -12,10 +12,9 @@ import pandas as pd
 from accuracy.arrays import Floats, Ints
 from accuracy.errors import SampleTableError
 from accuracy.estimation.calibration import Calibration
-from accuracy.estimation.estimation import estimate_linearised, interpreter_variance
+from accuracy.estimation.estimation import estimate_linearised, interpreter_variance, sampling_variance_of
 from accuracy.estimation.interpreters import InterpreterPanel
 from accuracy.estimation.options import EstimateOptions
-from accuracy.estimation.variance import design_variance
 from accuracy.survey.sample import ReferenceSample
 
 CLASS_MEASURES = ("UA", "PA", "F1", "IoU", "area", "area_map")
@@ -47,7 +46,7 @@ def tabulate_errors(
 def estimate_matrix_se(
     sample: ReferenceSample, options: EstimateOptions | None = None, *, classes: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Standard errors of the shares of `tabulate_errors`."""
+    """Standard errors of the shares of `tabulate_errors`; they hold the interpreters, where points were read twice."""
     options = options or EstimateOptions()
     names = list(classes or sample.classes())
     row, col = _cells(sample, names)
@@ -57,8 +56,14 @@ def estimate_matrix_se(
     size = arrays.weight.sum()
     share = arrays.weight @ indicator / size
     z = arrays.weight[:, None] * (indicator - share) / size
-    v = design_variance(z, arrays, kind=options.variance, lonely=options.lonely_psu, pps=options.pps)
-    return pd.DataFrame(np.sqrt(v).reshape(len(names), -1), index=names, columns=names)
+    sampling = sampling_variance_of(arrays, replace(options, fpc_in_cells=False))
+    v = sampling(z).reshape(len(names), -1)
+    change = (row[:, None] == np.arange(len(names))) / size  # the answer "this class" moves the point into its column
+    for k, name in enumerate(names):
+        panel = InterpreterPanel.of_class(sample, name)
+        if panel is not None:
+            v[:, k] += panel.variance_of(arrays.weight, change, sampling_variance=sampling)
+    return pd.DataFrame(np.sqrt(v), index=names, columns=names)
 
 
 def estimate_per_class(

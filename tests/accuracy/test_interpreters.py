@@ -11,7 +11,7 @@ import shapely
 from scipy.special import ndtr
 
 from accuracy.errors import SampleTableError
-from accuracy.estimation.error_matrix import estimate_per_class
+from accuracy.estimation.error_matrix import estimate_matrix_se, estimate_per_class
 from accuracy.estimation.estimation import estimate, estimate_linearised
 from accuracy.estimation.ground import estimate_ground
 from accuracy.estimation.interpreters import InterpreterPanel, join_df
@@ -272,6 +272,11 @@ def test_every_class_and_being_right_have_the_interpreters_variance():
     mapped = (table["map"] == "village").to_numpy()
     right = (ann == mapped).astype(float) - (bo == mapped)
     assert got.loc[("", "OA"), "se_interpreters"] ** 2 == approx(halved_gap(right, weight))
+    bare = ReferenceSample(table=table.drop(columns="readings"), design=DESIGN)
+    gain = estimate_matrix_se(sample) ** 2 - estimate_matrix_se(bare) ** 2
+    for name, here in (("village", mapped), ("field", ~mapped)):
+        expected = halved_gap(here * (ann.astype(float) - bo), weight)
+        assert gain.loc[name].to_numpy() == approx([expected, expected], rel=1e-6, abs=1e-15)
     assert estimate_per_class(ReferenceSample(table=table.drop(columns="readings"), design=DESIGN))[
         "se_interpreters"
     ].isna().all()  # fmt: skip
