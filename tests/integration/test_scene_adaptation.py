@@ -144,6 +144,7 @@ GROUNDS = {
     "1 % village": (lambda rng: town(rng, 0.01), 0.04),
     "fields": (fields, 0.02),
     "water": (water, 0.02),
+    "few tiles, no village": (lambda rng: town(rng, 0.0)[:, :288, :288], 0.02),
 }
 
 
@@ -151,7 +152,7 @@ GROUNDS = {
 def test_ground_with_few_villages_does_not_become_a_village(tmp_path, checkpoint, kind):
     make, bound = GROUNDS[kind]
     pixels = np.clip(make(np.random.default_rng(9)), 1, 255).astype(np.uint8)
-    path = write_raster(tmp_path / "scene.tif", grid_at(500_000, 2_500_000, (SIDE, SIDE)), pixels)
+    path = write_raster(tmp_path / "scene.tif", grid_at(500_000, 2_500_000, pixels.shape[1:]), pixels)
     job = city(tmp_path, checkpoint)
     sources = dataclasses.replace(job.ground.sources, imagery=(path,))
     ground = job.ground.model_copy(update={"sources": sources, "work": tmp_path / "few"})
