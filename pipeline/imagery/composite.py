@@ -37,7 +37,7 @@ def median_of(scenes: Iterable[Seen], shape: tuple[int, int, int]) -> Seen:
     """Median of the scenes with data at each pixel, band by band; of an even number the mean of the middle two.
 
     The order of the scenes does not matter; halves are rounded to the even number, as `numpy.rint` does. All scenes are
-    held at once: 3 bytes and two sorted copies of 6 per pixel and scene of three bands.
+    held at once: about 20 bytes per pixel and scene of three bands.
 
     Args:
         scenes: In any order.
