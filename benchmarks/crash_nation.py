@@ -3,7 +3,8 @@
     python benchmarks/crash_nation.py [--cities 4] [--reference FOLDER] [--seed 0]
 
 Victims, each killed with SIGKILL while cities are being mapped: a stage, the nursery, the flow, the worker, the server.
-After each, `uvmap nation` is started again on the same folder. At the end every file of every product has the digest
+After each, `uvmap nation` is started again on the same folder, where a city is taken away before, so that there is work
+to be struck. At the end every file of every product has the digest
 that it has in the reference (made first where none is given). The last line is one JSON object.
 """
 
@@ -11,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -71,6 +73,16 @@ def strike(kind: str, out: Path, running: subprocess.Popen[bytes], known: set[Pa
     return False
 
 
+def take_away(out: Path, k: int) -> None:
+    """Product and intermediate results of one of the cities that are there."""
+    products = out / "products"
+    cities = sorted(p.name for p in products.iterdir() if p.name.isdigit())
+    if cities:
+        city = cities[k % len(cities)]
+        shutil.rmtree(products / city)
+        shutil.rmtree(products / ".work" / city, ignore_errors=True)
+
+
 def digests(out: Path) -> dict[str, str]:
     """Digest of every file of every product."""
     products = out / "products"
@@ -92,7 +104,9 @@ def main() -> None:
             raise SystemExit("the uninterrupted run failed")
         out = Path(temporary) / "struck"
         struck: list[str] = []
-        for kind in VICTIMS:
+        for k, kind in enumerate(VICTIMS):
+            if k:
+                take_away(out, k - 1)
             known = set(records(out)) if out.exists() else set()
             running = nation(out, given.cities)
             if strike(kind, out, running, known, rng.uniform(0, 2)):
