@@ -30,9 +30,11 @@ demo: setup  ## build, train on, map and assess the demo city (about 4 minutes o
 nation: setup  ## the nation in miniature: 342 synthetic cities by uv-map/china, assessed (45 minutes on two quiet cores)
 	@OMP_NUM_THREADS=1 $(BIN)/uvmap nation
 
+# on two cores; the third works while the tests of the services wait
 # a worker that dies ends the run and is named: with a replacement pytest-xdist waits for ever for its last tests
 # tests/conftest.py orders the groups by their cost, which pytest-xdist would undo
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart=0 --durations=15 -q
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --max-worker-restart=0 --durations=15 -q
 
 test: compile  ## all tests
 	$(PYTEST)

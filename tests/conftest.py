@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-# before torch and NumPy are imported: two workers with two threads each would wait for each other on two cores; the
+# before torch and NumPy are imported: workers with two threads each would wait for each other on two cores; the
 # processes that tests start inherit it. Only in a worker: what the controlling process sets, all workers inherit
 if (workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT")) is not None:
     threads = max(1, (os.cpu_count() or 1) // int(workers))

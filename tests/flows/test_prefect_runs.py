@@ -33,7 +33,7 @@ from flows.random_model import write_random_model
 from flows.record import RunRecord, read_record
 from pipeline.city.stage_table import stage_names
 
-pytestmark = [pytest.mark.slow(cpu_s=300), pytest.mark.xdist_group("prefect"), pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow(cpu_s=200), pytest.mark.xdist_group("prefect"), pytest.mark.timeout(1800)]
 
 STAGE_NAMES = stage_names()
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,14 +12,14 @@ from rio_cogeo import cog_validate
 from pipeline.product.files import check_product
 from tests.support.command_line import json_of
 
-pytestmark = [pytest.mark.slow(cpu_s=170), pytest.mark.xdist_group("demo"), pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow(cpu_s=110), pytest.mark.xdist_group("demo"), pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """The demo in a process of its own, as a user starts it: folder, last line, all that was printed."""
     folder = tmp_path_factory.mktemp("demo")
-    command = ["demo", "--side-m", "2000", "--epochs", "20", "--out", str(folder / "demo")]
+    command = ["demo", "--side-m", "2000", "--epochs", "10", "--out", str(folder / "demo")]
     result = subprocess.run(
         [sys.executable, "-m", "flows.cli", *command],
         cwd=folder, capture_output=True, text=True, timeout=1700, check=False,
@@ -43,7 +43,7 @@ def test_last_line_and_figures(demo):
     _, summary, result = demo
     assert {"iou_unseen", "iou_no_osm", "ece", "ece_before", "seconds", "product"} <= set(summary)
     assert 0 < summary["ece"] < 0.15
-    # twenty passes over a small city (IoU 0.65); calling everything a village scores 0.1
+    # ten passes over a small city (IoU 0.58); calling everything a village scores 0.1
     assert summary["iou_unseen"] > 0.4
     assert summary["iou_no_osm"] > 0.3
     assert "IoU" in result.stdout

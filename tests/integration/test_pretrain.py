@@ -32,7 +32,6 @@ def test_pairs_hold_what_the_city_shows(job, tmp_path):
     assert kept == count
 
 
-@pytest.mark.slow(cpu_s=25)
 def test_command(job, tmp_path):
     root = job.ground.sources.imagery[0].parents[2]
     figures = json_of("pretrain", "990001", "--data-root", root, "--out", tmp_path / "p", "--epochs", "2", "--json")

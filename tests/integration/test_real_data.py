@@ -14,7 +14,7 @@ from tests.support.command_line import json_of
 
 pytestmark = [
     pytest.mark.shared,
-    pytest.mark.slow(cpu_s=100),
+    pytest.mark.slow(cpu_s=30),
     pytest.mark.xdist_group("real-data"),
     pytest.mark.timeout(1500),
 ]
