@@ -40,14 +40,6 @@ TRAINING = TrainingConfig(batch_size=8, epochs=3, learning_rate=4e-3, accelerato
 TAGS = [{"building": "yes"}, {"highway": "path"}, {"natural": "water"}]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def write_pairs(folder: Path, n: int = 32) -> Path:
     """Stripes whose direction goes with what the map says; every fourth tile is not mapped."""
     rng = np.random.default_rng(0)

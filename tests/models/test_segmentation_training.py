@@ -45,14 +45,6 @@ CONFIG = SegmentationConfig(
 TRAINING = TrainingConfig(batch_size=4, epochs=3, learning_rate=5e-3, accelerator="cpu", validate_every=1)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def _graphs(rng: np.random.Generator, counts: list[int]) -> TileGraphs:
     tiles = {t: np.repeat(np.arange(len(counts)), counts) for t in NODE_TYPES}
     empty = TileGraphs.empty(len(counts))

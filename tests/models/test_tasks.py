@@ -45,14 +45,6 @@ TRAINING = TrainingConfig(batch_size=8, epochs=15, learning_rate=5e-3, accelerat
 TAGS = [{"building": "yes"}, {"highway": "path"}]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def _scenes(seed: int, n: int = 24) -> SceneSet:
     """Three textures, one per class."""
     rng = np.random.default_rng(seed)
