@@ -1,6 +1,6 @@
 """Kills processes of a small nation one after the other, runs it again, and compares with an uninterrupted one.
 
-    python benchmarks/crash_nation.py [--cities 4] [--reference FOLDER] [--seed 0]
+    python benchmarks/crash_nation.py [--cities 4] [--reference FOLDER] [--seed 0] [--victims flow server]
 
 Victims, each killed with SIGKILL while cities are being mapped: a stage, the nursery, the flow, the worker, the server.
 After each, `uvmap nation` is started again on the same folder, where a city is taken away before, so that there is work
@@ -33,7 +33,7 @@ VICTIMS = ("stage", "flow", "nursery", "worker", "server")
 def nation(out: Path, cities: int) -> subprocess.Popen[bytes]:
     """`uvmap nation` on a folder."""
     command = [sys.executable, "-m", "flows.cli", "nation", "--cities", str(cities), "--out", str(out), "--json"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def records(out: Path) -> list[Path]:
@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("--cities", type=int, default=4)
     parser.add_argument("--reference", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--victims", nargs="+", default=list(VICTIMS), choices=VICTIMS)
     given = parser.parse_args()
     rng = random.Random(given.seed)  # noqa: S311 - moments, not secrets
     with tempfile.TemporaryDirectory() as temporary:
@@ -104,7 +105,7 @@ def main() -> None:
             raise SystemExit("the uninterrupted run failed")
         out = Path(temporary) / "struck"
         struck: list[str] = []
-        for k, kind in enumerate(VICTIMS):
+        for k, kind in enumerate(given.victims):
             if k:
                 take_away(out, k - 1)
             known = set(records(out)) if out.exists() else set()

@@ -86,7 +86,7 @@ def run_nation(
     meter = Meter()
     with _services(out, cpus, say) as services:
         seconds["up"] = _since(start)
-        record = _run(cities, out, checkpoint, services, campaign=campaign, meter=meter, say=say)
+        record = _run(cities, out, checkpoint, services, campaign=campaign, cpus=cpus, meter=meter, say=say)
         seconds["run"] = _since(start) - seconds["up"]
     mapped = [code for code, city in record.cities.items() if city.state == "done"]
     if not mapped:
@@ -127,6 +127,7 @@ def _run(
     services: Any,
     *,
     campaign: str,
+    cpus: int,
     meter: Meter,
     say: Callable[[str], None],
 ) -> RunRecord:
@@ -149,6 +150,10 @@ def _run(
     said = ""
     while True:
         time.sleep(POLL_S)
+        if not (services.server.alive and services.worker.alive):
+            say("a service ended: `uvmap up` once more")
+            services = _up(out, cpus)
+            processes |= {"server": services.server.pid, "worker": services.worker.pid}
         if path.exists():
             record = read_record(path)
             processes["flow"] = record.owner.pid
@@ -177,24 +182,31 @@ def _ended(services: Any, run: Any) -> bool:
 @contextmanager
 def _services(out: Path, cpus: int, say: Callable[[str], None]) -> Iterator[Any]:
     """Server and worker under a home in ``out``: those of the user are not touched."""
+    say("starting a server and a worker of its own")
+    try:
+        yield _up(out, cpus)
+    finally:
+        _uvmap(out, "down", "--force")
+
+
+def _up(out: Path, cpus: int) -> Any:
+    """`uvmap up`, which starts what does not run."""
+    from flows.service.processes import read_services
+
+    done = _uvmap(out, "up", "--cpus", str(cpus))
+    if done.returncode != 0:
+        raise RunError(f"uvmap up: {done.stderr.strip().splitlines()[-1]}")
+    return read_services()
+
+
+def _uvmap(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
     home = out / "home"
+    (home / "user").mkdir(parents=True, exist_ok=True)
     env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
     env |= {"UVMAP_HOME": str(home), "PREFECT_HOME": str(home / "user")}
-    (home / "user").mkdir(parents=True, exist_ok=True)
-    uvmap = [sys.executable, "-m", "flows.cli"]
     root = Path(__file__).resolve().parents[1]
-    say("starting a server and a worker of its own")
-    done = subprocess.run(
-        [*uvmap, "up", "--cpus", str(cpus)], env=env, cwd=root, capture_output=True, text=True, check=False
-    )
-    try:
-        if done.returncode != 0:
-            raise RunError(f"uvmap up: {done.stderr.strip().splitlines()[-1]}")
-        from flows.service.processes import read_services
-
-        yield read_services()
-    finally:
-        subprocess.run([*uvmap, "down", "--force"], env=env, cwd=root, capture_output=True, check=False)
+    command = [sys.executable, "-m", "flows.cli", *words]
+    return subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, check=False)
 
 
 def _assess(mapped: Sequence[str], out: Path, campaign: str) -> tuple[dict[str, Any], float]:

@@ -15,11 +15,13 @@ import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.failures import one_line
 from flows.figures import Figures, figures_of
 from flows.record import CityEntry, RunRecord, now
 
+PAGE_RETRIES = 2
 EVERY_S = 5.0
 """The server is told at most this often: every word costs it a write."""
 _KM2 = re.compile(r"scores \d{6}: ([\d.]+) of ([\d.]+) km2")
@@ -52,13 +54,15 @@ class Watch:
         write_metrics(self._record, figures)
         if self._id is not None:
             share = round(100.0 * self._record.progress, 1)
-            publish(update_progress_artifact, self._id, progress=share, description=figures.line())
+            publish(update_progress_artifact, self._id, retries=0, progress=share, description=figures.line())
         for code, artifact in list(self._city.items()):
             entry = self._record.cities[code]
             if artifact is not None and entry.km2:
                 done = entry.km2 if entry.state == "done" else entry.step_km2 or 0.0
                 text = f"{code} {entry.name}, {entry.step}: {done:.1f} of {entry.km2:.1f} km2"
-                publish(update_progress_artifact, artifact, progress=100 * done / entry.km2, description=text)
+                publish(
+                    update_progress_artifact, artifact, retries=0, progress=100 * done / entry.km2, description=text
+                )
             if entry.state in {"done", "failed"}:
                 del self._city[code]
 
@@ -101,10 +105,18 @@ def write_metrics(record: RunRecord, figures: Figures) -> None:
     write_to_textfile(target, registry)
 
 
-def publish(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Show something on the server; a server that does not answer must not cost a run."""
+def publish(call: Callable[..., Any], *args: Any, retries: int = PAGE_RETRIES, **kwargs: Any) -> Any:
+    """Show something on the server; a server that does not answer must not cost a run, nor hold it up.
+
+    Args:
+        call: What shows it, such as `prefect.artifacts.create_markdown_artifact`.
+        args: Of the call.
+        retries: How often it is tried again, after 2, 4, ... seconds: what stages need is tried far longer.
+        kwargs: Of the call.
+    """
     try:
-        return call(*args, **kwargs)
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}):
+            return call(*args, **kwargs)
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
         get_run_logger().warning("the server did not take an artifact: %s", one_line(error))
         return None

@@ -1,17 +1,22 @@
 """The schedule of a run, against a simulation: slots are never exceeded nor left idle, cities end in their order."""
 
+import logging
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prefect.artifacts import create_markdown_artifact, update_progress_artifact
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed, Failed
 
 from flows.choice import in_order
 from flows.errors import StageFailedError
 from flows.figures import failures, figures_of, slowest
+from flows.progress import publish
 from flows.record import CityEntry, Owner, RunRecord, StageEntry
 from flows.retries import Retries
 from flows.schedule import Schedule, Step
@@ -160,6 +165,17 @@ def test_figures_of_a_run(tmp_path):
     assert figures.line() == "4 of 6 cities, 100.0 of 145.0 km2, 0.25 km2/s, about 2 min left, 2 failed"
     assert slowest(record) == [("110000", "graph", 40.0), ("440100", "graph", 30.0)]
     assert failures(record) == {"graph: {adcode} is damaged": ["500000", "510100"]}
+
+
+def test_a_server_that_is_away_does_not_hold_up_a_run(monkeypatch):
+    slept: list[float] = []
+    monkeypatch.setattr("prefect.client.base.time.sleep", slept.append)
+    monkeypatch.setattr("flows.progress.get_run_logger", lambda: logging.getLogger("test"))
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 10}):
+        assert publish(update_progress_artifact, uuid4(), retries=0, progress=1.0) is None
+        assert sum(slept) < 2  # the transport's own three attempts at a connection
+        assert publish(create_markdown_artifact, key="uv-map-plan", markdown="#") is None
+    assert 2 < sum(slept) < 30  # not the half hour that Prefect's client waits for a stage's state
 
 
 def test_metrics_are_written_for_the_textfile_collector(tmp_path, monkeypatch):
