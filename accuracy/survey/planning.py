@@ -147,11 +147,67 @@ def allocate(
     return [int(v) for v in whole]
 
 
+def design_effect(points_per_city: float, rho: float) -> float:
+    """Deff = 1 + (m - 1) rho."""
+    return 1 + (points_per_city - 1) * rho
+
+
 def best_points_per_city(cost_ratio: float, rho: float) -> float:
     """M = sqrt(c1 / c2 (1 - rho) / rho), with a city costing c1 and a point c2."""
     if not (cost_ratio > 0 and 0 < rho < 1):
         raise PlanningError(f"--city-cost {cost_ratio} must be above 0 and --rho {rho} in (0, 1)")
     return math.sqrt(cost_ratio * (1 - rho) / rho)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoStageSize:
+    """A two-stage plan.
+
+    Attributes:
+        cities: Cities to draw.
+        points_per_city: Points in each.
+        points: All points.
+        deff: Design effect.
+        floor_se: Standard error that these cities cannot go below with any number of points.
+    """
+
+    cities: int
+    points_per_city: int
+    points: int
+    deff: float
+    floor_se: float
+
+
+def two_stage_size(
+    points_srs: float, *, target_se: float, rho: float, points_per_city: int, cities_in_frame: int | None = None
+) -> TwoStageSize:
+    """Cities and points for the precision that ``points_srs`` independent points would have.
+
+    Args:
+        points_srs: From `sample_size`.
+        target_se: The target it was made for.
+        rho: Intra-city correlation of the linearised values.
+        points_per_city: Points in each city.
+        cities_in_frame: Upper limit; None for no limit.
+
+    Raises:
+        PlanningError: More cities are needed than there are.
+    """
+    deff = design_effect(points_per_city, rho)
+    cities = max(2, math.ceil(points_srs * deff / points_per_city))
+    if cities_in_frame is not None and cities > cities_in_frame:
+        raise PlanningError(
+            f"{cities} cities are needed at {points_per_city} points each, the frame has {cities_in_frame}: take more"
+            " points per city or a wider target"
+        )
+    floor = target_se * math.sqrt(points_srs * rho / cities)
+    return TwoStageSize(
+        cities=cities,
+        points_per_city=points_per_city,
+        points=cities * points_per_city,
+        deff=deff,
+        floor_se=floor,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,7 @@ def generate_demo_city(
     Args:
         folder: Where to write; made if absent, files of the same names are replaced.
         seed: Any non-negative integer.
-        side_m: Side of the square city, 500 to 50,000 m.
+        side_m: Side of the square city, 1,000 to 50,000 m.
         adcode: The city's code, used in names only.
         center_lonlat: Longitude and latitude of the middle.
         crs: Projected CRS in metres; by default the UTM zone of the middle.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from regions.demo.shapes import Floats, Rng
 from regions.errors import RegionsError
 
-MIN_SIDE_M, MAX_SIDE_M = 500, 50_000
+MIN_SIDE_M, MAX_SIDE_M = 1_000, 50_000
 SUPERBLOCK_M = 500
 PRIMARY_HALF_M, SECONDARY_HALF_M = 20.0, 14.0
 
@@ -160,7 +160,7 @@ def make_layout(*, seed: int, side_m: int) -> Layout:
 
     Args:
         seed: Any non-negative integer.
-        side_m: Side in metres, 500 to 50,000.
+        side_m: Side in metres, 1,000 to 50,000.
 
     Raises:
         DemoError: The side or the seed is out of range.

@@ -115,7 +115,7 @@ def demo_truth_and_map(
 
     Args:
         seed: Seed of the city.
-        side_m: Side of the city, 500 to 50,000 m; a multiple of the resolution.
+        side_m: Side of the city, 1,000 to 50,000 m; a multiple of the resolution.
         resolution_m: Side of a pixel.
         omission: Share of the true pixels that the map misses, 0 to 1 (1 - recall), met to the pixel.
         commission: Share of the mapped pixels that are not true, 0 to less than 1 (1 - precision), met to the pixel

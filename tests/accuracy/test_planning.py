@@ -13,11 +13,13 @@ from accuracy.survey.planning import (
     allocate,
     allocate_real,
     best_points_per_city,
+    design_effect,
     expected_measure,
     plan_cities,
     planned_se,
     ratio_sd,
     sample_size,
+    two_stage_size,
 )
 
 approx = pytest.approx
@@ -71,8 +73,11 @@ def test_rare_class_needs_a_candidate_stratum(shared):
 
 
 @pytest.mark.shared
-def test_the_best_number_of_points_per_city(shared):
+def test_design_effects_and_the_best_number_of_points_per_city(shared):
     case = json.loads((shared / "reference" / "accuracy" / "m_planning_clusters_power.json").read_text())
+    for key, want in case["deff"].items():
+        m, rho = (float(part.split("=")[1]) for part in key.split(","))
+        assert design_effect(m, rho) == approx(want)
     for key, want in case["opt_m"].items():
         ratio, rho = (float(part.split("=")[1]) for part in key.split(","))
         assert best_points_per_city(ratio, rho) == approx(want)
@@ -92,12 +97,14 @@ def test_whole_allocations_sum_and_keep_limits(n, weights, method):
     assert sum(got) == n and got[0] <= 3 and min(got) >= 2
 
 
-def test_cost_neyman_beats_others():
+def test_cost_neyman_beats_others_and_two_stages_have_a_floor():
     shares, sd = [0.1, 0.9], [0.5, 0.05]
     best = planned_se(shares, sd, allocate_real(500, shares, sd, method="neyman"))
     assert best <= planned_se(shares, sd, allocate_real(500, shares, sd, method="proportional"))
     cheap = allocate_real(500, shares, sd, method="cost", cost=[1, 4])
     assert cheap[0] > allocate_real(500, shares, sd, method="neyman")[0]
+    plan = two_stage_size(973, target_se=0.05, rho=0.02, points_per_city=100, cities_in_frame=342)
+    assert (plan.cities, plan.points) == (29, 2900) and plan.floor_se < 0.05
 
 
 @pytest.mark.parametrize(
@@ -108,6 +115,7 @@ def test_cost_neyman_beats_others():
         (lambda: allocate(100, W, method="neyman"), "needs the strata's spread"),
         (lambda: allocate(100, W, method="fixed_minimum", minimum=50), "exceed 100"),
         (lambda: allocate(50, [0.5, 0.5], method="equal", sizes=[3, 4]), "50 points of 7"),
+        (lambda: two_stage_size(9000, target_se=0.01, rho=0.1, points_per_city=10, cities_in_frame=342), "has 342"),
         (lambda: ratio_sd([ExpectedStratum(name="a", share=0.5, mapped=True, true_share=1)], "PA"), "sum to 0.5"),
         (lambda: ratio_sd([ExpectedStratum(name="a", share=1, mapped=False, true_share=0)], "UA"), "denominator"),
         (lambda: planned_se([1.0], [0.5], [0]), "gets no point"),

@@ -349,7 +349,7 @@ def test_far_west_and_south_keep_their_nodes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"side_m": 499}, "499"),
+        ({"side_m": 900}, "900"),
         ({"side_m": 50_001}, "50001"),
         ({"seed": -1}, "-1"),
         ({"crs": "EPSG:4326"}, "not projected"),
