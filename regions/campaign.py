@@ -59,7 +59,7 @@ class Campaign(Settings):
     out_root: Path
     previous_root: Path | None = None
     checkpoint: Path
-    demo_side_m: int | None = Field(default=None, ge=500, le=50_000)
+    demo_side_m: int | None = Field(default=None, ge=1000, le=50_000)
     grid: GridConfig = GridConfig()
     polygons: PolygonConfig = PolygonConfig()
     refinement: RefinementConfig = RefinementConfig()
