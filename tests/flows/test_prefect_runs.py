@@ -200,11 +200,14 @@ def test_killed_run_is_resumed_without_redoing_what_is_done(station, runs):
 
 def test_a_cancelled_run_leaves_no_process_within_ten_seconds(station, tmp_path):
     folder = tmp_path
+    put_city(folder / "data", "110000")
     put_city(folder / "data", "440100", wait={"graph": str(folder / "go")})
     put_city(folder / "data", "440300", wait={"graph": str(folder / "never")})
-    run = station.deployment_run("uv-map/china", **places(folder), cities=["440100", "440300"], stages=["scores"])
+    codes = ["110000", "440100", "440300"]
+    run = station.deployment_run("uv-map/china", **places(folder), cities=codes, stages=["scores"])
     path = folder / "out" / f"run-{run}.json"
-    until(lambda: path.exists() and {c.step for c in record_of(folder, run).cities.values()} == {"graph"}, seconds=200)
+    until(lambda: path.exists() and record_of(folder, run).cities["110000"].state == "done", seconds=200)
+    until(lambda: {record_of(folder, run).cities[c].step for c in codes[1:]} == {"graph"}, seconds=60)
     slot = {"names": ["uvmap-gpu"], "slots": 1, "mode": "concurrency", "lease_duration": 120}
     lease = station.ask("POST", "v2/concurrency_limits/increment-with-lease", slot)  # as another run would hold it
     (folder / "go").touch()
@@ -219,6 +222,7 @@ def test_a_cancelled_run_leaves_no_process_within_ten_seconds(station, tmp_path)
     assert left == []
     assert time.monotonic() - start < 10 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     assert station.finished(run)[0] == "CANCELLED"
+    assert record_of(folder, run).cities["110000"].state == "done"
     assert list(record_of(folder, run).cities["440100"].stages) == ["graph"]
     station.ask("POST", "v2/concurrency_limits/decrement-with-lease", {"lease_id": lease["lease_id"]})
 
