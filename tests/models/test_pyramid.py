@@ -21,6 +21,7 @@ from models.segmentation.head_training import HeadTraining, decided, train_head
 from models.segmentation.predictor import PredictionError, SegmentationPredictor
 from models.segmentation.pyramid_model import PyramidSegmenter, smoothed
 from models.tiles.samples import SampleSet
+from tests.support.samples import rough_and_smooth
 
 NAME = "efficientnet_lite0"
 HEAD = HeadTraining(steps=40, cells=256)
@@ -39,24 +40,11 @@ def weights(tmp_path_factory):
     return path
 
 
-def places(seed: int = 0, shift: int = 0) -> SampleSet:
-    """Tiles of two kinds of ground: the village half is rough, the other smooth; ``shift`` darkens the look."""
-    rng = np.random.default_rng(seed)
-    images, labels = [], []
-    for k in range(6):
-        label = np.zeros((64, 64), np.uint8)
-        label[:, : 16 * (k % 4)] = 1
-        noise = rng.integers(-60, 60, (3, 64, 64)) * label
-        images.append(np.clip(150 - shift + noise + rng.integers(-3, 3, (3, 64, 64)), 1, 255).astype(np.uint8))
-        labels.append(label)
-    return SampleSet.image_only(np.stack(images), np.stack(labels), resolution_m=1.0, source=f"place {seed}")
-
-
 @pytest.fixture(scope="module")
 def trained(config, weights, tmp_path_factory):
     out = tmp_path_factory.mktemp("head")
-    both = SampleSet.concat([places(0), places(1, 60)])
-    return train_head(both, places(2, 30), config, out=out, weights=weights, training=HEAD)
+    both = SampleSet.concat([rough_and_smooth(0), rough_and_smooth(1, 60)])
+    return train_head(both, rough_and_smooth(2, 30), config, out=out, weights=weights, training=HEAD)
 
 
 def test_packaged_weights_fit_in_order_and_answer_as_the_packages_own_network():
@@ -200,8 +188,8 @@ def test_adaptation_takes_a_change_of_level_out_of_features(trained, weights):
 
 
 def test_training_is_the_same_twice_and_learns(trained, config, weights, tmp_path):
-    both = SampleSet.concat([places(0), places(1, 60)])
-    again = train_head(both, places(2, 30), config, out=tmp_path, weights=weights, training=HEAD)
+    both = SampleSet.concat([rough_and_smooth(0), rough_and_smooth(1, 60)])
+    again = train_head(both, rough_and_smooth(2, 30), config, out=tmp_path, weights=weights, training=HEAD)
     assert again.digest == trained.digest
     assert trained.figures["iou"] > 0.5  # noise against flat ground, on a place and a look never learnt from
     card = (trained.checkpoint / "card.md").read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ from models.segmentation.head_data import PlaceFeatures
 from models.segmentation.head_training import HeadTraining, train_head
 from models.segmentation.self_training import SelfTraining, sure_answers
 from models.tiles.samples import SampleSet
+from tests.support.samples import rough_and_smooth
 
 NAME = "efficientnet_lite0"
 NO_RISE = SceneRise(0.0, 1.0)
@@ -77,25 +78,12 @@ def test_nothing_is_taken_from_answers_of_one_kind():
         SelfTraining(village=0.3, other=0.4)
 
 
-def places(seed: int, shift: int = 0) -> SampleSet:
-    """Tiles whose left part is rough like a village, on a look darker by ``shift``."""
-    rng = np.random.default_rng(seed)
-    images, labels = [], []
-    for k in range(6):
-        label = np.zeros((64, 64), np.uint8)
-        label[:, : 16 * (k % 4)] = 1
-        noise = rng.integers(-60, 60, (3, 64, 64)) * label
-        images.append(np.clip(150 - shift + noise + rng.integers(-3, 3, (3, 64, 64)), 1, 255).astype(np.uint8))
-        labels.append(label)
-    return SampleSet.image_only(np.stack(images), np.stack(labels), resolution_m=1.0, source=f"place {seed}")
-
-
 def test_a_training_learns_from_the_target_and_not_from_its_labels(tmp_path):
     torch.manual_seed(0)
     weights = tmp_path / "w.safetensors"
     safetensors.torch.save_file(make_backbone(NAME).state_dict(), weights)
     config = SegmentationConfig(encoder=pyramid_config(NAME), dropout=0.3, smooth_cells=1.0, feature_noise=1.0)
-    both, target = SampleSet.concat([places(0), places(1, 60)]), places(2, 30)
+    both, target = SampleSet.concat([rough_and_smooth(0), rough_and_smooth(1, 60)]), rough_and_smooth(2, 30)
 
     def run(name: str, target: SampleSet | None, **how: float):
         training = HeadTraining(steps=30, cells=256, self_training=SelfTraining(**how))

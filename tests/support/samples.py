@@ -51,3 +51,16 @@ def assert_equal_graphs(a: TileGraphs, b: TileGraphs, *, atol: float = 0) -> Non
     for name, values in left.items():
         assert values.shape == right[name].shape
         np.testing.assert_allclose(values, right[name], atol=atol, rtol=0, err_msg=name)
+
+
+def rough_and_smooth(seed: int = 0, shift: int = 0) -> SampleSet:
+    """Tiles of two kinds of ground: the village half is rough, the other smooth; ``shift`` darkens the look."""
+    rng = np.random.default_rng(seed)
+    images, labels = [], []
+    for k in range(6):
+        label = np.zeros((64, 64), np.uint8)
+        label[:, : 16 * (k % 4)] = 1
+        noise = rng.integers(-60, 60, (3, 64, 64)) * label
+        images.append(np.clip(150 - shift + noise + rng.integers(-3, 3, (3, 64, 64)), 1, 255).astype(np.uint8))
+        labels.append(label)
+    return SampleSet.image_only(np.stack(images), np.stack(labels), resolution_m=1.0, source=f"place {seed}")
