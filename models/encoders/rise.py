@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.encoders.share import scene_level
+
 TOLERATED = 0.14
 """Largest ratio of the rise to |w| |z| of a scene with its villages: real places had 0.12 at most."""
 MOST_RISE = 2.4
@@ -70,6 +72,17 @@ def scene_rise(
     z = (np.asarray(mean, np.float64) - source_mean) / source_std
     w = np.asarray(direction, np.float64)
     return SceneRise(float(-(w @ z)), float(np.linalg.norm(w) * np.linalg.norm(z)))
+
+
+def bounded_level(share: float, source_share: float, rise: SceneRise) -> float:
+    """The lower of two levels of a scene, log-odds, 0 or less: that of its estimated share, and that of its rise.
+
+    Args:
+        share: Estimated share of villages on the scene.
+        source_share: That of the training.
+        rise: What adapting to the scene added.
+    """
+    return min(scene_level(share, source_share), rise.level)
 
 
 def village_direction(weight: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from models.checkpoints import Checkpoint, CheckpointError, load_checkpoint
 from models.encoders.pyramid import cells_with_data, tile_moments
-from models.encoders.rise import SceneRise, scene_rise, spread_of, village_direction
-from models.encoders.share import estimated_share, scene_level
+from models.encoders.rise import SceneRise, bounded_level, scene_rise, spread_of, village_direction
+from models.encoders.share import estimated_share
 from models.encoders.statistics import SceneStatistics, TileMoments
 from models.segmentation.predictor import KIND, segmenter_of
 from models.segmentation.pyramid_model import PyramidSegmenter
@@ -109,8 +109,8 @@ class SceneAdapter:
 
     def levelled(self, statistics: SceneStatistics, shares: NDArray[np.float64]) -> SceneStatistics:
         """The statistics with the lower of two levels: that of estimated shares (S,), and that of the scenes' rises."""
-        asked = [scene_level(float(s), self.source_share) for s in shares]
-        level = [min(a, r.level) for a, r in zip(asked, self.rises(statistics), strict=True)]
+        found = zip(shares, self.rises(statistics), strict=True)
+        level = [bounded_level(float(share), self.source_share, rise) for share, rise in found]
         return replace(statistics, level=np.array(level, np.float32))
 
 

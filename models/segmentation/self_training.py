@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from models.calibration import Calibration
-from models.encoders.rise import SceneRise
-from models.encoders.share import estimated_share, scene_level
+from models.encoders.rise import SceneRise, bounded_level
+from models.encoders.share import estimated_share
 from models.segmentation.head_data import PlaceFeatures
 
 
@@ -111,7 +111,7 @@ def sure_answers(
     calibrated = calibration.calibrated(logits.float())
     margin = calibrated[:, 1] - calibrated[:, 0]
     share = estimated_share(torch.sigmoid(margin)[target.known].numpy(), source_share)
-    level = min(scene_level(share, source_share), rise.level)
+    level = bounded_level(share, source_share, rise)
     probability = torch.sigmoid(margin + level)
     village, other = (target.known & taken for taken in (probability >= how.village, probability <= how.other))
     counts = int(village.sum()), int(other.sum())
