@@ -1,16 +1,12 @@
 """What the engine costs with a model that costs next to nothing: file to score raster, in Mpx/s.
 
     python benchmarks/inference.py [--size 8192] [--runs 3] [--peers]
-    python benchmarks/inference.py --tiles [--size 4096] [--runs 3]
     python benchmarks/inference.py --city [--side-m 2000] [--runs 3]
 
 A 1 x 1 convolution with a sigmoid scores tiles of 512 px at a stride of 384 (overlap 128), batch 8, on a tiled
 uint8 RGB GeoTIFF; reading and writing are included, imports are not. First the raster is compared, pixel by pixel,
 with a plain whole-array computation. Each timed run is a process of its own, so that its peak memory is its own.
 ``--peers`` runs the same job with those of OmniCloudMask, terratorch and geoai that are installed.
-
-``--tiles`` gives the cost of the pipeline per tile as a model sees it, 224 px at a stride of 168, batches of 32: the
-"model" answers with a band of its input, and what that takes is left out. CPU milliseconds of the process, by phase.
 
 ``--city`` measures the engine's own share with a real model instead: a demo city, its graph, the `tiny` segmentation
 model with random weights; time spent outside the model's call, as a share of the whole.
@@ -91,66 +87,6 @@ class NullModel:
             x = self.torch.from_numpy(images).float().mul_(1 / 255)
             answer: NDArray[np.float32] = self.module(x)[:, 0].numpy()
         return answer
-
-
-class BandModel:
-    """Answers with the first band of its input: no model at all, as a `TileModel`."""
-
-    tile_px, bands, batch_size, digest, uses_graphs = 224, 3, 32, "band", False
-
-    def __init__(self) -> None:
-        self.cpu_s = 0.0
-
-    def predict(self, images: NDArray[np.uint8], graphs: Any) -> NDArray[np.float32]:  # noqa: ARG002 -- the contract
-        """The first band of one batch, 0 to 1."""
-        start = time.thread_time()
-        answer = np.multiply(images[:, 0], np.float32(1 / 255), dtype=np.float32)
-        self.cpu_s += time.thread_time() - start
-        return answer
-
-
-def run_tiles(path: Path, folder: Path) -> dict[str, Any]:
-    """One run of the pipeline without a model; its CPU seconds are those of all threads, less the model's."""
-    from pipeline.imagery import open_imagery  # noqa: PLC0415
-    from pipeline.inference import predict_scores  # noqa: PLC0415
-    from regions.raster.grid import Tiling  # noqa: PLC0415
-    from regions.raster.scores import SCORE_SCALE  # noqa: PLC0415
-
-    model = BandModel()
-    with open_imagery([path]) as imagery:
-        start = now()
-        result = predict_scores(
-            imagery, model, None, grid=imagery.grid, tiling=Tiling(224, 168),
-            out=folder / "scores.tif", work=folder / "work",
-        )  # fmt: skip
-        spent = since(start)
-    with rasterio.open(path) as source, rasterio.open(folder / "scores.tif") as made:
-        wanted = np.floor(source.read(1).astype(np.float64) / 255 * SCORE_SCALE + 0.5)
-        differing = int((np.abs(made.read(1) - wanted) > 1).sum())  # weights are whole units: a level at the most
-    if differing:
-        raise SystemExit(f"{differing} px differ by more than a level: no timing")
-    spent["cpu_s"] -= model.cpu_s
-    return spent | {"tiles": result.tiles, "phases": result.seconds}
-
-
-def tiles_benchmark(size: int, runs: int) -> None:
-    """CPU milliseconds per tile of the pipeline without a model."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make_raster(folder / "image.tif", size)
-        reports = [in_own_process("tiles", folder / "image.tif", folder / f"run{k}") for k in range(runs)]
-    each_ms = sorted(1000 * r["cpu_s"] / r["tiles"] for r in reports)
-    for k, r in enumerate(reports):
-        phases = ", ".join(f"{p} {1000 * s / r['tiles']:.2f}" for p, s in r["phases"].items())
-        print(f"run {k}: {r['tiles']} tiles, {1000 * r['cpu_s'] / r['tiles']:.2f} CPU-ms per tile; clock ms: {phases}")
-    summary = {
-        "size_px": size,
-        "tiles": reports[0]["tiles"],
-        "cpu_ms_per_tile": {"median": statistics.median(each_ms), "range": [each_ms[0], each_ms[-1]]},
-        "runs": reports,
-        "load": os.getloadavg()[0],
-    }
-    print(json.dumps(summary))
 
 
 def whole_array_reference(path: Path) -> NDArray[np.uint8]:
@@ -372,14 +308,13 @@ RUNNERS = {
     "terratorch": run_terratorch,
     "geoai": run_geoai,
     "city": run_city,
-    "tiles": run_tiles,
 }
 
 
 def in_own_process(name: str, path: Path, folder: Path) -> dict[str, Any]:
     """One run in a process of its own; its seconds, phases and peak memory."""
     folder.mkdir()
-    env = os.environ | {"OMP_NUM_THREADS": "1" if name in {"uvmap", "tiles"} else "2"}
+    env = os.environ | {"OMP_NUM_THREADS": "1" if name == "uvmap" else "2"}
     command = [sys.executable, __file__, "--child", name, "--raster", str(path), "--folder", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode != 0:
@@ -391,11 +326,10 @@ def in_own_process(name: str, path: Path, folder: Path) -> dict[str, Any]:
 def main() -> None:
     """Compare, time, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, help="side of the raster in px: 8192, with --tiles 4096")
+    parser.add_argument("--size", type=int, default=8192, help="side of the raster in px")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--peers", action="store_true", help="run the installed peers too")
     parser.add_argument("--city", action="store_true", help="the engine's own share with the tiny model")
-    parser.add_argument("--tiles", action="store_true", help="CPU time per tile without a model")
     parser.add_argument("--side-m", type=int, default=2000, help="side of the demo city")
     parser.add_argument("--child", choices=sorted(RUNNERS), help=argparse.SUPPRESS)
     parser.add_argument("--raster", type=Path, help=argparse.SUPPRESS)
@@ -409,10 +343,6 @@ def main() -> None:
     if args.city:
         city_benchmark(args.side_m, args.runs)
         return
-    if args.tiles:
-        tiles_benchmark(args.size or 4096, args.runs)
-        return
-    args.size = args.size or 8192
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         raster = folder / "image.tif"
