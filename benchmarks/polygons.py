@@ -1,7 +1,8 @@
 """Polygons: equality with rasterio first, then speed, a 30 x 30 km city in bounded memory, and refinement.
 
-Run `python benchmarks/polygons.py` (parts: `--parts speed city refinement`). Refinement needs labelled ground: the
-demo city (`--demo FOLDER`, made by `uvmap demo`) and folders with image/ and mask/ PNG of one name (`--tiles FOLDER`).
+Run `python benchmarks/polygons.py` (parts: `--parts speed city refinement outlines`). Refinement needs labelled ground:
+the demo city (`--demo FOLDER`, made by `uvmap demo`) and folders with image/ and mask/ PNG of one name
+(`--tiles FOLDER`). Outlines need products of one city and its reference (`--products FOLDER ... --reference FILE ...`).
 Peak memory is that of a process of its own. The last line is one JSON object.
 """
 
@@ -11,7 +12,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import geopandas as gpd
@@ -21,10 +22,16 @@ import rasterio.features
 import shapely
 from scipy import ndimage
 
+from flows.assessment import find_polygons, find_rasters, read_reference
 from pipeline.polygons import PolygonConfig, find_villages, polygonize_mask
 from pipeline.polygons.rings import polygons_of_rings, trace_rings
 from pipeline.polygons.runs import join_runs, label_runs, runs_of_mask
+from pipeline.polygons.scores import grid_of_scores
+from pipeline.polygons.simplification import simplify_polygons
+from pipeline.polygons.vectorize import to_metres
+from pipeline.reference.reader import ReferenceHints
 from pipeline.refinement import RefinementConfig, boundary_f1, boundary_iou, choose_refiner, refine_villages
+from pipeline.refinement.measures import compare_outlines
 from regions.raster.burn import burn, burn_into
 from regions.raster.grid import Grid, Window
 
@@ -256,6 +263,40 @@ def refinement(
     return rows
 
 
+def outlines(products: Sequence[Path], reference: Sequence[Path], crs: str | None) -> list[dict[str, object]]:
+    """Outlines of the same ground drawn in four ways, and those of the product (refined, if it was), against truth."""
+    rows = []
+    for product in products:
+        rasters = find_rasters(product)
+        grid = grid_of_scores(rasters.scores)
+        truth = read_reference(reference, rasters, hints=ReferenceHints(raster_crs=crs)).polygons.geometry
+        traced = find_villages(rasters.scores, grid=grid, config=PolygonConfig(simplify_m=0)).villages.geometry
+        edges = to_metres(polygonize_mask(burn(traced, grid)), grid)
+        ways = {
+            "pixel edges, as traced": edges,
+            "pixel edges, simplified": shapely.coverage_simplify(edges, PolygonConfig().simplify_m),
+            "level of the scores, as traced": traced.to_numpy(),
+            "level of the scores, simplified": simplify_polygons(
+                traced.to_numpy(), tolerance_m=PolygonConfig().simplify_m
+            ).polygons,
+            "the product": gpd.read_parquet(find_polygons(product)).to_crs(grid.crs).geometry.to_numpy(),
+        }
+        for way, polygons in ways.items():
+            series = gpd.GeoSeries(polygons, crs=grid.crs)
+            kilometres = float(shapely.length(polygons).sum()) / 1000
+            row: dict[str, object] = {"product": product.name, "outlines": way, "km": kilometres}
+            row["corners_per_km"] = float(shapely.get_num_coordinates(polygons).sum()) / max(kilometres, 1e-9)
+            row["area"] = float(shapely.area(polygons).sum() / shapely.area(edges).sum())
+            row |= compare_outlines(series, truth, grid=grid)
+            rows.append(row)
+            print(
+                f"{product}, {way:32} {row['corners_per_km']:7.0f} corners/km, {kilometres:6.2f} km, "
+                f"area {row['area']:.4f}, F1 3 m {row['boundary_f1_3m']:.3f}, 10 m {row['boundary_f1_10m']:.3f}, "
+                f"IoU {row['iou']:.4f}"
+            )
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", default=["speed", "city", "refinement"])
@@ -265,6 +306,9 @@ def main() -> None:
     parser.add_argument("--tiles", type=Path, help="folder with image/ and mask/ of one name")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sam", type=Path, help="local folder with SAM weights: one mask against several")
+    parser.add_argument("--products", type=Path, nargs="+", default=[], help="product folders of one city")
+    parser.add_argument("--reference", type=Path, nargs="+", default=[], help="its reference: polygons or masks")
+    parser.add_argument("--imagery-crs", help="CRS of masks that carry none, such as EPSG:3857")
     options = parser.parse_args()
     results: dict[str, object] = {}
     if "speed" in options.parts:
@@ -275,6 +319,8 @@ def main() -> None:
         results["city"] = city(options.city_side_px)
     if "refinement" in options.parts:
         results["refinement"] = refinement(options.demo, options.tiles, options.demo_scores, options.seeds, options.sam)
+    if "outlines" in options.parts:
+        results["outlines"] = outlines(options.products, options.reference, options.imagery_crs)
     print(json.dumps(results))
 
 
