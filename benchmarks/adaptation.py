@@ -5,7 +5,8 @@ Run ``python benchmarks/adaptation.py --data DATA [--seeds 2]``. ``DATA`` holds 
 A model of `uvmap train --encoder efficientnet_lite0` learns from two of them and is judged on the third, cell by cell
 of 16 m, at the decision that the two places give when each is left out in turn: nothing of the third is looked at but
 its imagery. Further: of each place the tiles without villages alone, as a scene of its own: what share of that ground
-is called village. Prints tables and, as its last line, one JSON object.
+is called village. `--more` adds two places that are not alike: a slum of Kampala (0.04 km²) and the training districts
+of a demo city; each of the five is then left out in turn. Prints tables and, as its last line, one JSON object.
 
 It is checked first that a place standardised by its own statistics has mean 0 and deviation 1.
 """
@@ -14,16 +15,19 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from quality import all_tiles, judged_ground, training_tiles
+from demo_tiles import demo_ground, seen_and_unseen
+from quality import TILE_PX, all_tiles, ground, judged_ground, training_tiles
 
 from models.checkpoints import CheckpointConfig
 from models.encoders.share import estimated_share, scene_level
 from models.encoders.weights import IMAGENET
+from models.geolink.graph import TileGraphs
 from models.segmentation.calibration import calibrate
 from models.segmentation.head_data import PlaceFeatures, place_features
 from models.segmentation.head_training import (
@@ -40,6 +44,8 @@ from models.tiles.samples import SampleSet
 from pipeline.learning.training import Backbone, pyramid_segmentation
 
 STRIDE_PX = 112
+NAMES = ("mosaic", "chips", "validation tiles")
+MORE = ("Kampala", "demo city")
 FREE_SHARE = 0.005
 FEWEST_FREE_TILES = 8
 VARIANTS = {
@@ -58,14 +64,24 @@ def tiles_of(data: Path, work: Path) -> SampleSet:
     return SampleSet.concat([training_tiles(data, work), judged])
 
 
-def places_of(tiles: SampleSet) -> list[PlaceFeatures]:
-    """Features of the three places, made once."""
+def more_tiles(data: Path, work: Path) -> SampleSet:
+    """Tiles of Kampala and of a demo city's training districts."""
+    kampala = data / "kampala"
+    scenes = sorted(kampala.glob("*_rgb.tif"))
+    slum = ground(scenes, [kampala / "kyc_slum_settlements_kampala.geojson"], work / "kampala")
+    seen, _ = seen_and_unseen(demo_ground(work, seed=1, side_m=3000), tile_px=TILE_PX, stride_px=TILE_PX)
+    without_map = replace(seen, graphs=TileGraphs.empty(len(seen)), tag_sets=[])
+    return SampleSet.concat([all_tiles(slum, STRIDE_PX), without_map])
+
+
+def places_of(tiles: SampleSet, names: Sequence[str] = NAMES) -> list[PlaceFeatures]:
+    """Features of the places, made once."""
     config = pyramid_segmentation(Backbone(name="efficientnet_lite0"))
     model = PyramidSegmenter(config).eval()
     model.encoder.load_weights(IMAGENET)
     checkpoint = CheckpointConfig(kind=KIND, model=config.model_dump(mode="json"))
     found = place_features(tiles, model, checkpoint, seed=0)
-    return [replace(p, name=n) for p, n in zip(found, ("mosaic", "chips", "validation tiles"), strict=True)]
+    return [replace(p, name=n) for p, n in zip(found, names, strict=True)]
 
 
 def check_standardised(places: list[PlaceFeatures]) -> None:
@@ -73,6 +89,8 @@ def check_standardised(places: list[PlaceFeatures]) -> None:
     for place in places:
         mean, std = place.moments.pooled()
         full = place.features[place.known.all((1, 2))][:, :, 0, 0].float().numpy()
+        if not len(full):  # Kampala is smaller than a tile
+            continue
         z = (full - mean) / std
         assert np.abs(z.mean()) < 0.5, place.name
         assert 0.5 < z.std() < 2, place.name  # a part of the cells: near, not equal
@@ -126,10 +144,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS))
+    parser.add_argument("--more", action="store_true", help="also Kampala and a demo city")
     options = parser.parse_args()
     started = time.process_time()
     with tempfile.TemporaryDirectory() as work:
-        places = places_of(tiles_of(options.data, Path(work)))
+        tiles, names = tiles_of(options.data, Path(work)), NAMES
+        if options.more:
+            tiles, names = SampleSet.concat([tiles, more_tiles(options.data, Path(work))]), NAMES + MORE
+        places = places_of(tiles, names)
     check_standardised(places)
     print(f"features of {[len(p.moments) for p in places]} tiles in {time.process_time() - started:.0f} CPU-s")
     result = {}

