@@ -74,9 +74,11 @@ def more_tiles(data: Path, work: Path) -> SampleSet:
     return SampleSet.concat([all_tiles(slum, STRIDE_PX), without_map])
 
 
-def places_of(tiles: SampleSet, names: Sequence[str] = NAMES) -> list[PlaceFeatures]:
+def places_of(
+    tiles: SampleSet, names: Sequence[str] = NAMES, *, backbone: str = "efficientnet_lite0"
+) -> list[PlaceFeatures]:
     """Features of the places, made once."""
-    config = pyramid_segmentation(Backbone(name="efficientnet_lite0"))
+    config = pyramid_segmentation(Backbone(name=backbone))
     model = PyramidSegmenter(config).eval()
     model.encoder.load_weights(IMAGENET)
     checkpoint = CheckpointConfig(kind=KIND, model=config.model_dump(mode="json"))

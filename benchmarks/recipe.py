@@ -39,6 +39,7 @@ from models.tiles.symmetries import symmetric_array
 from pipeline.learning.training import Backbone, pyramid_segmentation
 
 Change = Callable[[PlaceFeatures], PlaceFeatures]
+BACKBONE = "efficientnet_lite0"
 EMA = 0.98
 BAND = 0.1
 SMOOTHED = 0.1
@@ -59,6 +60,7 @@ class Variant:
         average: Keep an average of the weights.
         level: Move the decision of the left-out places to the middle of the thresholds.
         calibrated: Fit slope and bias on left-out places.
+        backbones: Whose features are put beside each other.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class Variant:
     average: bool = False
     level: bool = True
     calibrated: bool = True
+    backbones: tuple[str, ...] = (BACKBONE,)
 
 
 def hard(place: PlaceFeatures) -> PlaceFeatures:
@@ -123,6 +126,9 @@ VARIANTS = {
     "recoloured copies": Variant(copies="recoloured"),
     "decision not moved": Variant(level=False),
     "not calibrated": Variant(level=False, calibrated=False),
+    "efficientnet_lite1": Variant(backbones=("efficientnet_lite1",)),
+    "efficientnet_lite2": Variant(backbones=("efficientnet_lite2",)),
+    "lite0, lite1 and lite2": Variant(backbones=(BACKBONE, "efficientnet_lite1", "efficientnet_lite2")),
 }
 
 
@@ -137,6 +143,14 @@ def copied(samples: SampleSet, kind: str) -> SampleSet:
         else:
             images[k] = coloured(images[k], AUGMENTATIONS["strong"], rng)
     return replace(samples, images=images, labels=labels)
+
+
+def beside(places: Sequence[PlaceFeatures]) -> PlaceFeatures:
+    """One place seen by several backbones."""
+    moments = [p.moments for p in places]
+    total, square = (np.concatenate([getattr(m, of) for m in moments], axis=1) for of in ("total", "square"))
+    features = torch.cat([p.features for p in places], dim=1)
+    return replace(places[0], features=features, moments=TileMoments(moments[0].count, total, square))
 
 
 def together(place: PlaceFeatures, copy: PlaceFeatures) -> PlaceFeatures:
@@ -184,7 +198,7 @@ class Learner:
 
     def __init__(self, variant: Variant, copies: Sequence[PlaceFeatures] | None, seed: int) -> None:
         """Nothing is fitted yet."""
-        base = pyramid_segmentation(Backbone(name="efficientnet_lite0"))
+        base = pyramid_segmentation(Backbone(name=BACKBONE))
         self.variant, self.seed = variant, seed
         self.copies = {p.name: p for p in copies or ()}
         self.config: SegmentationConfig = base.model_copy(update=variant.config)
@@ -237,10 +251,12 @@ def main() -> None:
     chosen = {name: VARIANTS[name] for name in options.variants}
     with tempfile.TemporaryDirectory() as work:
         tiles = tiles_of(options.data, Path(work))
-        places = places_of(tiles)
+        backbones = sorted({BACKBONE}.union(*(v.backbones for v in chosen.values())))
+        features = {name: places_of(tiles, backbone=name) for name in backbones}
+        places = features[BACKBONE]
         kinds = sorted({v.copies for v in chosen.values() if v.copies})
         copies = {kind: places_of(copied(tiles, kind)) for kind in kinds}
-    first = [fit_head(places[1:2], pyramid_segmentation(Backbone(name="efficientnet_lite0")), HeadTraining(steps=5), 0)
+    first = [fit_head(places[1:2], pyramid_segmentation(Backbone(name=BACKBONE)), HeadTraining(steps=5), 0)
              for _ in range(2)]  # fmt: skip
     if not torch.equal(first[0].weight, first[1].weight):
         raise SystemExit("the same seed gives two classifiers")
@@ -249,7 +265,8 @@ def main() -> None:
     result = {}
     for name, variant in chosen.items():
         started = time.process_time()
-        given = [variant.seen(p) if variant.seen else p for p in places]
+        seen = [beside(of) for of in zip(*(features[b] for b in variant.backbones), strict=True)]
+        given = [variant.seen(p) if variant.seen else p for p in seen]
         learners = (Learner(variant, copies.get(variant.copies or ""), seed) for seed in range(options.seeds))
         result[name] = [judge(given, learner) for learner in learners]
         values = [[row[c] for row in result[name]] for c in columns]
