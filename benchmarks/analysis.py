@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -49,23 +50,24 @@ def cpu_s() -> float:
 
 
 class PeakMemory(threading.Thread):
-    """Largest resident memory of this process and all its children, sampled."""
+    """Largest memory of this process and all its children, sampled: resident, and with shared pages divided (PSS)."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.peak_bytes, self.ended = 0, threading.Event()
+        self.peak_bytes, self.peak_pss, self.ended = 0, 0, threading.Event()
 
     def run(self) -> None:
         """Sample until ended."""
         me = psutil.Process()
-        while not self.ended.wait(0.2):
-            total = 0
+        while not self.ended.wait(0.5):
+            total = shared = 0
             for p in [me, *me.children(recursive=True)]:
                 try:
-                    total += p.memory_info().rss
+                    info = p.memory_full_info()
                 except psutil.Error:
                     continue
-            self.peak_bytes = max(self.peak_bytes, total)
+                total, shared = total + info.rss, shared + info.pss
+            self.peak_bytes, self.peak_pss = max(self.peak_bytes, total), max(self.peak_pss, shared)
 
 
 def make_nation(root: Path, cities: int, villages: int) -> None:
@@ -121,12 +123,16 @@ def main() -> None:
     parser.add_argument("--villages", type=int, default=5000)
     parser.add_argument("--buildings", type=int, default=200_000)
     given = parser.parse_args()
-    memory = PeakMemory()
-    memory.start()
     folder = Path(tempfile.mkdtemp(prefix="uvmap-analysis-"))
     rows = []
+    memory = PeakMemory()
     try:
-        make_nation(folder / "out", given.cities, given.villages)
+        making = multiprocessing.get_context("spawn").Process(
+            target=make_nation, args=(folder / "out", given.cities, given.villages)
+        )  # a process of its own: what it holds is not the analysis's
+        making.start()
+        making.join()
+        memory.start()
         options = AnalysisOptions()
         tasks = [CityTask(p, city_of(p.adcode), options) for p in find_products(folder / "out")]
         started, cpu = time.perf_counter(), cpu_s()
@@ -147,7 +153,7 @@ def main() -> None:
         started = time.perf_counter()
         write_analysis(found, folder / "analysis")
         rows.append(("tables, figures, report", time.perf_counter() - started))
-        total_cpu, peak = cpu_s() - cpu, memory.peak_bytes
+        total_cpu, peak, peak_pss = cpu_s() - cpu, memory.peak_bytes, memory.peak_pss
         digest = sha256_of(folder / "analysis" / "analysis.json")
         started, cpu = time.perf_counter(), cpu_s()
         villages, fabric, area = large_city(given.buildings)
@@ -166,7 +172,8 @@ def main() -> None:
                 "villages": given.villages,
                 "seconds": round(sum(s for _, s in rows[1:-1]), 1),
                 "cpu_s": round(total_cpu, 1),
-                "peak_mb": round(peak / 1e6),
+                "peak_rss_mb": round(peak / 1e6),
+                "peak_pss_mb": round(peak_pss / 1e6),
                 "form_cpu_s_per_city": round(form_cpu, 1),
                 "form_hours_342_cities_2_cores": round(form_cpu * 342 / 2 / 3600, 2),
                 "digest": digest[:16],

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.console import progress, say
+from pipeline.analysis.adjustment import read_assessed
 from pipeline.analysis.built_up import BuiltUp
 from pipeline.analysis.city_tables import CityTables, CityTask
 from pipeline.analysis.errors import AnalysisError
 from pipeline.analysis.options import AnalysisOptions
 from pipeline.analysis.report import sentences
-from pipeline.analysis.run import analyse, gather, read_areas, write_analysis
+from pipeline.analysis.run import analyse, gather, write_analysis
 from pipeline.city.ground import ground_of
 from pipeline.errors import PipelineError
 from pipeline.national.cluster import open_cluster
@@ -72,7 +73,7 @@ def run_analysis(request: AnalysisRequest) -> tuple[dict[str, Any], list[str]]:
     campaign = load_campaign(request.campaign)
     root = request.products or campaign.out_root
     built_up = None if request.built_up is None else BuiltUp(request.built_up, request.built_up_values)
-    areas = None if request.assessment is None else read_areas(request.assessment)
+    assessed = None if request.assessment is None else read_assessed(request.assessment)
     borders = None if request.boundaries is None else read_borders(request.boundaries)
     survey = survey_products(root)
     wanted = {c.adcode: c for c in campaign.selected()}
@@ -99,7 +100,7 @@ def run_analysis(request: AnalysisRequest) -> tuple[dict[str, Any], list[str]]:
         request.options,
         title=f"Urban villages: campaign {campaign.name} {campaign.version}",
         built_up=built_up,
-        areas=areas,
+        assessed=assessed,
         borders=borders,
         notes=tuple(notes),
     )

@@ -39,6 +39,9 @@ def analyze(
     ] = None,
     neighbours: Annotated[int, typer.Option(min=1, help="k of the nearest-neighbour weights.")] = 6,
     distance_km: Annotated[float, typer.Option(min=1, help="Reach of the distance weights.")] = 250.0,
+    least_villages: Annotated[
+        int, typer.Option(min=5, help="Cities of fewer villages get no pattern within the city.")
+    ] = 20,
     permutations: Annotated[int, typer.Option(min=99, help="Permutations of every test.")] = 9999,
     seed: Annotated[int, typer.Option(min=0, help="Seed of permutations, simulations and resamples.")] = 1,
     skip_broken: Annotated[
@@ -69,7 +72,12 @@ def analyze(
         form=form,
         skip_broken=skip_broken,
         options=AnalysisOptions(
-            seed=seed, permutations=permutations, neighbours=neighbours, distance_km=distance_km, **given
+            seed=seed,
+            permutations=permutations,
+            neighbours=neighbours,
+            distance_km=distance_km,
+            least_villages=least_villages,
+            **given,
         ),
     )
     record, lines = run_analysis(request)

@@ -4,7 +4,9 @@ Moran's I (Moran 1950), its local form (Anselin 1995), Getis-Ord Gi* (Ord & Geti
 1981), as `esda` computes them, with permutation inference. p values are (1 + number at least as extreme) / (1 +
 permutations), two-sided for local statistics; many cities at once are held to a rate of false discoveries (Benjamini &
 Hochberg 1995). Whether clustering is *in* certain regions is a test of its own: the mean of local statistics of the
-regions less that of all others, with shares permuted over all cities.
+regions less that of all others, against two kinds of chance: shares permuted over all cities (no pattern at all), and
+cities that are as alike as their neighbours are here, but without regions (`pipeline.analysis.likeness`). The second is
+the one that a claim about regions must stand.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline.analysis.errors import AnalysisError
+from pipeline.analysis.likeness import LikenessModel
 from pipeline.analysis.neighbours import Neighbourhood, lag_mean
 from pipeline.analysis.options import AnalysisOptions
 
@@ -79,15 +82,15 @@ def measure_local(
     """Local Moran's I and Gi* of every city.
 
     Args:
-        cities: ``adcode``, ``name_en``, ``region``, in the order of ``values``.
+        cities: ``adcode``, ``name_en``, ``name_zh``, ``region``, in the order of ``values``.
         values: float64 (n,).
         near: Neighbourhood.
         options: Seed, permutations, rate of false discoveries.
 
     Returns:
-        ``adcode``, ``name_en``, ``region``, ``value``, ``neighbours`` (their mean), ``moran_i``, ``quadrant``,
-        ``moran_p``, ``gi_z``, ``gi_p`` (two-sided), ``moran_found`` and ``gi_found`` (bool, below the limit of the
-        rate of false discoveries), ``kind`` (hot spot, cold spot or none, by Gi*).
+        ``adcode``, ``name_en``, ``name_zh``, ``region``, ``value``, ``neighbours`` (their mean), ``moran_i``,
+        ``quadrant``, ``moran_p``, ``gi_z``, ``gi_p`` (two-sided), ``moran_found`` and ``gi_found`` (bool, below the
+        limit of the rate of false discoveries), ``kind`` (hot spot, cold spot or none, by Gi*).
     """
     _check(values)
     common = {"permutations": options.permutations, "seed": options.seed, "n_jobs": 1}
@@ -105,6 +108,7 @@ def measure_local(
         {
             "adcode": cities["adcode"].to_numpy(),
             "name_en": cities["name_en"].to_numpy(),
+            "name_zh": cities["name_zh"].to_numpy(),
             "region": cities["region"].to_numpy(),
             "value": values,
             "neighbours": lag_mean(near.weights, values),
@@ -125,7 +129,9 @@ def measure_regions(
     regions: Sequence[str],
     near: Neighbourhood,
     options: AnalysisOptions,
+    *,
     claimed: Sequence[str] | None = None,
+    model: LikenessModel | None = None,
 ) -> pd.DataFrame:
     """Whether cities of high share that have neighbours of high share are more in some regions than elsewhere.
 
@@ -139,11 +145,13 @@ def measure_regions(
         near: Neighbourhood.
         options: Seed, permutations, rate of false discoveries.
         claimed: Regions whose union is one more row, the claim; the options' where None.
+        model: Likeness of these cities, where it is used more than once.
 
     Returns:
-        ``region``, ``cities``, ``mean_value``, ``statistic``, ``expected`` and ``spread`` (of the permutations), ``p``
+        ``region``, ``cities``, ``mean_value``, ``statistic``; against permuted shares ``expected``, ``spread``, ``p``
         (greater), ``found`` (within the rate of false discoveries of all regions; the claim stands alone at that
-        rate).
+        rate); against likeness alone ``likeness`` (its rho), ``beyond_expected``, ``beyond_spread``, ``p_beyond`` and
+        ``found_beyond``.
 
     Raises:
         AnalysisError: Too few cities, or the claim's regions hold none or all.
@@ -158,16 +166,18 @@ def measure_regions(
             raise AnalysisError(f"the claim is about {', '.join(claim)}; cities lie in {', '.join(sorted(groups))}")
         groups["claim: " + " + ".join(claim)] = together
     score = stats.norm.ppf((stats.rankdata(values) - 0.5) / len(values))
-    order = _permutations(len(values), options)
-    local = np.maximum(score, 0) * lag_mean(near.weights, score)
-    permuted = score[order]
-    simulated = np.maximum(permuted, 0) * lag_mean(near.weights, permuted)
+    local = _pair_score(score, near)
+    permuted = _pair_score(score[_permutations(len(values), options)], near)
+    model = LikenessModel(names.tolist(), near) if model is None else model
+    rho = model.fit(score)
+    fields = model.simulate(rho, options.permutations, np.random.default_rng([options.seed, 8]))
+    alike = _pair_score(stats.norm.ppf((stats.rankdata(fields, axis=0) - 0.5) / len(values)), near)
     rows = []
     for name, inside in groups.items():
         if inside.all():
             continue
         own = float(local[inside].mean() - local[~inside].mean())
-        other = simulated[inside].mean(axis=0) - simulated[~inside].mean(axis=0)
+        other, beyond = (s[inside].mean(axis=0) - s[~inside].mean(axis=0) for s in (permuted, alike))
         rows.append(
             {
                 "region": name,
@@ -177,13 +187,29 @@ def measure_regions(
                 "expected": float(other.mean()),
                 "spread": float(other.std()),
                 "p": _greater(own, other),
+                "likeness": rho,
+                "beyond_expected": float(beyond.mean()),
+                "beyond_spread": float(beyond.std()),
+                "p_beyond": _greater(own, beyond),
             }
         )
     table = pd.DataFrame(rows)
-    single = ~table["region"].str.startswith("claim: ")
-    p = table["p"].to_numpy()
-    limit = np.where(single, esda.fdr(p[single], options.fdr) if single.any() else 0.0, options.fdr)
-    return table.assign(found=p <= limit)
+    single = ~table["region"].str.startswith("claim: ").to_numpy()
+    return table.assign(
+        found=_found(table["p"].to_numpy(), single, options.fdr),
+        found_beyond=_found(table["p_beyond"].to_numpy(), single, options.fdr),
+    )
+
+
+def _pair_score(score: NDArray[np.float64], near: Neighbourhood) -> NDArray[np.float64]:
+    """Score of a city above the middle times the mean of its neighbours'; float64 of the same shape."""
+    return np.asarray(np.maximum(score, 0) * lag_mean(near.weights, score))
+
+
+def _found(p: NDArray[np.float64], single: NDArray[np.bool_], rate: float) -> NDArray[np.bool_]:
+    """Single regions within the rate of false discoveries together, the claim alone at that rate."""
+    together = esda.fdr(p[single], rate) if single.any() else 0.0
+    return np.asarray(p <= np.where(single, together, rate))
 
 
 def _check(values: NDArray[np.float64]) -> None:

@@ -29,7 +29,7 @@ from pipeline.product.identity import match_villages
 from regions.raster.equal_area import CHINA_ALBERS
 from regions.registry import City
 
-FORM_VERSION = 1
+FORM_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,10 @@ def read_city_tables(task: CityTask) -> CityTables:
             form = {**names, **row}
         else:
             notes.append(f"{city.adcode} {city.name_en}: no mapped building, so nothing is known of their form")
-    return CityTables(
-        totals, _villages(villages, names, seat), _gone(task, villages, names), pattern, form, tuple(notes)
-    )
+    key = product.manifest["inputs"].get("key", {})
+    matched = task.previous is not None or key.get("previous") is not None
+    table = _villages(villages, names, seat, matched=matched)
+    return CityTables(totals, table, _gone(task, villages, names), pattern, form, tuple(notes))
 
 
 def _form(task: CityTask, features: Path, villages: gpd.GeoDataFrame, pixels: MappedGround) -> dict[str, Any]:
@@ -162,13 +163,16 @@ def _form(task: CityTask, features: Path, villages: gpd.GeoDataFrame, pixels: Ma
     return {k: float("nan") if v is None else v for k, v in kept.items()}
 
 
-def _villages(villages: gpd.GeoDataFrame, names: dict[str, str], seat: tuple[float, float]) -> pd.DataFrame:
+def _villages(
+    villages: gpd.GeoDataFrame, names: dict[str, str], seat: tuple[float, float], *, matched: bool
+) -> pd.DataFrame:
+    """Without a release before (``matched``) a status of "new" says nothing and is left out."""
     area = villages["area_m2"].to_numpy(dtype=float)
     table = pd.DataFrame(
         {
             **{k: [v] * len(villages) for k, v in names.items()},
             "uv_id": villages["uv_id"].astype(str).to_numpy(),
-            "status": villages["status"].astype("string").to_numpy(),
+            "status": villages["status"].astype("string").to_numpy() if matched else pd.NA,
             "area_m2": area,
             "compactness": compactness(area, villages["perimeter_m"].to_numpy(dtype=float)),
             "elongation": momepy.elongation(villages.geometry).to_numpy(dtype=float) if len(villages) else area,

@@ -54,7 +54,7 @@ def cluster_cities(
     for near in _neighbourhoods(totals, options, borders, out.notes):
         rows.append(measure_global(values, near, options))
         if len(set(totals["region"])) > 1:
-            table = measure_regions(values, list(totals["region"]), near, options, claim)
+            table = measure_regions(values, list(totals["region"]), near, options, claimed=claim)
             regions.append(table.assign(weights=near.name))
         if len(rows) == 1:
             local = measure_local(totals, values, near, options)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pipeline.analysis.layouts import MEASURES
 from pipeline.analysis.villages import classify_shares
 
 STYLE: dict[str, Any] = {
@@ -30,6 +32,16 @@ STYLE: dict[str, Any] = {
     "figure.constrained_layout.use": True,
 }
 BLUE, RED, GREY = "#1f5a99", "#b5382a", "#8a8f98"
+REGION_COLOURS = {
+    "North": "#0072b2", "Northeast": "#56b4e9", "East": "#009e73", "Central": "#d55e00", "South": "#cc79a7",
+    "Southwest": "#b59f00", "Northwest": "#7f7f7f",
+}  # fmt: skip
+"""Told apart by people who see colours otherwise (Okabe & Ito 2008), the same in every figure."""
+
+
+def colour_of(name: str) -> str:
+    """Colour of a region; black for the nation."""
+    return REGION_COLOURS.get(name, "black")
 
 
 @dataclass(frozen=True)
@@ -58,13 +70,17 @@ class Picture:
             self.draw(figure, self.numbers)
         return figure
 
+    @cached_property
     def svg(self) -> str:
-        """The figure as SVG without the XML head, for a page."""
+        """The figure as an SVG file, drawn once for the file and the page."""
         out = io.StringIO()
         with mpl.rc_context(STYLE):
             self.figure().savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-        text = out.getvalue()
-        return text[text.index("<svg") :]
+        return out.getvalue()
+
+    def inline_svg(self) -> str:
+        """The figure as SVG without the XML head, for a page."""
+        return self.svg[self.svg.index("<svg") :]
 
 
 def write_pictures(pictures: Mapping[str, Picture], folder: Path) -> list[Path]:
@@ -73,10 +89,11 @@ def write_pictures(pictures: Mapping[str, Picture], folder: Path) -> list[Path]:
     files = []
     for picture in pictures.values():
         svg, pdf, csv = (folder / f"{picture.name}.{end}" for end in ("svg", "pdf", "csv"))
+        svg.write_text(picture.svg, encoding="utf-8")
         with mpl.rc_context(STYLE):
-            figure = picture.figure()
-            figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-            figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+            picture.figure().savefig(
+                pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None}
+            )
         picture.numbers.to_csv(csv, index=False, float_format="%.7g", lineterminator="\n")
         files += [svg, pdf, csv]
     return files
@@ -89,28 +106,27 @@ def shares_picture(shares: pd.DataFrame, *, of: str) -> Picture:
     def draw(figure: Figure, rows: pd.DataFrame) -> None:
         axes = figure.subplots()
         y = np.arange(len(rows))
-        axes.barh(y + 0.2, 100 * rows["share_area"], 0.36, color=BLUE, label="ratio of areas, as mapped")
-        axes.barh(
-            y - 0.2, 100 * rows["share_mean"], 0.36, color="#9dbbdc", label="mean of the cities' shares, as mapped"
-        )
-        ends = np.abs(
-            rows[["share_mean_low", "share_mean_high"]].to_numpy(dtype=float).T - rows["share_mean"].to_numpy()
-        )
-        _bars(axes, 100 * rows["share_mean"], y - 0.2, 100 * ends, "#4a6b92")
+        axes.barh(y + 0.2, 100 * rows["share_area"], 0.36, color="#7fa6d0", label="ratio of areas, as mapped")
+        axes.barh(y - 0.2, 100 * rows["share_mean"], 0.36, color="#d3dfec", label="mean of cities, as mapped")
+        _bars(axes, rows, y - 0.2, "share_mean", colour="#6b7f96", label="mean of other such cities, interval")
         if rows["adjusted_share"].notna().any():
-            ends = np.abs(
-                rows[["adjusted_low", "adjusted_high"]].to_numpy(dtype=float).T - rows["adjusted_share"].to_numpy()
-            )
-            _bars(axes, 100 * rows["adjusted_share"], y + 0.2, 100 * ends, RED, label="ratio of areas, error-adjusted")
-        axes.set_yticks(y, rows["name"])
+            _bars(axes, rows, y + 0.2, "adjusted_share", colour=RED, label="ratio of areas, error-adjusted")
+            _bars(axes, rows, y - 0.3, "adjusted_mean", colour="#d9822b", label="mean of cities, error-adjusted")
+        axes.set_yticks(y, [f"{n} ({c})" for n, c in zip(rows["name"], rows["cities"], strict=True)])
+        axes.set_xlim(left=0)
         axes.set_xlabel(f"urban village, % of {of}")
-        axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.12))
+        axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.45, -0.12), ncols=2)
 
     caption = (
-        f"Urban village by {of}. Dark bars: all urban village by all {of}; light bars: the mean of the cities' shares"
-        " with a bootstrap interval of cities. Red: the ratio adjusted by the assessment with its interval."
+        f"Urban village by {of}, in brackets the number of cities. Dark bars: all urban village by all {of}; light"
+        " bars: the mean of the cities' shares, grey its bootstrap interval of cities. Red and orange: both adjusted"
+        " for the map's errors, with the assessment's interval."
+        if rows["adjusted_share"].notna().any()
+        else f"Urban village by {of} as mapped, in brackets the number of cities. Dark bars: all urban village by all"
+        f" {of}; light bars: the mean of the cities' shares with a bootstrap interval of cities. No assessment was"
+        " given, so the map's errors are in all of them."
     )
-    return Picture("shares_by_region", f"Share of {of}", caption, rows, draw, (6.4, 4.2))
+    return Picture("shares_by_region", f"Share of {of}", caption, rows, draw, (6.4, 4.6))
 
 
 def map_picture(cities: pd.DataFrame, local: pd.DataFrame, *, of: str, weights: str) -> Picture:
@@ -125,7 +141,7 @@ def map_picture(cities: pd.DataFrame, local: pd.DataFrame, *, of: str, weights: 
         colours = mpl.colormaps["YlGnBu"](np.linspace(0.15, 0.95, len(ends)))
         for k, end in enumerate(ends):
             mine = rows[index == k]
-            low = ends[k - 1] if k else 0.0
+            low = ends[k - 1] if k else float(rows["share"].min())
             axes.scatter(
                 mine["x_m"] / 1e3,
                 mine["y_m"] / 1e3,
@@ -148,8 +164,9 @@ def map_picture(cities: pd.DataFrame, local: pd.DataFrame, *, of: str, weights: 
                     label=name,
                 )
         axes.set_aspect("equal")
-        axes.set_xlabel("km east of 105 E (Albers)")
+        axes.set_xlabel("km east of 105° E (Albers equal-area)")
         axes.set_ylabel("km north")
+        axes.locator_params(nbins=6)
         axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
     caption = (
@@ -180,26 +197,35 @@ def moran_picture(local: pd.DataFrame, *, moran_i: float, p: float, weights: str
 
 
 def region_picture(regions: pd.DataFrame) -> Picture:
-    """Clustering statistic of each region against chance."""
+    """Clustering statistic of each region against two kinds of chance."""
 
     def draw(figure: Figure, rows: pd.DataFrame) -> None:
         axes = figure.subplots()
         shown = rows.iloc[::-1].reset_index(drop=True)
         y = np.arange(len(shown))
-        axes.errorbar(
-            shown["expected"], y, xerr=1.96 * shown["spread"], fmt="|", color=GREY, capsize=3, label="chance (95 %)"
-        )
-        colours = [RED if f else BLUE for f in shown["found"]]
-        axes.scatter(shown["statistic"], y, c=colours, s=26, zorder=3, label="as mapped (red: more than chance)")
-        axes.set_yticks(y, [f"{n}  (p {p:.4f})" for n, p in zip(shown["region"], shown["p"], strict=True)])
+        for key, colour, label, shift in (
+            ("", GREY, "no pattern at all (95 %)", 0.14),
+            ("beyond_", "#c9a227", "likeness of neighbours alone (95 %)", -0.14),
+        ):
+            axes.errorbar(
+                shown[f"{key}expected"], y + shift, xerr=1.96 * shown[f"{key}spread"], fmt="|", color=colour,
+                capsize=3, label=label,
+            )  # fmt: skip
+        both = (shown["found"] & shown["found_beyond"]).to_numpy(dtype=bool)
+        for mask, colour, label in ((~both, BLUE, "as mapped"), (both, RED, "as mapped, more than both")):
+            if mask.any():
+                axes.scatter(shown["statistic"][mask], y[mask], color=colour, s=26, zorder=3, label=label)
+        p = zip(shown["region"], shown["p"], shown["p_beyond"], strict=True)
+        axes.set_yticks(y, [f"{n}\np {a:.4f} and {b:.4f}" for n, a, b in p], fontsize=8)
         axes.set_xlabel("clustering of high shares: here less elsewhere")
-        axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.14))
+        axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.4, -0.12), ncols=2)
 
     caption = (
         "Mean over a region's cities of their normal score times that of their neighbours (0 for cities below the"
-        " middle), less the mean elsewhere; chance: shares permuted over all cities."
+        " middle), less the mean elsewhere. Grey: shares permuted over all cities. Yellow: cities as alike as"
+        " neighbours are here, but without regions. The two p values are against these, in this order."
     )
-    return Picture("clustering_by_region", "Where high shares cluster", caption, regions, draw, (6.4, 3.8))
+    return Picture("clustering_by_region", "Where high shares cluster", caption, regions, draw, (6.4, 5.0))
 
 
 def pattern_picture(summary: pd.DataFrame, radii_m: tuple[float, ...]) -> Picture:
@@ -207,39 +233,26 @@ def pattern_picture(summary: pd.DataFrame, radii_m: tuple[float, ...]) -> Pictur
 
     def draw(figure: Figure, rows: pd.DataFrame) -> None:
         axes = figure.subplots()
-        colours = mpl.colormaps["tab10"]
-        for k, row in enumerate(rows.to_dict("records")):
+        for row in rows.to_dict("records"):
             nation = row["name"] == "nation"
             axes.plot(
                 [r / 1000 for r in radii_m], [row[f"g_{r:g}"] for r in radii_m], marker="o", ms=3,
-                color="black" if nation else colours(k - 1), lw=2 if nation else 1, label=row["name"],
+                color=colour_of(str(row["name"])), lw=2 if nation else 1, label=row["name"], zorder=3 if nation else 2,
             )  # fmt: skip
         axes.axhline(1, color="#bbb", lw=0.8)
         axes.set_xscale("log")
-        axes.set_xlabel("distance up to, km")
-        axes.set_ylabel("pairs of villages, by chance")
-        axes.legend(frameon=False, fontsize=7, ncols=2)
+        axes.set_xticks([r / 1000 for r in radii_m], [f"{r / 1000:g}" for r in radii_m])
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("distance between villages up to, km")
+        axes.set_ylabel("pairs of villages by those under chance")
+        axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
     caption = (
         "Pair correlation of villages within cities (median of cities): pairs in each class of distance by those of as"
         " many points drawn evenly from the mapped ground; 1 is chance."
     )
     return Picture("pattern_within_cities", "Do villages lie together", caption, summary, draw, (5.6, 3.6))
-
-
-def sizes_picture(sizes: pd.DataFrame) -> Picture:
-    """Villages and area by class of size."""
-
-    def draw(figure: Figure, rows: pd.DataFrame) -> None:
-        axes = figure.subplots()
-        x = np.arange(len(rows))
-        axes.bar(x - 0.2, 100 * rows["share_of_villages"], 0.38, color="#9dbbdc", label="of villages")
-        axes.bar(x + 0.2, 100 * rows["share_of_area"], 0.38, color=BLUE, label="of their area")
-        axes.set_xticks(x, rows["size"], rotation=30, ha="right")
-        axes.set_ylabel("%")
-        axes.legend(frameon=False, fontsize=7)
-
-    return Picture("village_sizes", "Sizes of villages", "Villages and their area by class of size.", sizes, draw)
 
 
 def form_picture(effects: pd.DataFrame) -> Picture:
@@ -250,26 +263,35 @@ def form_picture(effects: pd.DataFrame) -> Picture:
         axes = figure.subplots()
         measures = list(dict.fromkeys(rows["measure"]))
         names = list(dict.fromkeys(rows["name"]))
-        colours = mpl.colormaps["tab10"]
         for k, name in enumerate(names):
             mine = rows[rows["name"] == name]
             y = np.array([measures.index(m) for m in mine["measure"]]) + 0.7 * (k / max(len(names) - 1, 1) - 0.5)
             ends = np.abs(mine[["effect_low", "effect_high"]].to_numpy(dtype=float).T - mine["effect"].to_numpy())
-            colour = "black" if name == "nation" else colours(k - 1)
-            axes.errorbar(mine["effect"], y, xerr=ends, fmt="o", ms=3, lw=1, color=colour, label=name)
+            axes.errorbar(mine["effect"], y, xerr=ends, fmt="o", ms=3, lw=1, color=colour_of(str(name)), label=name)
         axes.axvline(0, color="#bbb", lw=0.8)
-        axes.set_yticks(np.arange(len(measures)), measures)
-        axes.invert_yaxis()
-        axes.set_xlabel("villages less surroundings, Hedges' g of cities")
+        axes.set_yticks(np.arange(len(measures)), [MEASURES[m].split(" (")[0] for m in measures])
+        for k in range(len(measures) - 1):
+            axes.axhline(k + 0.5, color="#e4e8ee", lw=0.8)
+        axes.set_ylim(len(measures) - 0.5, -0.5)
+        axes.set_xlabel("← less in villages    Hedges' g of cities (95 %)    more in villages →")
         axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
     caption = (
-        "Building form of villages less that of the built-up land around them; cities are the replicates. Unknown"
-        " heights are left out, never imputed; the table says how many cities are known."
+        "Building form of villages less that of the built-up land around them, in standard deviations of the cities'"
+        " differences (Hedges' g); cities are the replicates. Unknown heights are left out, never imputed; the table"
+        " says how many cities are known. A place is missing where fewer than three cities are known."
     )
-    return Picture("building_form", "Building form", caption, rows, draw, (6.8, 4.4))
+    return Picture("building_form", "Building form", caption, rows, draw, (6.8, 5.2))
 
 
-def _bars(axes: Any, x: Any, y: Any, ends: Any, colour: str, *, label: str | None = None) -> None:
+def _bars(axes: Any, rows: pd.DataFrame, y: Any, key: str, *, colour: str, label: str) -> None:
+    """Values of a share with their interval, in per cent; nothing where no interval is known."""
+    low, high = {
+        "share_mean": ("share_mean_low", "share_mean_high"),
+        "adjusted_share": ("adjusted_low", "adjusted_high"),
+        "adjusted_mean": ("adjusted_mean_low", "adjusted_mean_high"),
+    }[key]
+    value = 100 * rows[key].to_numpy(dtype=float)
+    ends = np.abs(np.stack([100 * rows[low].to_numpy(dtype=float), 100 * rows[high].to_numpy(dtype=float)]) - value)
     if np.isfinite(ends).any():
-        axes.errorbar(x, y, xerr=ends, fmt="o", ms=3, color=colour, capsize=2, lw=1, label=label)
+        axes.errorbar(value, y, xerr=ends, fmt="o", ms=3, color=colour, capsize=2, lw=1, label=label)

@@ -8,6 +8,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.analysis.layouts import LAYOUTS, MEASURES, headings, lay_out, shown_rows, significant
+
 if TYPE_CHECKING:
     from pipeline.analysis.run import Analysis
 
@@ -22,24 +24,39 @@ SECTIONS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
         ("clustering", "clustering_regions", "clustering_local"),
     ),
     ("Pattern within cities", ("pattern",), ("pattern",)),
-    ("Villages", ("sizes",), ("village_sizes", "villages", "persistence")),
+    (
+        "Villages",
+        ("sizes", "rank_size", "villages", "persistence"),
+        ("village_sizes", "size_distribution", "villages", "persistence"),
+    ),
     ("Building form", ("form",), ("form", "form_gradients")),
     ("SDG 11.1.1", (), ("sdg_11_1_1",)),
 )
 """Heading, figures, tables."""
 
-TITLES = {
-    "shares": "Shares by nation, region and province (cities: in the file)",
-    "clustering": "All cities: are neighbours alike",
-    "clustering_regions": "Regions: do high shares cluster there more than elsewhere",
-    "clustering_local": "Hot and cold spots (Gi*, within the rate of false discoveries)",
-    "pattern": "Patterns within cities: medians of cities",
-    "village_sizes": "Classes of size",
-    "villages": "What villages are like",
-    "persistence": "What became of the villages of the release before",
-    "form": "Villages and their surroundings, cities as replicates",
-    "form_gradients": "Do regions differ in these differences (Welch)",
-    "sdg_11_1_1": "By nation, region and province (cities: in the file)",
+ABSENT = {
+    "Clustering between cities": "Too few cities, or cities that are all alike: see the notes above.",
+    "Pattern within cities": "No city has enough villages for a pattern within it.",
+    "Building form": "No map features of any city were there: buildings are known where the campaign's work folder"
+    " (`.work` beside the products) is kept, and `--no-form` was not given.",
+}
+"""What is said where a section has nothing."""
+
+OPTION_WORDS = {
+    "seed": "Seed of permutations, simulations and resamples",
+    "permutations": "Permutations of each test between cities",
+    "level": "Confidence level",
+    "fdr": "Rate of false discoveries",
+    "weights": "Neighbourhoods, the first is quoted",
+    "neighbours": "Nearest cities that are neighbours",
+    "distance_km": "Reach of the distance weights, km",
+    "join_share": "Upper part of cities that joins are counted of",
+    "claimed_regions": "Regions claimed to hold the clusters",
+    "radii_m": "Classes of distance within cities, up to, m",
+    "simulations": "Simulated patterns per city",
+    "least_villages": "Villages that a city needs for a pattern",
+    "surroundings_m": "Reach of a village's surroundings, m",
+    "resamples": "Bootstrap resamples of cities",
 }
 
 
@@ -55,19 +72,34 @@ def render_analysis(analysis: Analysis) -> str:
     sections = []
     for heading, pictures, tables in SECTIONS:
         drawn = [
-            {"title": p.title, "caption": p.caption, "name": p.name, "svg": Markup(p.svg())}  # noqa: S704 - our own figure
+            {
+                "title": p.title,
+                "caption": p.caption,
+                "name": p.name,
+                "svg": Markup(p.inline_svg()),
+                "rem": 6.4 * p.size_in[0],
+            }  # noqa: S704 - our own figure
             for p in (analysis.pictures.get(name) for name in pictures)
             if p is not None
         ]
         shown = [_table(name, analysis.tables[name]) for name in tables if name in analysis.tables]
-        if drawn or shown:
-            sections.append({"heading": heading, "pictures": drawn, "tables": shown})
+        absent = "" if drawn or any(t["rows"] for t in shown) else ABSENT.get(heading, "")
+        if drawn or shown or absent:
+            sections.append({"heading": heading, "pictures": drawn, "tables": shown, "absent": absent})
     return environment.get_template("report.html.j2").render(
         title=analysis.title,
         sentences=sentences(analysis),
         notes=analysis.notes,
         sections=sections,
-        options=analysis.options.model_dump(mode="json"),
+        options=[(OPTION_WORDS[k], _option(v)) for k, v in analysis.options.model_dump(mode="json").items()],
+    )
+
+
+def _option(value: Any) -> str:
+    return (
+        ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
+        if isinstance(value, list)
+        else str(value)
     )
 
 
@@ -86,6 +118,12 @@ def sentences(analysis: Analysis) -> list[str]:
             f"Adjusted for the map's errors the ratio is {100 * head['share_adjusted']:.2f} %"
             f" ({100 * low:.2f} to {100 * high:.2f} %)."
         )
+        if head["share_mean_adjusted"] is not None:
+            low, high = head["share_mean_adjusted_interval"]
+            out[-1] += (
+                f" The mean of the cities' shares is then {100 * head['share_mean_adjusted']:.2f} %"
+                f" ({100 * low:.2f} to {100 * high:.2f} %)."
+            )
     if "moran_i" in head:
         like = "are alike" if head["moran_p"] <= 1 - analysis.options.level else "are not shown to be alike"
         out.append(
@@ -96,41 +134,52 @@ def sentences(analysis: Analysis) -> list[str]:
         claim = head["claim"]
         verdict = "supported" if claim["found"] else "not supported"
         out.append(
-            f"That high shares cluster in {claim['regions']} more than elsewhere is {verdict} (p {claim['p']:.4f})."
+            f"That high shares cluster in {claim['regions']} more than elsewhere is {verdict}: p"
+            f" {claim['p']:.4f} against no pattern at all, {claim['p_beyond_likeness']:.4f} against the likeness of"
+            " neighbouring cities alone (both must be small)."
         )
-    for measure, row in head.get("form", {}).items():
-        if row["low"] is not None and (row["low"] > 0 or row["high"] < 0):
-            more = "more" if row["difference"] > 0 else "less"
-            out.append(
-                f"{measure}: villages {more} than their surroundings by {abs(row['difference']):.3g}"
-                f" ({row['low']:.3g} to {row['high']:.3g}; {row['cities']} cities)."
-            )
+    out += _form_sentences(head.get("form", {}))
     return out
 
 
+def _form_sentences(form: dict[str, Any]) -> list[str]:
+    """One for low-rise and high-density together, one for each measure that differs."""
+    out = []
+    found = {m: r for m, r in form.items() if r["low"] is not None and (r["low"] > 0 or r["high"] < 0)}
+    if {"coverage", "height_mean_m"} <= set(form):
+        lower = "height_mean_m" in found and found["height_mean_m"]["difference"] < 0
+        denser = "coverage" in found and found["coverage"]["difference"] > 0
+        verdict = {
+            (True, True): "lower and denser than the built-up land around them",
+            (True, False): "lower than the built-up land around them, and not shown to be denser",
+            (False, True): "denser than the built-up land around them, and not shown to be lower",
+            (False, False): "not shown to be lower or denser than the built-up land around them",
+        }[lower, denser]
+        out.append(f"Low-rise, high-density: villages are {verdict}.")
+    for measure, row in found.items():
+        more = "more" if row["difference"] > 0 else "less"
+        name, _, unit = MEASURES[measure].split(" (")[0].partition(", ")
+        out.append(
+            f"{name[0].upper()}{name[1:]}: in villages {more} by {significant(abs(row['difference']))}"
+            f"{unit and ' ' + unit} ({_ends(row)}; means of {row['cities']} cities)."
+        )
+    return out
+
+
+def _ends(row: dict[str, Any]) -> str:
+    low, high = sorted((abs(row["low"]), abs(row["high"])))
+    return f"{significant(low)} to {significant(high)}"
+
+
 def _table(name: str, table: pd.DataFrame) -> dict[str, Any]:
-    shown = table.head(MOST_ROWS)
-    if name == "shares":
-        shown = table[table["level"].isin(["nation", "region", "province"])]
-    elif name == "clustering_local":
-        shown = table[table["kind"] != "none"].sort_values("gi_z", ascending=False).head(MOST_ROWS)
-    elif name == "sdg_11_1_1":
-        shown = table[table["level"].isin(["nation", "region", "province"])]
-    shown = shown.dropna(axis=1, how="all") if len(shown) else shown
+    layout = LAYOUTS[name]
+    shown = shown_rows(name, table, most=MOST_ROWS)
+    columns, cells = lay_out(shown, layout, html=True)
     return {
         "name": name,
-        "title": TITLES[name],
-        "columns": list(shown.columns),
-        "rows": [[_cell(v) for v in row] for row in shown.itertuples(index=False)],
+        "title": layout.title,
+        "note": layout.note,
+        "columns": headings(columns),
+        "rows": [list(zip(row, (c.kind not in {"text", "yes"} for c in columns), strict=True)) for row in cells],
         "more": len(table) - len(shown),
     }
-
-
-def _cell(value: Any) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-    return str(value)

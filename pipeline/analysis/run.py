@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 
+from pipeline.analysis.adjustment import Assessed, make_adjustment
 from pipeline.analysis.built_up import BuiltUp
 from pipeline.analysis.city_tables import CityTables, CityTask, read_city_tables
 from pipeline.analysis.clustering import cluster_cities
@@ -23,20 +23,28 @@ from pipeline.analysis.figures import (
     form_picture,
     pattern_picture,
     shares_picture,
-    sizes_picture,
     write_pictures,
+)
+from pipeline.analysis.figures_of_villages import (
+    persistence_picture,
+    rank_size_picture,
+    sizes_picture,
+    villages_picture,
 )
 from pipeline.analysis.options import AnalysisOptions
 from pipeline.analysis.report import render_analysis
 from pipeline.analysis.sdg import tabulate_sdg
 from pipeline.analysis.shares import city_shares, tabulate_shares
+from pipeline.analysis.sizes import describe_sizes, rank_sizes, tabulate_sizes
 from pipeline.analysis.tables import write_tables
-from pipeline.analysis.villages import describe_villages, tabulate_persistence, tabulate_sizes
+from pipeline.analysis.villages import describe_villages, tabulate_persistence
 from pipeline.analysis.within import summarise_patterns
 from pipeline.files import replacing_folder, sha256_of, write_json
 from pipeline.national.cluster import in_order
 
 SCHEMA_VERSION = "1.0.0"
+LEAST_KNOWN = 0.5
+"""Share of the villages' footprint with a known height below which a city is counted as thinly known."""
 Progress = Callable[[int, int], None]
 
 
@@ -79,7 +87,7 @@ def analyse(
     *,
     title: str,
     built_up: BuiltUp | None = None,
-    areas: pd.DataFrame | None = None,
+    assessed: Assessed | None = None,
     borders: gpd.GeoSeries | None = None,
     notes: tuple[str, ...] = (),
 ) -> Analysis:
@@ -90,7 +98,7 @@ def analyse(
         options: Settings.
         title: Campaign and version.
         built_up: Where built-up land was known from; None where shares are of all mapped ground.
-        areas: Error-adjusted km2 of an assessment, see `read_areas`.
+        assessed: Areas of an assessment.
         borders: Polygons of cities by adcode, for contiguity.
         notes: What is to be known of the input.
 
@@ -101,53 +109,101 @@ def analyse(
         raise AnalysisError("no city to analyse: none of the campaign has a product")
     cities = sorted(cities, key=lambda c: str(c.totals["adcode"]))
     totals = pd.DataFrame([c.totals for c in cities])
-    villages = pd.concat([c.villages for c in cities], ignore_index=True)
-    gone = pd.concat([c.gone for c in cities], ignore_index=True)
     of = "built-up land" if built_up is not None else "mapped ground"
-    said = [*notes, *(n for c in cities for n in c.notes)]
+    made = _Made(said=[*notes, *(n for c in cities for n in c.notes)])
     if built_up is None:
-        said.append(
+        made.said.append(
             "no built-up land was given: shares are of all mapped ground (the area of interest), which is not the"
             " published share of built-up land"
         )
-    if areas is None:
-        said.append("no assessment was given: areas and shares are as mapped, with the map's errors in them")
     totals["share"] = city_shares(totals)
-    shares = tabulate_shares(totals, options, areas)
-    tables: dict[str, pd.DataFrame] = {"cities": totals, "shares": shares}
-    pictures: dict[str, Picture] = {"shares": shares_picture(shares, of=of)}
+    _add_shares(made, totals, options, assessed, of)
     found = cluster_cities(totals, options, of=of, borders=borders)
-    tables |= found.tables
-    pictures |= found.pictures
-    said += found.notes
+    made.tables |= found.tables
+    made.pictures |= found.pictures
+    made.said += found.notes
+    _add_patterns(made, cities, options)
+    _add_villages(made, cities)
+    _add_form(made, cities, options)
+    made.tables["sdg_11_1_1"], sdg_note = tabulate_sdg(totals, made.tables["shares"])
+    made.said.append(f"SDG 11.1.1: {sdg_note}")
+    headline = _headline(made.tables, totals, of)
+    return Analysis(title, of, made.tables, made.pictures, headline, tuple(dict.fromkeys(made.said)), options)
+
+
+@dataclass
+class _Made:
+    """What grows while an analysis is made."""
+
+    said: list[str]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    pictures: dict[str, Picture] = field(default_factory=dict)
+
+
+def _add_shares(
+    made: _Made, totals: pd.DataFrame, options: AnalysisOptions, assessed: Assessed | None, of: str
+) -> None:
+    adjustment = None
+    if assessed is None:
+        made.said.append("no assessment was given: areas and shares are as mapped, with the map's errors in them")
+    else:
+        adjustment = make_adjustment(totals, assessed)
+        made.said += adjustment.notes
+        if adjustment.cities is None:
+            made.said.append(
+                "adjusted shares of provinces and cities take the factor of their region and have no interval: assess"
+                " with --city-totals for a model of every city"
+            )
+    shares = tabulate_shares(totals, options, adjustment)
+    made.tables |= {"cities": totals, "shares": shares}
+    made.pictures["shares"] = shares_picture(shares, of=of)
+
+
+def _add_patterns(made: _Made, cities: list[CityTables], options: AnalysisOptions) -> None:
     patterns = pd.DataFrame([c.pattern for c in cities if c.pattern is not None])
     if len(patterns):
-        tables["pattern_cities"] = patterns
-        tables["pattern"] = summarise_patterns(patterns, options)
-        pictures["pattern"] = pattern_picture(tables["pattern"], options.radii_m)
+        made.tables["pattern_cities"] = patterns
+        made.tables["pattern"] = summarise_patterns(patterns, options)
+        made.pictures["pattern"] = pattern_picture(made.tables["pattern"], options.radii_m)
     if (few := len(cities) - len(patterns)) > 0:
-        said.append(f"{few} cities have fewer than {options.least_villages} villages: no pattern within them")
-    tables["villages"] = describe_villages(villages)
-    tables["village_sizes"] = tabulate_sizes(villages)
-    pictures["sizes"] = sizes_picture(tables["village_sizes"])
+        made.said.append(f"{few} cities have fewer than {options.least_villages} villages: no pattern within them")
+
+
+def _add_villages(made: _Made, cities: list[CityTables]) -> None:
+    villages = pd.concat([c.villages for c in cities], ignore_index=True)
+    gone = pd.concat([c.gone for c in cities], ignore_index=True)
+    made.tables["villages"] = describe_villages(villages)
+    made.tables["village_sizes"] = tabulate_sizes(villages)
+    made.tables["size_distribution"] = describe_sizes(villages)
+    if len(villages):
+        made.pictures["sizes"] = sizes_picture(made.tables["village_sizes"])
+        made.pictures["rank_size"] = rank_size_picture(rank_sizes(villages))
+        made.pictures["villages"] = villages_picture(made.tables["villages"])
     persistence = tabulate_persistence(villages, gone)
     if persistence is None:
-        said.append("villages were not matched with an earlier release: nothing is said of persistence")
+        made.said.append("villages were not matched with an earlier release: nothing is said of persistence")
     else:
-        tables["persistence"] = persistence
+        made.tables["persistence"] = persistence
+        made.pictures["persistence"] = persistence_picture(persistence)
+
+
+def _add_form(made: _Made, cities: list[CityTables], options: AnalysisOptions) -> None:
     form = pd.DataFrame([c.form for c in cities if c.form is not None])
     if len(form):
-        tables["form_cities"] = form
-        tables["form"] = tabulate_effects(form, options)
-        tables["form_gradients"] = tabulate_gradients(form)
-        if tables["form"]["effect"].notna().any():
-            pictures["form"] = form_picture(tables["form"])
+        made.tables["form_cities"] = form
+        made.tables["form"] = tabulate_effects(form, options)
+        made.tables["form_gradients"] = tabulate_gradients(form)
+        if made.tables["form"]["effect"].notna().any():
+            made.pictures["form"] = form_picture(made.tables["form"])
+        if (thin := int((form["height_known_in"].fillna(0) < LEAST_KNOWN).sum())) > 0:
+            made.said.append(
+                f"building heights are known for less than {100 * LEAST_KNOWN:.0f} % of the villages' footprint in"
+                f" {thin} of {len(form)} cities: heights, floor-area ratios, low-rise shares rest on these only"
+            )
     if (without := len(cities) - len(form)) > 0:
-        said.append(f"{without} of {len(cities)} cities have no map features here: nothing is known of their buildings")
-    tables["sdg_11_1_1"], sdg_note = tabulate_sdg(totals, shares)
-    said.append(f"SDG 11.1.1: {sdg_note}")
-    headline = _headline(tables, totals, of)
-    return Analysis(title, of, tables, pictures, headline, tuple(dict.fromkeys(said)), options)
+        made.said.append(
+            f"{without} of {len(cities)} cities have no map features here: nothing is known of their buildings"
+        )
 
 
 def write_analysis(analysis: Analysis, out: Path) -> dict[str, Any]:
@@ -173,26 +229,6 @@ def write_analysis(analysis: Analysis, out: Path) -> dict[str, Any]:
     return record
 
 
-def read_areas(report: Path) -> pd.DataFrame:
-    """Error-adjusted areas of `report.json` of an assessment.
-
-    Raises:
-        AnalysisError: no such report, or it has no areas (its weights are no areas, or cities were chosen on purpose).
-    """
-    path = report / "report.json" if report.is_dir() else report
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AnalysisError(f"{path}: no report of `uvmap assess sample`: {error}") from error
-    rows = data.get("areas") if isinstance(data, dict) else None
-    if not rows:
-        raise AnalysisError(
-            f"{path}: the assessment estimates no areas: sample with `uvmap sample points` (pixel_m2) and assess with"
-            " --psu-selection probability or pps"
-        )
-    return pd.DataFrame(rows)
-
-
 def _headline(tables: Mapping[str, pd.DataFrame], totals: pd.DataFrame, of: str) -> dict[str, Any]:
     nation = tables["shares"].iloc[0]
     head: dict[str, Any] = {
@@ -205,6 +241,8 @@ def _headline(tables: Mapping[str, pd.DataFrame], totals: pd.DataFrame, of: str)
         "share_mean_interval": [nation["share_mean_low"], nation["share_mean_high"]],
         "share_adjusted": nation["adjusted_share"],
         "share_adjusted_interval": [nation["adjusted_low"], nation["adjusted_high"]],
+        "share_mean_adjusted": nation["adjusted_mean"],
+        "share_mean_adjusted_interval": [nation["adjusted_mean_low"], nation["adjusted_mean_high"]],
     }
     if "clustering" in tables:
         first = tables["clustering"].iloc[0]
@@ -219,7 +257,8 @@ def _headline(tables: Mapping[str, pd.DataFrame], totals: pd.DataFrame, of: str)
             head["claim"] = {
                 "regions": row["region"].removeprefix("claim: "),
                 "p": row["p"],
-                "found": bool(row["found"]),
+                "p_beyond_likeness": row["p_beyond"],
+                "found": bool(row["found"] and row["found_beyond"]),
             }
     if "form" in tables:
         whole = tables["form"][tables["form"]["name"] == "nation"].set_index("measure")

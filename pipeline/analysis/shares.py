@@ -4,9 +4,8 @@ Two figures go by the name "on average": the ratio of areas (all urban village b
 cities' shares. They answer different questions and can be far apart; both are given, side by side.
 
 Mapped shares are a census of the map: they have no sampling error, but the map's own errors. Adjusted shares put in the
-place of the mapped area the one that an assessment estimates (`areas` of its report: the whole and each region); the
-interval is the assessment's. A province or city has no estimate of its own there: its adjusted share takes the factor
-of its region (synthetic estimate; the column `basis` says so).
+place of the mapped area the one that an assessment estimates (`pipeline.analysis.adjustment`); the column `basis` says
+what each rests on. The land that shares are of is taken as it is.
 """
 
 from __future__ import annotations
@@ -17,43 +16,41 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.analysis.adjustment import NATION, Adjustment, adjust
 from pipeline.analysis.errors import AnalysisError
 from pipeline.analysis.options import AnalysisOptions
 
 M2_PER_KM2 = 1e6
-NATION = "nation"
 CITY_COLUMNS = ("adcode", "name_en", "name_zh", "province", "region", "uv_m2", "ground_m2")
-AREA_COLUMNS = ("value", "estimated_km2", "low_km2", "high_km2")
-WHOLE_NAMES = ("all", "nation", "whole")
 
 
-def tabulate_shares(cities: pd.DataFrame, options: AnalysisOptions, areas: pd.DataFrame | None = None) -> pd.DataFrame:
+def tabulate_shares(
+    cities: pd.DataFrame, options: AnalysisOptions, adjustment: Adjustment | None = None
+) -> pd.DataFrame:
     """Shares of the nation, regions, provinces and cities.
 
     Args:
         cities: One row per city with `CITY_COLUMNS`; ``ground_m2`` is the land that shares are of.
         options: Seed, resamples, level.
-        areas: Error-adjusted ground of an assessment, `AREA_COLUMNS`: ``value`` is a region or one of `WHOLE_NAMES`.
+        adjustment: Factors of an assessment, see `pipeline.analysis.adjustment.make_adjustment`.
 
     Returns:
         ``level`` (nation, region, province, city), ``name``, ``adcode`` (cities), ``cities``, ``uv_km2``,
         ``ground_km2``, ``share_area`` (ratio of areas), ``share_mean`` (mean of the cities' shares) with
         ``share_mean_low`` and ``share_mean_high`` (bootstrap of cities: how far the mean would move with other cities
-        of the same kind), ``share_median``, ``adjusted_km2``, ``adjusted_share``, ``adjusted_low``, ``adjusted_high``,
-        ``adjusted_mean`` (mean of the cities' adjusted shares), ``basis``.
+        of the same kind), ``share_median``, and the columns of `pipeline.analysis.adjustment.adjust`.
 
     Raises:
         AnalysisError: A column is missing, a city occurs twice, ground is not positive, or is smaller than the
-            villages; an assessment names a region that no city has, or leaves one out.
+            villages.
     """
     _check(cities)
-    factors = None if areas is None else _factors(cities, areas)
-    rows = [_row("nation", NATION, cities, options, factors)]
+    rows = [_row("nation", NATION, cities, options, adjustment)]
     for level in ("region", "province"):
         for name, group in cities.groupby(level, sort=True):
-            rows.append(_row(level, str(name), group, options, factors))
+            rows.append(_row(level, str(name), group, options, adjustment))
     rows += [
-        _row("city", str(c["name_en"]), cities.loc[[i]], options, factors) | {"adcode": c["adcode"]}
+        _row("city", str(c["name_en"]), cities.loc[[i]], options, adjustment) | {"adcode": c["adcode"]}
         for i, c in cities.sort_values("adcode").iterrows()
     ]
     table = pd.DataFrame(rows)
@@ -77,7 +74,7 @@ def bootstrap_mean(values: NDArray[np.float64], options: AnalysisOptions) -> tup
 
 
 def _row(
-    level: str, name: str, group: pd.DataFrame, options: AnalysisOptions, factors: dict[str, NDArray[np.float64]] | None
+    level: str, name: str, group: pd.DataFrame, options: AnalysisOptions, adjustment: Adjustment | None
 ) -> dict[str, object]:
     shares = city_shares(group)
     uv, ground = float(group["uv_m2"].sum()), float(group["ground_m2"].sum())
@@ -95,56 +92,7 @@ def _row(
         "share_mean_high": high,
         "share_median": float(np.median(shares)),
     }
-    return row | _adjusted(level, name, group, factors)
-
-
-def _adjusted(
-    level: str, name: str, group: pd.DataFrame, factors: dict[str, NDArray[np.float64]] | None
-) -> dict[str, object]:
-    """Adjusted figures of a group of cities from km² of the assessment (nation, region) or its regions' factors."""
-    none = {f"adjusted_{c}": np.nan for c in ("km2", "share", "low", "high", "mean")}
-    if factors is None:
-        return none | {"basis": "mapped"}
-    ground = group["ground_m2"].sum() / M2_PER_KM2
-    own = group["region"].map(lambda r: factors[str(r)][0]).to_numpy(dtype=float)
-    mean = float(np.mean(city_shares(group) * own))
-    if level in {"nation", "region"}:
-        known = factors[name]
-        mapped = group["uv_m2"].sum() / M2_PER_KM2
-        km2, low, high = (float(f * mapped) for f in known)
-        basis = "design-based estimate of the assessment"
-    else:
-        lows, highs = (group["region"].map(lambda r, k=k: factors[str(r)][k]).to_numpy(dtype=float) for k in (1, 2))
-        uv = group["uv_m2"].to_numpy(dtype=float) / M2_PER_KM2
-        km2, low, high = (float((uv * f).sum()) for f in (own, lows, highs))
-        basis = "synthetic: the factor of its region"
-    values = (km2, km2 / ground, low / ground, high / ground, mean)
-    return dict(zip(none, values, strict=True)) | {"basis": basis}
-
-
-def _factors(cities: pd.DataFrame, areas: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
-    """Estimated, low and high by mapped ground, of the nation and each region: float64 (3,)."""
-    _need(areas, AREA_COLUMNS, "the assessment's areas")
-    mapped = cities.groupby("region")["uv_m2"].sum() / M2_PER_KM2
-    found: dict[str, NDArray[np.float64]] = {}
-    for row in areas.to_dict("records"):
-        name = NATION if str(row["value"]).lower() in WHOLE_NAMES else str(row["value"])
-        if name != NATION and name not in mapped.index:
-            raise AnalysisError(
-                f"the assessment has a row {row['value']!r}; regions of the cities are {', '.join(mapped.index)}: is it"
-                " the assessment of this map?"
-            )
-        here = float(mapped.sum() if name == NATION else mapped[name])
-        if here <= 0:
-            raise AnalysisError(f"{name}: nothing is mapped there, so an assessment's {row['estimated_km2']} km² of it")
-        found[name] = np.array([row["estimated_km2"], row["low_km2"], row["high_km2"]], dtype=float) / here
-    absent = sorted({NATION, *mapped.index} - set(found))
-    if absent:
-        raise AnalysisError(
-            f"the assessment says nothing of {', '.join(absent)}; `uvmap assess sample` writes a row for the whole and"
-            " for each region"
-        )
-    return found
+    return row | adjust(level, name, group, adjustment)
 
 
 def _check(cities: pd.DataFrame) -> None:

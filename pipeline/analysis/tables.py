@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
-NOT_IN_LATEX = ("name_zh",)
-"""Columns that need fonts which not every LaTeX has."""
+from pipeline.analysis.columns import tabulate_columns
+from pipeline.analysis.layouts import LAYOUTS, latex_table
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """Write every table as ``name.csv`` (seven digits) and ``name.tex`` (three digits, booktabs).
+    """Write every table as ``name.csv`` (all columns, seven digits) and ``name.tex`` (what people read, three digits).
+
+    ``columns.csv`` says what the columns are.
 
     Returns:
         The files.
@@ -22,8 +24,8 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]
     for name, table in tables.items():
         csv, tex = folder / f"{name}.csv", folder / f"{name}.tex"
         table.to_csv(csv, index=False, float_format="%.7g", lineterminator="\n")
-        plain = table.drop(columns=[c for c in NOT_IN_LATEX if c in table.columns])
-        text = plain.to_latex(index=False, na_rep="--", escape=True, float_format=lambda v: f"{v:.3g}")
-        tex.write_text(text, encoding="utf-8")
+        tex.write_text(latex_table(name, table, LAYOUTS[name]), encoding="utf-8")
         files += [csv, tex]
-    return files
+    columns = folder / "columns.csv"
+    tabulate_columns(tables).to_csv(columns, index=False, lineterminator="\n")
+    return [*files, columns]

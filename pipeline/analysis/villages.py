@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from pipeline.analysis.errors import AnalysisError
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-SIZE_ENDS_HA = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
-"""Upper ends of the classes of size; one more is open."""
 DESCRIBED = {
     "area_ha": "area, ha",
     "compactness": "compactness (4 pi area / perimeter^2; 1: a circle)",
@@ -52,29 +50,6 @@ def describe_villages(villages: pd.DataFrame) -> pd.DataFrame:
             row |= {f"q{round(q * 100):02d}": float(v) for q, v in zip(QUANTILES, found, strict=True)}
             row["mean_by_area"] = float(np.average(values[known], weights=area[known])) if known.any() else float("nan")
             rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def tabulate_sizes(villages: pd.DataFrame) -> pd.DataFrame:
-    """Numbers and area by class of size: ``size``, ``villages``, ``share_of_villages``, ``area_km2``,
-    ``share_of_area``.
-    """  # noqa: D205 - one sentence
-    area = villages["area_m2"].to_numpy(dtype=float)
-    classes = mapclassify.UserDefined(area / 1e4, [*SIZE_ENDS_HA, np.inf]) if len(area) else None
-    ends = [0.0, *SIZE_ENDS_HA, np.inf]
-    rows = []
-    for k in range(len(ends) - 1):
-        mine = classes.yb == k if classes is not None else np.zeros(0, dtype=bool)
-        name = f"more than {ends[k]:g} ha" if np.isinf(ends[k + 1]) else f"{ends[k]:g} to {ends[k + 1]:g} ha"
-        rows.append(
-            {
-                "size": name,
-                "villages": int(mine.sum()),
-                "share_of_villages": float(mine.mean()) if len(area) else float("nan"),
-                "area_km2": float(area[mine].sum() / 1e6),
-                "share_of_area": float(area[mine].sum() / area.sum()) if area.sum() > 0 else float("nan"),
-            }
-        )
     return pd.DataFrame(rows)
 
 

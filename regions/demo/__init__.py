@@ -8,7 +8,7 @@ from regions.demo.city import (
     demo_features,
     generate_demo_city,
 )
-from regions.demo.layout import Cover, DemoError, District
+from regions.demo.layout import Cover, DemoError, District, VillagePlan
 from regions.demo.nation import TruthAndMap, demo_truth_and_map, generate_demo_nation
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "DemoError",
     "District",
     "TruthAndMap",
+    "VillagePlan",
     "demo_features",
     "demo_truth_and_map",
     "generate_demo_city",

@@ -64,6 +64,7 @@ def make_block(layout: Layout, row: int, col: int) -> Block:
     """Draw a superblock from its own random streams: the same whatever else of the city is made."""
     district = layout.districts[int(layout.district_of[row, col])]
     canvas = Canvas(layout.stream(row, col), layout.stream(row, col, 1), district.completeness)
+    canvas.storeys_added = layout.villages.storeys_added
     quad = layout.quad(row, col)
     inner = _arterials(canvas, layout, row, col, quad)
     plan = Plan(int(layout.plans[row, col]))

@@ -135,6 +135,7 @@ class Canvas:
     villages: list[shapely.Polygon] = field(default_factory=list)
     buildings: int = 0
     parcel_mapped: bool = True
+    storeys_added: float = 0.0
 
     def paint(self, ring: Floats, surface: Surface, *, rgb: Colour | None = None, spread: float = 5.0) -> None:
         """Paint a ring of ground; its colour differs a little from its neighbours' by ``spread``."""

@@ -11,7 +11,7 @@ import geopandas as gpd
 import shapely
 
 from regions.demo.frame import DEFAULT_CENTER_LONLAT, Frame, make_frame
-from regions.demo.layout import DemoError, District, Layout, make_layout
+from regions.demo.layout import DemoError, District, Layout, VillagePlan, make_layout
 from regions.demo.osm_table import PBF_NAME, Vectors, collect_vectors, to_geodataframe, write_pbf
 from regions.demo.scenes import plan_scenes, write_scene
 from regions.raster.gdal_clock import fixed_gdal_clock
@@ -128,6 +128,7 @@ def demo_features(
     *,
     center_lonlat: tuple[float, float] = DEFAULT_CENTER_LONLAT,
     crs: str | None = None,
+    villages: VillagePlan | None = None,
     progress: Progress | None = None,
 ) -> gpd.GeoDataFrame:
     """The features of a demo city's PBF as the vector reader gives them, without any file.
@@ -136,7 +137,7 @@ def demo_features(
         Columns geometry (in the city's CRS), tags (canonical JSON), source_id, source, source_date; nodes, then
         ways, then relations.
     """
-    layout = make_layout(seed=seed, side_m=side_m)
+    layout = make_layout(seed=seed, side_m=side_m, villages=villages)
     frame = make_frame(side_m=side_m, center_lonlat=center_lonlat, crs=crs)
     return to_geodataframe(collect_vectors(layout, frame, progress=_named(progress, "vectors")).osm, frame)
 

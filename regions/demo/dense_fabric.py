@@ -80,7 +80,8 @@ def urban_village(canvas: Canvas, quad: Floats) -> None:
         canvas.paint(shapely.get_coordinates(pond.buffer(4).exterior)[:-1], Surface.CONCRETE)
         canvas.paint(ring, Surface.WATER)
         canvas.map(OsmDraft("area", ring, {"natural": "water", "water": "pond"}), share=canvas.completeness)
-    floors = np.clip(np.round(rng.normal(rng.uniform(3.4, 5.2), 1.3, len(quads))), 1, 8)
+    drawn = rng.normal(rng.uniform(3.4, 5.2), 1.3, len(quads)) + canvas.storeys_added
+    floors = np.clip(np.round(drawn), 1, 8 + max(0.0, np.ceil(canvas.storeys_added)))
     tin = rng.random(len(quads)) < 0.08
     roofs = np.where(tin, Roof.RIBBED, Roof.CLUTTER).astype(np.uint8)
     canvas.build(

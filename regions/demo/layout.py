@@ -6,7 +6,7 @@ superblock is drawn from its own random stream, so that any part of a city can b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -81,6 +81,21 @@ _NAMES = (
 
 
 @dataclass(frozen=True)
+class VillagePlan:
+    """What is planted of a city's urban villages; the defaults plant nothing.
+
+    Attributes:
+        superblocks: Share of the superblocks that hold a village; None as the deck deals them.
+        clusters: Places that the villages' superblocks crowd around; 0 spreads them evenly at random.
+        storeys_added: Storeys that every house of a village has more, or less where negative; one is left.
+    """
+
+    superblocks: float | None = None
+    clusters: int = 0
+    storeys_added: float = 0.0
+
+
+@dataclass(frozen=True)
 class District:
     """A district of a demo city.
 
@@ -112,6 +127,7 @@ class Layout:
         plans: Plan of each superblock (n, n).
         district_of: District of each superblock (n, n).
         districts: The districts by index.
+        villages: What is planted of its urban villages.
     """
 
     seed: int
@@ -120,6 +136,7 @@ class Layout:
     plans: NDArray[np.int8]
     district_of: NDArray[np.int16]
     districts: tuple[District, ...]
+    villages: VillagePlan = VillagePlan()
 
     @property
     def n(self) -> int:
@@ -155,16 +172,18 @@ class Layout:
         return out
 
 
-def make_layout(*, seed: int, side_m: int) -> Layout:
+def make_layout(*, seed: int, side_m: int, villages: VillagePlan | None = None) -> Layout:
     """Draw the plan of a city.
 
     Args:
         seed: Any non-negative integer.
         side_m: Side in metres, 1,000 to 50,000.
+        villages: What is planted of its urban villages; nothing where None.
 
     Raises:
-        DemoError: The side or the seed is out of range.
+        DemoError: The side, the seed or the share of superblocks is out of range.
     """
+    planted = villages or VillagePlan()
     if not MIN_SIDE_M <= side_m <= MAX_SIDE_M:
         raise DemoError(f"demo city of {side_m} m on a side: choose {MIN_SIDE_M} to {MAX_SIDE_M} m")
     if seed < 0:
@@ -181,8 +200,27 @@ def make_layout(*, seed: int, side_m: int) -> Layout:
     band = np.arange(n)
     district_of = ((band * up // n)[:, None] * across + (band * across // n)[None, :]).astype(np.int16)
     plans = _plans(rng, district_of, n)
-    draft = Layout(seed, side_m, nodes, plans, district_of, ())
-    return Layout(seed, side_m, nodes, plans, district_of, _districts(rng, draft, across * up))
+    if planted.superblocks is not None:
+        plans = _replant(plans, planted, seed)
+    draft = Layout(seed, side_m, nodes, plans, district_of, (), planted)
+    return replace(draft, districts=_districts(rng, draft, across * up))
+
+
+def _replant(plans: NDArray[np.int8], planted: VillagePlan, seed: int) -> NDArray[np.int8]:
+    """Give villages to the planted share of the superblocks, and housing to those that lose theirs."""
+    if planted.superblocks is None or not 0 <= planted.superblocks <= 1:
+        raise DemoError(f"demo city with villages in {planted.superblocks} of its superblocks: choose 0 to 1")
+    rng = np.random.default_rng([seed, 78])
+    n = plans.shape[0]
+    liking = rng.random(plans.size)
+    if planted.clusters:
+        row, col = (np.indices(plans.shape).reshape(2, -1) + 0.5).astype(float)
+        middles = rng.uniform(0, n, (planted.clusters, 2))
+        liking = np.hypot(row[:, None] - middles[:, 0], col[:, None] - middles[:, 1]).min(axis=1) + 0.5 * liking
+    chosen = np.argsort(liking, kind="stable")[: round(planted.superblocks * plans.size)]
+    out = np.where(np.isin(plans, (int(Plan.VILLAGE), int(Plan.VILLAGE_SMALL))), int(Plan.HOUSING), plans).ravel()
+    out[chosen] = rng.choice([int(Plan.VILLAGE), int(Plan.VILLAGE_SMALL)], len(chosen))
+    return np.asarray(out.reshape(plans.shape), dtype=np.int8)
 
 
 def _plans(rng: Rng, district_of: NDArray[np.int16], n: int) -> NDArray[np.int8]:

@@ -1,5 +1,6 @@
 """`uvmap analyze` on made products."""
 
+import re
 import shutil
 
 import geopandas as gpd
@@ -58,8 +59,18 @@ def test_the_whole_analysis_is_the_same_bytes_twice_and_says_what_it_lacks(natio
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://creativecommons.org", "").replace(
         "http://purl.org", ""
     )
+    columns = pd.read_csv(tmp_path / "a" / "tables" / "columns.csv")
+    assert columns["meaning"].notna().all(), columns[columns["meaning"].isna()]
     for tex in (tmp_path / "a" / "tables").glob("*.tex"):
-        assert "\\toprule" in tex.read_text(encoding="utf-8")
+        text = tex.read_text(encoding="utf-8")
+        for environment in ("table", "tabular", "longtable"):
+            assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}")
+        spec = re.search(r"\\begin\{(?:tabular|longtable)\}\{([lr]+)\}", text)[1]
+        rows = [line for line in text.splitlines() if " & " in line]
+        assert rows
+        assert {len(re.split(r"(?<!\\)&", line)) for line in rows} == {len(spec)}
+        assert not re.search(r"(?<!\\)[%#_](?! \\usepackage)", re.sub(r"\\label\{.*?\}", "", text))
+        assert text.isascii() or set(text) - set(map(chr, range(128))) <= set("·’")
 
 
 def test_a_broken_product_is_named_and_left_out_only_when_asked(nation, tmp_path):

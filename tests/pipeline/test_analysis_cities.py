@@ -1,5 +1,6 @@
 """What is read of one city: form, ground, people."""
 
+import itertools
 import json
 
 import geopandas as gpd
@@ -11,17 +12,18 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
+from scipy import stats
 
+from pipeline.analysis.adjustment import Assessed, make_adjustment, read_assessed
 from pipeline.analysis.built_up import BuiltUp, measure_built_up
 from pipeline.analysis.city_tables import CityTask, read_city_tables
 from pipeline.analysis.errors import AnalysisError
-from pipeline.analysis.form import measure_city_form
+from pipeline.analysis.form import measure_city_form, rarefied_entropy
 from pipeline.analysis.ground_pixels import read_ground_pixels
 from pipeline.analysis.options import AnalysisOptions
-from pipeline.analysis.run import read_areas
 from pipeline.analysis.sdg import count_people
 from pipeline.analysis.shares import tabulate_shares
-from pipeline.analysis.villages import tabulate_sizes
+from pipeline.analysis.sizes import describe_sizes, rank_sizes, tabulate_sizes
 from pipeline.attributes.buildings import Fabric
 from pipeline.national.products import find_products
 from regions.demo.planted import Planted, planted_cities
@@ -81,6 +83,41 @@ def test_form_of_a_village_and_of_its_surroundings_by_hand():
     assert row["orientation_entropy_out"] > 0.4
     assert (row["low_rise_share_in"], row["low_rise_share_out"]) == (1.0, 0.0)
     assert (row["villages"], row["villages_mapped"]) == (1, 1)
+
+
+def test_orientation_entropy_does_not_depend_on_how_many_buildings_a_unit_has():
+    """Directions without any order, in a village of 900 houses and in cells of 5 to 12: the plug-in entropy differs."""
+    rng = np.random.default_rng(4)
+    inside = houses(X, Y, rows=30, columns=30, step_m=14, side_m=8, turn=rng.uniform(0, 90, 900))
+    outside = houses(X + 500, Y, rows=24, columns=24, step_m=32, side_m=8, turn=rng.uniform(0, 90, 576))
+    village = gpd.GeoSeries([shapely.box(X - 5, Y - 5, X + 420, Y + 420)], crs=CRS)
+    row = measure_city_form(
+        village, fabric_of(inside, outside), area=shapely.box(X - 500, Y - 500, X + 2000, Y + 2000), surroundings_m=1500
+    )
+    assert row["orientation_entropy_in"] == pytest.approx(1.0, abs=0.05)
+    assert row["orientation_entropy_out"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_rarefied_entropy_is_the_mean_over_all_choices():
+    counts = np.array([[4.0, 2.0, 0.0, 1.0], [3.0, 3.0, 1.0, 0.0]])
+    for row, got in zip(counts, rarefied_entropy(counts, 5), strict=True):
+        items = np.repeat(np.arange(4), row.astype(int))
+        each = [stats.entropy(np.bincount(c, minlength=4)) for c in itertools.combinations(items, 5)]
+        assert got == pytest.approx(np.mean(each))
+
+
+def test_large_buildings_are_not_made_small_by_cells_and_those_drawn_twice_count_once():
+    inside = houses(X, Y, rows=5, columns=5, step_m=14, side_m=10, height=6.0)
+    halls = houses(X + 317, Y + 33, rows=3, columns=3, step_m=150, side_m=120, height=9.0)
+    twice = tuple(np.concatenate([np.asarray(p)] * 5) for p in houses(X + 317, Y - 200, rows=1, columns=4, step_m=60,
+                                                                      side_m=20, height=9.0))  # fmt: skip
+    village = gpd.GeoSeries([shapely.box(X - 5, Y - 5, X + 70, Y + 70)], crs=CRS)
+    area = shapely.box(X - 500, Y - 500, X + 1500, Y + 1500)
+    row = measure_city_form(village, fabric_of(inside, halls), area=area, surroundings_m=1000)
+    assert row["footprint_mean_m2_out"] == pytest.approx(120.0**2)
+    again = measure_city_form(village, fabric_of(inside, halls, twice), area=area, surroundings_m=1000)
+    assert np.isfinite(again["spacing_m_in"])
+    assert again["spacing_m_in"] == pytest.approx(row["spacing_m_in"])
 
 
 def test_unknown_heights_and_unmapped_villages_stay_unknown():
@@ -172,14 +209,84 @@ def test_an_assessment_must_speak_of_these_regions(tmp_path):
     cities = planted_cities(Planted(), 1)
     areas = pd.DataFrame({"value": ["all", "Atlantis"], "estimated_km2": 1.0, "low_km2": 0.5, "high_km2": 2.0})
     with pytest.raises(AnalysisError, match="Atlantis"):
-        tabulate_shares(cities, AnalysisOptions(), areas)
+        make_adjustment(cities, Assessed(areas))
     with pytest.raises(AnalysisError, match="says nothing of"):
-        tabulate_shares(cities, AnalysisOptions(), areas.iloc[:1])
+        make_adjustment(cities, Assessed(areas.iloc[:1]))
     with pytest.raises(AnalysisError, match="occurs twice"):
         tabulate_shares(pd.concat([cities, cities.iloc[:1]]), AnalysisOptions())
     (tmp_path / "report.json").write_text('{"areas": null}', encoding="utf-8")
     with pytest.raises(AnalysisError, match="estimates no areas"):
-        read_areas(tmp_path)
+        read_assessed(tmp_path)
+
+
+def test_provinces_and_cities_have_an_interval_only_where_a_model_gives_them_one():
+    cities = planted_cities(Planted(), 2)
+    regions = cities.groupby("region")["uv_m2"].sum() / 1e6
+    known = {"mapped_km2": [regions.sum(), *regions], "basis": "share of the known area"}
+    areas = pd.DataFrame({"value": ["all", *regions.index], **known})
+    areas = areas.assign(**{c: areas["mapped_km2"] * f for c, f in
+                            (("estimated_km2", 1.25), ("low_km2", 1.0), ("high_km2", 1.6))})  # fmt: skip
+    plain = tabulate_shares(cities, AnalysisOptions(), make_adjustment(cities, Assessed(areas)))
+    part = plain[plain["level"].isin(["province", "city"])]
+    assert part["adjusted_low"].isna().all()
+    assert part["adjusted_share"].to_numpy() == pytest.approx(1.25 * part["share_area"].to_numpy())
+    nation = plain.iloc[0]
+    assert (nation["adjusted_low"], nation["adjusted_high"]) == pytest.approx(
+        (nation["share_area"], 1.6 * nation["share_area"])
+    )
+    # the mean of shares: regions err independently, so its interval is as wide as the root of their squares
+    part_of = pd.Series(cities["uv_m2"] / cities["ground_m2"] / len(cities)).groupby(cities["region"]).sum()
+    assert nation["adjusted_mean"] - nation["adjusted_mean_low"] == pytest.approx(
+        0.25 * np.sqrt(np.square(part_of).sum())
+    )
+    ground = pd.DataFrame(
+        {"city": cities["adcode"], "km2": 2.0, "ci_low": 1.0, "ci_high": 4.0, "rmse": 0.8, "basis": "model"}
+    )
+    modelled = make_adjustment(cities, Assessed(areas, ground))
+    table = tabulate_shares(cities, AnalysisOptions(), modelled).set_index(["level", "name"])
+    province = cities["province"].iloc[0]
+    mine = cities[cities["province"] == province]
+    row = table.loc[("province", province)]
+    assert row["adjusted_km2"] == pytest.approx(2.0 * len(mine))
+    assert row["adjusted_high"] == pytest.approx(4.0 * len(mine) / (mine["ground_m2"].sum() / 1e6))
+    with pytest.raises(AnalysisError, match=f"none of {cities['adcode'].iloc[0]}"):
+        make_adjustment(cities, Assessed(areas, ground.iloc[1:]))
+
+
+def test_an_assessment_of_more_cities_gives_its_factor_not_its_area():
+    cities = planted_cities(Planted(), 2)
+    regions = cities.groupby("region")["uv_m2"].sum() / 1e6
+    areas = pd.DataFrame(
+        {
+            "value": ["all", *regions.index],
+            "mapped_km2": [2 * regions.sum(), *(2 * regions)],
+            "basis": "share of the known area",
+        }
+    )
+    areas = areas.assign(estimated_km2=areas["mapped_km2"], low_km2=areas["mapped_km2"], high_km2=areas["mapped_km2"])
+    got = make_adjustment(cities, Assessed(areas))
+    assert all(v == pytest.approx(1.0) for v in got.factors.values())
+    assert len(got.notes) == len(areas)
+    assert "km² of mapped villages" in got.notes[0]
+
+
+def test_spread_of_sizes_comes_back_from_drawn_ones():
+    """A Pareto tail of index 1.5, a log-normal of factor 2; Gini of the log-normal is 2 Phi(s / sqrt 2) - 1."""
+    rng = np.random.default_rng(3)
+    sizes = {
+        "East": 1e4 * (1 - rng.random(4000)) ** (-1 / 1.5),
+        "North": 2e4 * np.exp(np.log(2) * rng.normal(size=4000)),
+    }
+    table = pd.DataFrame({"region": np.repeat(list(sizes), 4000), "area_m2": np.concatenate(list(sizes.values()))})
+    got = describe_sizes(table).set_index("name")
+    assert got.loc["East", "tail_low"] <= 1.5 <= got.loc["East", "tail_high"]
+    assert got.loc["North", "geometric_sd"] == pytest.approx(2.0, rel=0.03)
+    assert got.loc["North", "lognormal_distance"] < 0.02 < got.loc["East", "lognormal_distance"]
+    assert got.loc["North", "gini"] == pytest.approx(2 * stats.norm.cdf(np.log(2) / np.sqrt(2)) - 1, abs=0.02)
+    curve = rank_sizes(table)
+    mine = curve[curve["name"] == "East"]
+    at = mine.iloc[len(mine) // 2]
+    assert at["share_at_least"] == pytest.approx((sizes["East"] / 1e4 >= at["area_ha"]).mean())
 
 
 @given(st.lists(st.floats(min_value=1.0, max_value=1e7), min_size=1, max_size=50))

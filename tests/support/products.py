@@ -102,13 +102,68 @@ def write_product(
         image_source="made scenes",
         osm_date="2023-07-01" if with_map else None,
     )
-    out = root / adcode
+    return _write_folder(
+        root / adcode,
+        grid,
+        named,
+        rng,
+        city=city,
+        lineage=lineage,
+        missing_m=missing_m,
+        previous=None if previous is None else sha256_of(polygon_paths(previous, adcode)[0]),
+        with_map=with_map,
+        vectors=None,
+        density_raster=density_raster,
+        campaign=campaign,
+        imagery_licence=imagery_licence,
+        barriers=barriers,
+    )
+
+
+def write_map_of(root: Path, adcode: str, shapes, *, bounds_m, crs: str, vectors, seed: int = 0) -> Path:
+    """The product of a city whose villages and map features are given: attributes are measured, not drawn.
+
+    Args:
+        root: Folder of the campaign's products.
+        adcode: A city of the registry.
+        shapes: Polygons of its villages.
+        bounds_m: Left, bottom, right, top of the mapped ground.
+        crs: Of shapes and bounds.
+        vectors: Map features as the pipeline reads them.
+        seed: Of the scores.
+    """
+    grid = Grid.covering(bounds_m, crs=crs, resolution_m=RESOLUTION_M)
+    rng = np.random.default_rng(seed)
+    named = assign_ids(
+        gpd.GeoDataFrame(_refinement(len(shapes), rng), geometry=list(shapes), crs=crs), None, adcode=adcode
+    )
+    lineage = Lineage(
+        model_version="5eed" * 4, release="1.0.0", image_date="2023-06-15", image_source="none", osm_date="2023-07-01"
+    )
+    return _write_folder(
+        root / adcode, grid, named, rng, city=city_of(adcode), lineage=lineage, missing_m=0.0, previous=None,
+        with_map=True, vectors=vectors, density_raster=False, campaign="made", imagery_licence="CC BY 4.0",
+        barriers=True,
+    )  # fmt: skip
+
+
+def _write_folder(
+    out: Path, grid: Grid, named, rng, *, city, lineage, missing_m, previous, with_map, vectors, density_raster,
+    campaign, imagery_licence, barriers,
+) -> Path:  # fmt: skip
+    adcode, release = city.adcode, lineage.release
     with replacing_folder(out) as folder:
         px = _write_scores(scores_path(folder, adcode), grid, named, rng, missing_px=round(missing_m / RESOLUTION_M))
         table = add_attributes(
-            named, grid=grid, city=city, lineage=lineage, scores=scores_path(folder, adcode), calibrate=lambda s: s
+            named,
+            grid=grid,
+            city=city,
+            lineage=lineage,
+            scores=scores_path(folder, adcode),
+            vectors=vectors,
+            calibrate=lambda s: s,
         )
-        if with_map:
+        if with_map and vectors is None:
             table = _built(table, rng)
         write_polygons(table, folder, adcode)
         write_polygon_mask(scores_path(folder, adcode), table, mask_path(folder, adcode))
@@ -134,7 +189,8 @@ def write_product(
             folder,
             adcode=adcode,
             inputs={
-                "key": {"version": 4, "release": release, "campaign": campaign, "warnings": []},
+                "key": {"version": 4, "release": release, "campaign": campaign, "warnings": []}
+                | {"previous": previous},
                 "lineage": vars(lineage),
                 "imagery_licence": imagery_licence,
                 "files": {"scene.tif": {"sha256": "0" * 64, "bytes": 1}}
