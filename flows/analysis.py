@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LITTLE_BYTES = 100_000_000
 """Less than this is read in this process: a cluster starts slower than it is read."""
+FORM_CPU_S = 1.2e-4
+"""CPU seconds per map feature that building form takes (`benchmarks/analysis.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +93,11 @@ def run_analysis(request: AnalysisRequest) -> tuple[dict[str, Any], list[str]]:
         )
     notes = list(_coverage(wanted, chosen, broken))
     tasks = [_task(request, campaign, p, wanted[p.adcode], built_up) for p in chosen]
+    if planned := plan_form(tasks):
+        say(planned)
     read: list[CityTables] = []
     with _client(campaign, tasks) as client:
         read = list(progress(gather(tasks, client=client), total=len(tasks), unit="city", label="cities"))
-    say("statistics over all cities")
     analysis = analyse(
         read,
         request.options,
@@ -103,10 +106,27 @@ def run_analysis(request: AnalysisRequest) -> tuple[dict[str, Any], list[str]]:
         assessed=assessed,
         borders=borders,
         notes=tuple(notes),
+        tell=say,
     )
+    say("tables, figures, report")
     record = write_analysis(analysis, request.out)
     lines = [*sentences(analysis), *(f"note: {n}" for n in analysis.notes), f"report: {request.out / 'report.html'}"]
     return record, lines
+
+
+def plan_form(tasks: list[CityTask]) -> str:
+    """How long building form will take, in words; empty where none is measured."""
+    import pyarrow.parquet as pq
+
+    features = [pq.read_metadata(t.features).num_rows for t in tasks if t.features is not None]
+    if not features:
+        return ""
+    cpu_s = sum(features) * FORM_CPU_S
+    took = f"{cpu_s / 60:.0f} CPU minutes" if cpu_s >= 120 else f"{cpu_s:.0f} CPU seconds"
+    return (
+        f"building form of {len(features)} cities with {sum(features):,} map features: about {took} the first time,"
+        " kept beside the map features; --no-form leaves it out"
+    )
 
 
 def read_borders(path: Path) -> gpd.GeoSeries:

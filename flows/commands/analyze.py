@@ -42,7 +42,7 @@ def analyze(
     least_villages: Annotated[
         int, typer.Option(min=5, help="Cities of fewer villages get no pattern within the city.")
     ] = 20,
-    permutations: Annotated[int, typer.Option(min=99, help="Permutations of every test.")] = 9999,
+    permutations: Annotated[int, typer.Option(min=99, help="Permutations of every test.")] = 19999,
     seed: Annotated[int, typer.Option(min=0, help="Seed of permutations, simulations and resamples.")] = 1,
     skip_broken: Annotated[
         bool, typer.Option(help="Go on without products that are not whole, and name them.")
@@ -55,7 +55,10 @@ def analyze(
     """
     from flows.analysis import AnalysisRequest, run_analysis
     from pipeline.analysis.options import AnalysisOptions
+    from regions.registry import REGIONS
 
+    if strange := sorted(set(claim or ()) - set(REGIONS)):
+        raise typer.BadParameter(f"{strange[0]} is none of {', '.join(REGIONS)}", param_hint="--claim")
     given: dict[str, Any] = {} if claim is None else {"claimed_regions": tuple(claim)}
     if boundaries is not None:
         given["weights"] = ("knn", "distance", "contiguity")

@@ -64,8 +64,8 @@ class CityTables:
 
     Attributes:
         totals: One row of the table of cities.
-        villages: ``region``, ``province``, ``adcode``, ``uv_id``, ``status``, ``area_m2``, ``compactness``,
-            ``elongation``, ``road_density``, ``centre_km`` and the building attributes of the product.
+        villages: ``region``, ``status``, ``area_m2``, ``compactness``, ``elongation``, ``centre_km``,
+            ``road_density``; of 342 cities millions of rows, so nothing that is not used.
         gone: Villages of the release before without a successor: ``region``, ``adcode``, ``area_m2``.
         pattern: The pattern of its villages, None where they are too few.
         form: Its building form, None where no map features were given.
@@ -78,9 +78,6 @@ class CityTables:
     pattern: dict[str, object] | None
     form: dict[str, object] | None
     notes: tuple[str, ...]
-
-
-ATTRIBUTES = ("building_count", "building_coverage", "building_height_mean", "floor_area_ratio", "road_density")
 
 
 def read_city_tables(task: CityTask) -> CityTables:
@@ -170,8 +167,7 @@ def _villages(
     area = villages["area_m2"].to_numpy(dtype=float)
     table = pd.DataFrame(
         {
-            **{k: [v] * len(villages) for k, v in names.items()},
-            "uv_id": villages["uv_id"].astype(str).to_numpy(),
+            "region": [names["region"]] * len(villages),
             "status": villages["status"].astype("string").to_numpy() if matched else pd.NA,
             "area_m2": area,
             "compactness": compactness(area, villages["perimeter_m"].to_numpy(dtype=float)),
@@ -180,9 +176,7 @@ def _villages(
             / 1000,
         }
     )
-    for name in ATTRIBUTES:
-        table[name] = villages[name].to_numpy(dtype=float, na_value=np.nan)
-    return table
+    return table.assign(road_density=villages["road_density"].to_numpy(dtype=float, na_value=np.nan))
 
 
 def _gone(task: CityTask, villages: gpd.GeoDataFrame, names: dict[str, str]) -> pd.DataFrame:

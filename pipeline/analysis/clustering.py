@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import geopandas as gpd
@@ -57,6 +58,11 @@ def cluster_cities(
             table = measure_regions(values, list(totals["region"]), near, options, claimed=claim)
             regions.append(table.assign(weights=near.name))
         if len(rows) == 1:
+            if (needed := math.ceil(2 * len(totals) / options.fdr) - 1) > options.permutations:
+                out.notes.append(
+                    f"with {options.permutations} permutations no single city can be a hot spot by itself within the"
+                    f" rate of false discoveries: give --permutations {needed} or more"
+                )
             local = measure_local(totals, values, near, options)
             out.tables["clustering_local"] = local
             out.pictures["map"] = map_picture(totals, local, of=of, weights=near.name)

@@ -33,7 +33,7 @@ class AnalysisOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(default=1, ge=0)
-    permutations: int = Field(default=9999, ge=99)
+    permutations: int = Field(default=19999, ge=99)
     level: float = Field(default=0.95, gt=0.5, lt=1)
     fdr: float = Field(default=0.05, gt=0, lt=1)
     weights: tuple[WeightsKind, ...] = ("knn", "distance")

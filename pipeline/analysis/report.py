@@ -76,9 +76,9 @@ def render_analysis(analysis: Analysis) -> str:
                 "title": p.title,
                 "caption": p.caption,
                 "name": p.name,
-                "svg": Markup(p.inline_svg()),
+                "svg": Markup(p.inline_svg()),  # noqa: S704 - our own figure
                 "rem": 6.4 * p.size_in[0],
-            }  # noqa: S704 - our own figure
+            }
             for p in (analysis.pictures.get(name) for name in pictures)
             if p is not None
         ]

@@ -90,6 +90,7 @@ def analyse(
     assessed: Assessed | None = None,
     borders: gpd.GeoSeries | None = None,
     notes: tuple[str, ...] = (),
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Analysis:
     """All tables and figures of the cities' tables.
 
@@ -101,6 +102,7 @@ def analyse(
         assessed: Areas of an assessment.
         borders: Polygons of cities by adcode, for contiguity.
         notes: What is to be known of the input.
+        tell: Receives what is being computed.
 
     Raises:
         AnalysisError: there is no city, or tables contradict each other.
@@ -117,11 +119,14 @@ def analyse(
             " published share of built-up land"
         )
     totals["share"] = city_shares(totals)
+    tell(f"shares of {len(cities)} cities")
     _add_shares(made, totals, options, assessed, of)
+    tell("clustering between cities")
     found = cluster_cities(totals, options, of=of, borders=borders)
     made.tables |= found.tables
     made.pictures |= found.pictures
     made.said += found.notes
+    tell("patterns, villages, building form")
     _add_patterns(made, cities, options)
     _add_villages(made, cities)
     _add_form(made, cities, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import mapclassify
@@ -100,4 +101,6 @@ def classify_shares(shares: NDArray[np.float64], *, most: int = 5) -> Mapping[st
     distinct = len(np.unique(shares))
     if distinct <= most:
         return {"ends": sorted(float(v) for v in np.unique(shares))}
-    return {"ends": [float(v) for v in mapclassify.FisherJenks(shares, k=most).bins]}
+    with warnings.catch_warnings():  # that numba is not there, and a loop takes its time
+        warnings.filterwarnings("ignore", message="Numba not installed", category=UserWarning)
+        return {"ends": [float(v) for v in mapclassify.FisherJenks(shares, k=most).bins]}
