@@ -8,9 +8,9 @@ roofs, which no choice here has seen: IoU, F1, boundary F1 (3 m) at a probabilit
 error. Each is judged twice: with the statistics of its batch norms taken on the training tiles (*source*), and with
 those taken again, without labels, on the tiles that are judged (*scene*); models without batch norm have one figure.
 ``--checkpoints NAME=DIR`` adds models of `uvmap train`, mapped by the stages of `uvmap map`, each tile by itself:
-without and with their own adaptation.
-Prints a table and, as its last line, one JSON object. Operations are those of one tile forward, multiply and add
-counted as two; CPU seconds are of this process.
+without and with their own adaptation; those of several seeds have one name. Prints a row per seed, a table of means and
+ranges over the seeds and, as its last line, one JSON object. Operations are those of one tile forward, multiply and
+add counted as two; CPU seconds are of this process.
 
 It is checked first that all models see the same first batch.
 """
@@ -19,8 +19,10 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -258,7 +260,7 @@ def compete(name: str, train_on: SampleSet, judged: SampleSet, budget: Budget, *
     }
 
 
-def judge_checkpoint(name: str, folder: Path, where: CityGround, judged: SampleSet) -> dict[str, object]:
+def judge_checkpoint(name: str, folder: Path, where: CityGround, judged: SampleSet, *, seed: int) -> dict[str, object]:
     """Judge what `uvmap train` made, as `uvmap map` maps it: without and with its own adaptation to the scene."""
     found: list[Figures | None] = [None, None]
     begun = time.process_time()
@@ -276,7 +278,7 @@ def judge_checkpoint(name: str, folder: Path, where: CityGround, judged: SampleS
     return {
         "model": name,
         "start": "trained",
-        "seed": 0,
+        "seed": seed,
         "source": None if found[0] is None else asdict(found[0]),
         "scene": None if found[1] is None else asdict(found[1]),
         "parameters": sum(int(np.prod(w.shape)) for w in checkpoint.weights.values()),
@@ -316,6 +318,26 @@ def shown(row: dict[str, object]) -> str:
     )
 
 
+def spread(rows: Sequence[Mapping[str, Any]], statistics: str, figure: str) -> str:
+    """Mean and range of a figure over the seeds; a dash where no row has it."""
+    values = [row[statistics][figure] for row in rows if row[statistics] is not None]
+    return f"{np.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})" if values else "-"
+
+
+def print_means(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Means and ranges over the seeds of each model; statistics of the scene where the model has them."""
+    heads = ("IoU source", "IoU scene", "boundary F1", "ECE", "train s")
+    print(f"{'model':<22} {'seeds':>5}" + "".join(f"{h:>22}" for h in heads))
+    for name in dict.fromkeys(str(row["model"]) for row in rows):
+        own = [row for row in rows if row["model"] == name]
+        best = "source" if own[0]["scene"] is None else "scene"
+        cells = [spread(own, "source", "iou"), spread(own, "scene", "iou")]
+        cells += [spread(own, best, figure) for figure in ("boundary_f1", "ece")]
+        spent = [row["cpu_s_training"] for row in own if row["cpu_s_training"] is not None]
+        cells.append(f"{np.mean(spent):.0f}" if spent else "-")
+        print(f"{name:<22} {len(own):>5}" + "".join(f"{c:>22}" for c in cells))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -347,8 +369,10 @@ def main() -> None:
             print(shown(rows[-1]), flush=True)
     for given in args.checkpoints:
         name, _, folder = given.rpartition("=")
-        rows.append(judge_checkpoint(name or folder, Path(folder), where, judged))
+        seed = sum(row["model"] == name for row in rows)
+        rows.append(judge_checkpoint(name or folder, Path(folder), where, judged, seed=seed))
         print(shown(rows[-1]), flush=True)
+    print_means(rows)
     print(json.dumps({"benchmark": "quality", "threads": torch.get_num_threads(), "rows": rows}))
 
 
