@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -23,6 +24,19 @@ def show(data: dict[str, Any], *, text: str, as_json: bool) -> None:
 def say(message: str) -> None:
     """One line to standard error: what is happening, or what to do next."""
     tqdm.write(message, file=sys.stderr)
+
+
+def say_when_slow(after_s: float = 2.0) -> Callable[[str], None]:
+    """`say` for steps that are mostly quick: silent for the first ``after_s`` seconds, then each is said."""
+    begun, slow = time.monotonic(), False
+
+    def tell(message: str) -> None:
+        nonlocal slow
+        slow = slow or time.monotonic() - begun >= after_s
+        if slow:
+            say(message)
+
+    return tell
 
 
 def table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:

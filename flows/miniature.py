@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from flows.record import RunRecord
 
 CAMPAIGN = "nation-demo"
+CAMPAIGN_FILE = "campaign.yaml"
+"""In the folder of a nation: its cities, data, products and model, for the commands that follow."""
 SEED = 7
 CITIES_PER_REGION = 4
 POLL_S = 2.0
@@ -64,6 +66,8 @@ def run_nation(
     cpus: int,
     say: Callable[[str], None],
     campaign: str = CAMPAIGN,
+    previous: Path | None = None,
+    training: Path | None = None,
 ) -> dict[str, Any]:
     """Map synthetic cities by `uv-map/china` on a server and a worker of their own, then assess a sample of them.
 
@@ -74,26 +78,29 @@ def run_nation(
         cpus: Stages at once.
         say: Receives one line per step.
         campaign: Name or file of a campaign of synthetic cities.
+        previous: Folder of an earlier nation: villages keep its ids, and the version is the next minor one.
+        training: Everything that shaped the model, for the check of leakage; see `uvmap assess sample --training`.
 
     Returns:
         cities, done, seconds, peak_gb, orchestrator_share, seconds_per_city, cpu_s by part, and what was assessed.
 
     Raises:
-        RunError: the run did not complete.
+        RunError: the run did not complete, or ``previous`` is no nation.
     """
     start = time.monotonic()
+    campaign = str(_write_campaign(campaign, cities, out, checkpoint, previous))
     seconds: dict[str, float] = {}
     meter = Meter()
     with _services(out, cpus, say) as services:
         seconds["up"] = _since(start)
-        record = _run(cities, out, checkpoint, services, campaign=campaign, cpus=cpus, meter=meter, say=say)
+        record = _run(out, services, campaign=campaign, cpus=cpus, meter=meter, say=say)
         seconds["run"] = _since(start) - seconds["up"]
     mapped = [code for code, city in record.cities.items() if city.state == "done"]
     if not mapped:
         raise RunError(f"no city was mapped: {record.headline()}; {record.path} says why")
     say(f"assessing cities of {len(mapped)}")
     before = time.monotonic()
-    assessed, assess_cpu_s = _assess(mapped, out, campaign)
+    assessed, assess_cpu_s = _assess(mapped, out, campaign, training)
     seconds["assess"] = _since(before)
     stages_cpu_s = sum(stage.cpu_s for city in record.cities.values() for stage in city.stages.values())
     orchestrator_s = sum(meter.cpu_s.values())
@@ -117,13 +124,48 @@ def run_nation(
         "assessed": assessed,
         "load": round(os.getloadavg()[0], 1),
         "record": str(record.path),
+        "campaign": campaign,
     }
 
 
+def _write_campaign(campaign: str, cities: Sequence[str], out: Path, checkpoint: Path, previous: Path | None) -> Path:
+    """The campaign of this nation as a file of its own: what is mapped, released and analysed afterwards is the same.
+
+    Raises:
+        RunError: ``previous`` holds no campaign file.
+    """
+    import yaml
+
+    from regions.campaign import load_campaign
+
+    chosen = load_campaign(campaign)
+    version, before = chosen.version, chosen.previous_root
+    if previous is not None:
+        path = previous / CAMPAIGN_FILE
+        if not path.is_file() or previous.resolve() == out.resolve():
+            raise RunError(
+                f"{previous}: is no earlier nation ({CAMPAIGN_FILE} is not there, or it is the folder of this one); "
+                "give --previous the --out of another `uvmap nation`"
+            )
+        old = load_campaign(path)
+        major, minor, _ = old.version.split(".")
+        version, before = f"{major}.{int(minor) + 1}.0", old.out_root
+    text = chosen.model_dump(mode="json", exclude_unset=True) | {
+        "version": version,
+        "cities": list(cities),
+        "data_root": str(out / "data"),
+        "out_root": str(out / "products"),
+        "previous_root": None if before is None else str(before),
+        "checkpoint": str(checkpoint),
+    }
+    target = out / CAMPAIGN_FILE
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(yaml.safe_dump(text, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return target
+
+
 def _run(
-    cities: Sequence[str],
     out: Path,
-    checkpoint: Path,
     services: Any,
     *,
     campaign: str,
@@ -134,16 +176,9 @@ def _run(
     from flows.record import read_record, record_path
     from flows.service.setup import api
 
-    parameters = {
-        "campaign": campaign,
-        "cities": list(cities),
-        "data_root": str(out / "data"),
-        "out_root": str(out / "products"),
-        "checkpoint": str(checkpoint),
-    }
     with api(services) as client:
         deployment = client.read_deployment_by_name("uv-map/china")
-        run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+        run = client.create_flow_run_from_deployment(deployment.id, parameters={"campaign": campaign})
     say(f"uv-map/china {run.name} ({run.id}): uvmap status {str(run.id)[:8]} --watch")
     path = record_path(out / "products", str(run.id))
     processes = {"server": services.server.pid, "worker": services.worker.pid, "flow": None}
@@ -209,7 +244,7 @@ def _uvmap(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, check=False)
 
 
-def _assess(mapped: Sequence[str], out: Path, campaign: str) -> tuple[dict[str, Any], float]:
+def _assess(mapped: Sequence[str], out: Path, campaign: str, training: Path | None) -> tuple[dict[str, Any], float]:
     """Tables of the nation; draw cities and points, let the truth of the synthetic cities answer, and estimate."""
     import pandas as pd
 
@@ -243,7 +278,8 @@ def _assess(mapped: Sequence[str], out: Path, campaign: str) -> tuple[dict[str, 
     report = uvmap(
         "assess", "sample", sample / "labelled.parquet", "--psu-selection", "probability",
         "--second-stage-stratum", "map_stratum", "--lonely-psu", "certainty", "--replicates", 200,
-        "--map-totals", sample / "map_totals.csv", "--out", out / "assessment",
+        "--map-totals", sample / "map_totals.csv", "--out", out / "assessment", "--survey", sample / "survey.json",
+        "--publish", out / "reference-set", *(() if training is None else ("--training", training)),
     )  # fmt: skip
     figures = {
         "villages": tables["villages"],
@@ -254,6 +290,7 @@ def _assess(mapped: Sequence[str], out: Path, campaign: str) -> tuple[dict[str, 
         "mapped_km2": round(sum(row["km2"] for row in totals["totals"] if row["map"] == 1), 3),
         "estimates": len(report["estimates"]),
         "report": str(out / "assessment" / "report.html"),
+        "reference_set": str(out / "reference-set"),
     }
     return figures, sum(one.cpu_s for one in asked)
 

@@ -26,6 +26,7 @@ from flows.failures import TYPED_ERRORS, is_transient, one_line
 from flows.locks import city_lock, hold_accelerator, hold_processor
 from flows.secret_blocks import provide_secrets
 from pipeline.city.job import CityJob
+from pipeline.city.sources import INVENTED_NOTE
 from pipeline.city.stage_table import STAGES, find_stage
 from pipeline.files import replacing_folder, write_json
 from regions.campaign import Campaign
@@ -88,6 +89,7 @@ def _make_demo_data(*, folder: str, adcode: str, side_m: int) -> dict[str, Any]:
             return {"folder": folder, "generated": False}
         with replacing_folder(target) as made:
             generate_demo_city(made, seed=int(adcode), side_m=side_m, adcode=adcode, **place)
+            write_json(made / INVENTED_NOTE, {"seed": int(adcode), "side_m": side_m})
     return {"folder": folder, "generated": True}
 
 

@@ -112,11 +112,12 @@ def _generate(folder: Path, *, seed: int, side_m: int) -> None:
     from tqdm import tqdm
 
     import regions.demo
+    from pipeline.city.sources import INVENTED_NOTE
     from pipeline.files import digest_of, sha256_of, write_json
     from regions.demo import generate_demo_city
 
     generator = digest_of([sha256_of(p) for p in sorted(Path(regions.demo.__path__[0]).glob("*.py"))])
-    stamp, wanted = folder / "demo.json", {"seed": seed, "side_m": side_m, "generator": generator}
+    stamp, wanted = folder / INVENTED_NOTE, {"seed": seed, "side_m": side_m, "generator": generator}
     if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8")) == wanted:
         return
     bars: dict[str, tqdm[Any]] = {}

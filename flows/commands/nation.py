@@ -21,13 +21,21 @@ def nation(
     campaign: Annotated[
         str, typer.Option(help="Campaign of synthetic cities (`demo_side_m`), by name or YAML file.")
     ] = "nation-demo",
+    previous: Annotated[
+        Path | None,
+        typer.Option(help="Folder of an earlier nation: villages keep its ids, the version is the next minor one."),
+    ] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="Everything that shaped the model, for the assessment's check of leakage.")
+    ] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="Stages at once; the cores if left out.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Map synthetic cities of 1 km2 at the places of the 342 by uv-map/china, assess 28 of them, and say what it cost.
 
     Everything lies in one folder, with a server and a worker of its own; the last line is one JSON object. Stopped and
-    started again, it finds what is finished.
+    started again, it finds what is finished. `campaign.yaml` in the folder names its cities and products: the commands
+    that follow (release, analyze, tables) take it as --campaign.
 
     Example: uvmap nation --cities 20
     """
@@ -51,6 +59,8 @@ def nation(
         checkpoint=model,
         campaign=str(Path(campaign).resolve()) if Path(campaign).suffix else campaign,
         cpus=cpus or os.cpu_count() or 1,
+        previous=previous,
+        training=training,
         say=(lambda _: None) if json_ else say,
     )
     show(summary, text=json.dumps(summary, ensure_ascii=False), as_json=json_)

@@ -45,17 +45,19 @@ def build(
     Example: uvmap release build --campaign demo --version 1.0.0 --out out/release-1.0.0
     """
     from pipeline.release.build import ReleaseRequest, build_release, describe_release
+    from pipeline.release.layout import size_text
     from pipeline.release.metadata import read_metadata
     from pipeline.release.plan import plan_release
     from regions.campaign import load_campaign
 
     chosen = load_campaign(campaign)
-    plan = plan_release(chosen, with_scores=scores)
+    judged = [folder for folder in (accuracy, sample) if folder is not None]
+    plan = plan_release(chosen, with_scores=scores, assessment=judged)
     for adcode, why in list(plan.missing.items())[:5]:
         say(f"not in the release: {adcode}: {why}")
     if len(plan.missing) > 5:
         say(f"not in the release: {len(plan.missing) - 5} more cities")
-    say(f"{len(plan.products)} cities, {len(plan.files)} files, at most {plan.bytes / 1e9:.2f} GB")
+    say(f"{len(plan.products)} cities, {len(plan.files)} files, at most {size_text(plan.bytes)}")
     if dry_run:
         data = {"version": version, "cities": len(plan.products), "missing": dict(plan.missing)}
         data |= {"files": list(plan.files), "bytes_at_most": plan.bytes}

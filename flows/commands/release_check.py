@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.console import JsonFlag, say, show
+from flows.console import JsonFlag, say, say_when_slow, show
 
 
 def check(
@@ -33,10 +33,11 @@ def check(
     gates, reasons = waive or [], reason or []
     if len(gates) != len(reasons):
         raise ReleaseError(f"{len(gates)} gates are waived with {len(reasons)} reasons: give --reason once per --waive")
-    report = check_release(release, previous=previous, max_not_predicted=max_not_predicted)
+    report = check_release(release, previous=previous, max_not_predicted=max_not_predicted, tell=say_when_slow())
     if gates or any(r.waiver is not None for r in report.results):
         waive_gates(release, report, dict(zip(gates, reasons, strict=True)))
-        report = check_release(release, previous=previous, max_not_predicted=max_not_predicted)
+        say("the waivers stand in the release: check it once more")
+        report = check_release(release, previous=previous, max_not_predicted=max_not_predicted, tell=say_when_slow())
     lines = []
     for result in report.results:
         word = "ok" if result.passed else "waived" if result.waiver is not None else "FAILED"
@@ -46,7 +47,11 @@ def check(
             lines.append(f"        and {result.count - len(result.findings)} more")
         if not result.passed and result.waiver is not None:
             lines.append(f"        waived: {result.waiver}")
-    lines.append("may be published" if report.publishable else f"blocked by: {', '.join(report.blocking)}")
+    lines.append(
+        f"may be published\nnext: uvmap release publish {release} --dry-run"
+        if report.publishable
+        else f"blocked by: {', '.join(report.blocking)}"
+    )
     show(report.as_dict(), text="\n".join(lines), as_json=as_json)
     if not report.publishable:
         say("mend what is named, or waive a gate by name with a reason")

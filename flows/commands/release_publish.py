@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.console import JsonFlag, say, show
+from flows.console import JsonFlag, say, say_when_slow, show
 
 
 class Target(StrEnum):
@@ -128,7 +128,7 @@ def _blocking_gates(release: Path, previous: Path | None) -> list[str]:
     """Gates of the release check that fail and are not waived."""
     from pipeline.release.check import check_release
 
-    return list(check_release(release, previous=previous).blocking)
+    return list(check_release(release, previous=previous, tell=say_when_slow()).blocking)
 
 
 def _token(variable: str, block: str | None, url: str) -> str:

@@ -14,7 +14,9 @@ from pipeline.formats import AREA_SUFFIXES, HEIGHT_SUFFIXES, RASTER_SUFFIXES, is
 from regions.datum import Datum
 
 NOTES_NAME = "sources.yaml"
-DEMO_NAMES = ("labels/blocks.gpkg", "demo.json")
+INVENTED_NOTE = "demo.json"
+"""In a city's data that were generated: what from. Nothing in that folder is of real ground."""
+DEMO_NAMES = ("labels/blocks.gpkg", INVENTED_NOTE)
 """What a demo city brings along beside its sources: land-cover parcels, and how it was made; not read here."""
 _FOLDERS = ("imagery", "vectors", "labels", "heights")
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})

@@ -13,6 +13,7 @@ from pipeline.release.archives import write_zip
 from pipeline.release.errors import ReleaseError
 from pipeline.release.layout import ACCURACY, ACCURACY_REPORT, ACCURACY_SAMPLE
 from pipeline.release.record import AccuracyFact
+from regions.registry import REGIONS
 
 REPORT_JSON, REPORT_PAGE, CENSUS = "report.json", "report.html", "accuracy.json"
 HEADLINE = ("UA", "PA", "F1", "IoU", "OA", "area")
@@ -47,7 +48,16 @@ def add_accuracy(
     return _add_census(release, judged) if judged else None
 
 
-def _add_sample(release: Path, folder: Path, sample: Path | None) -> AccuracyFact:
+def read_assessment(folder: Path, sample: Path | None) -> tuple[dict[str, Any], bytes]:
+    """Report and page of an assessment whose reference set is there; asked before a build starts, and at its end.
+
+    Args:
+        folder: Of `uvmap assess sample`.
+        sample: The reference set that it published.
+
+    Raises:
+        ReleaseError: The folder is no assessment, or there is no sample.
+    """
     try:
         report = json.loads((folder / REPORT_JSON).read_text(encoding="utf-8"))
         page = (folder / REPORT_PAGE).read_bytes()
@@ -62,30 +72,41 @@ def _add_sample(release: Path, folder: Path, sample: Path | None) -> AccuracyFac
             f"{sample or folder}: no reference set; a release holds its raw sample: assess with --publish and give "
             "that folder as --sample"
         )
+    return report, page
+
+
+def _add_sample(release: Path, folder: Path, sample: Path | None) -> AccuracyFact:
+    report, page = read_assessment(folder, sample)
     (release / ACCURACY).write_bytes((folder / REPORT_JSON).read_bytes())
     (release / ACCURACY_REPORT).write_bytes(page)
-    members: list[tuple[str, Path | bytes]] = [(f"sample/{p.name}", p) for p in sorted(sample.iterdir()) if p.is_file()]
+    members: list[tuple[str, Path | bytes]] = [
+        (f"sample/{p.name}", p) for p in sorted((sample or folder).iterdir()) if p.is_file()
+    ]
     members += [(f"tables/{p.name}", p) for p in sorted(folder.glob("*.csv"))]
     write_zip(release / ACCURACY_SAMPLE, members)
     leakage, survey = report.get("leakage"), report.get("survey") or {}
     return AccuracyFact(
         kind="sample",
         headline=_headline(report),
+        regions={r: found for r in REGIONS if (found := _headline(report, region=r))},
         leakage_clean=None if leakage is None else bool(leakage["clean"]),
         leakage_statement=NO_LEAKAGE_CHECK if leakage is None else str(leakage["statement"]),
         cities={str(c["city"]): dict(c["files"]) for c in survey.get("cities", [])},
     )
 
 
-def _headline(report: dict[str, Any]) -> dict[str, Any]:
-    """Estimate and interval of the usual measures, for the whole."""
+def _headline(report: dict[str, Any], *, region: str | None = None) -> dict[str, Any]:
+    """Estimate and interval of the usual measures, for the whole or for a region."""
     rows = {
         r["measure"]: r
         for r in report["estimates"]
-        if r.get("domain") == "" and r.get("variance") == report.get("primary_variance")
+        if (r.get("domain") == "" if region is None else r.get("domain") and r.get("value") == region)
+        and r.get("variance") == report.get("primary_variance")
     }
     return {
-        name: {key: rows[name].get(key) for key in ("estimate", "se", "ci_low", "ci_high", "n_points", "n_psu")}
+        name: {
+            key: rows[name].get(key) for key in ("estimate", "se", "ci_low", "ci_high", "level", "n_points", "n_psu")
+        }
         for name in HEADLINE
         if name in rows
     }

@@ -17,13 +17,13 @@ import pyarrow as pa
 
 from pipeline.files import digest_of, replacing_folder, sha256_of
 from pipeline.release import layout
-from pipeline.release.accuracy import add_accuracy, has_accuracy
+from pipeline.release.accuracy import add_accuracy, has_accuracy, read_assessment
 from pipeline.release.archives import ArchiveTask
 from pipeline.release.changes import count_changes
 from pipeline.release.checksums import hash_file
 from pipeline.release.dictionary import dictionary_csv
 from pipeline.release.errors import ReleaseError
-from pipeline.release.facts import city_fact, definitions, model_facts, raster_place
+from pipeline.release.facts import city_fact, definition_settings, definitions, made_with, model_facts, raster_place
 from pipeline.release.grid import GridPart, write_grid_raster, write_grid_table
 from pipeline.release.licence import MAP, OWN, licence_of, outlines_follow_map
 from pipeline.release.merging import (
@@ -42,8 +42,9 @@ from pipeline.release.seal import seal_release
 from pipeline.release.steps import city_part, made_by, place_file, province_part
 from pipeline.release.tables import OWN_COLUMNS, SCHEMA, CityPart
 from pipeline.release.texts import cities_csv, provinces_csv
-from pipeline.release.vector_files import write_package, write_tiles
+from pipeline.release.vector_files import find_tippecanoe, write_package, write_tiles
 from pipeline.release.viewer.build import add_viewer, place_viewer
+from pipeline.release.viewer.library import library_files
 from regions.campaign import Campaign
 from regions.raster.equal_area import CHINA_ALBERS
 
@@ -90,12 +91,19 @@ def build_release(request: ReleaseRequest, *, spread: Spread = map, tell: Tell =
             written.
     """
     before = None if request.previous is None else read_record(request.previous)
-    if before is not None and before.version == request.version:
-        raise ReleaseError(f"{request.previous}: is version {before.version} already; give a higher one")
+    if before is not None and _numbers(before.version) >= _numbers(request.version):
+        raise ReleaseError(
+            f"{request.previous}: is version {before.version}, and this shall be {request.version}; give a higher one"
+        )
     _check_target(request.out, request.version)
     products = plan_release(request.campaign, with_scores=request.with_scores, with_accuracy=False).products
     known = has_accuracy(request.accuracy, products)
-    plan = plan_release(request.campaign, with_scores=request.with_scores, with_accuracy=known)
+    if request.accuracy is not None:
+        read_assessment(request.accuracy, request.sample)
+    find_tippecanoe()
+    library_files()
+    judged = [folder for folder in (request.accuracy, request.sample) if folder is not None]
+    plan = plan_release(request.campaign, with_scores=request.with_scores, with_accuracy=known, assessment=judged)
     work = work_folder(request.out)
     (work / "data").mkdir(parents=True, exist_ok=True)
     builder = _Builder(request, plan, work, spread, tell)
@@ -113,6 +121,10 @@ def build_release(request: ReleaseRequest, *, spread: Spread = map, tell: Tell =
         seal_release(folder, record)
     shutil.rmtree(work)
     return record
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def _check_target(out: Path, version: str) -> None:
@@ -168,7 +180,7 @@ class _Builder:
         tasks = [(p, folder, self._keys[p.adcode]) for p in self._plan.products]
         for k, part in enumerate(self._spread(city_part, tasks)):
             self._parts[part[0].adcode] = part
-            if (k + 1) % 50 == 0 or k + 1 == len(tasks):
+            if (k + 1) % 10 == 0 or k + 1 == len(tasks):
                 self._tell(f"cities {k + 1} of {len(tasks)}")
 
     def write_nation(self) -> None:
@@ -220,8 +232,8 @@ class _Builder:
             for province in self._plan.provinces
         ]
         for k, _ in enumerate(self._spread(province_part, tasks)):
-            if k + 1 == len(tasks):
-                self._tell(f"{k + 1} provinces")
+            if (k + 1) % 5 == 0 or k + 1 == len(tasks):
+                self._tell(f"archives: {k + 1} of {len(tasks)} provinces")
 
     def record(self, accuracy: AccuracyFact | None, before: ReleaseRecord | None) -> ReleaseRecord:
         """All facts; writes the tables that are made of them."""
@@ -249,6 +261,8 @@ class _Builder:
             cities=facts,
             missing=dict(plan.missing),
             definition=definitions(plan.products),
+            settings=definition_settings(plan.products),
+            before={} if before is None else made_with(before),
             model=self._model,
             accuracy=accuracy,
             repaired=sum(p.repaired for p, _ in self._in_order()),
@@ -268,8 +282,12 @@ class _Builder:
         return (self._parts[a] for a in sorted(self._parts))
 
     def _make(self, name: str, write: Callable[[], object]) -> None:
-        if make_part(self._work, name, self._key, [self._data / name], lambda: (write(), None)[1]):
-            self._tell(f"{name}: {(self._data / name).stat().st_size / 1e6:.1f} MB")
+        def told() -> None:
+            self._tell(f"write {name}")
+            write()
+
+        if make_part(self._work, name, self._key, [self._data / name], told):
+            self._tell(f"{name}: {layout.size_text((self._data / name).stat().st_size)}")
 
     def _file_fact(self, name: str) -> FileFact:
         sha256, md5 = hash_file(self._data / name)

@@ -58,6 +58,7 @@ def changelog(record: ReleaseRecord) -> str:
                 f"{old_m2 / 1e6:.2f} km2 became {new_m2 / 1e6:.2f} km2 ({(new_m2 - old_m2) / 1e6:+.2f})."
             ),
             "",
+            *_differences(record),
             "| city | kept | new | gone | km2 before | km2 now |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
@@ -70,6 +71,28 @@ def changelog(record: ReleaseRecord) -> str:
         ]
     older = record.history.partition("\n## ")[2]
     return "\n".join(lines) + "\n" + (f"\n## {older}" if older else "")
+
+
+def _differences(record: ReleaseRecord) -> list[str]:
+    """What this release was made with that the last one was not, and the other way round."""
+    if not record.before:
+        return []
+    now = {
+        "models": sorted({c.model_version for c in record.cities}),
+        "definitions": sorted(record.definition),
+        "cities": [c.adcode for c in record.cities],
+    }
+    said = {"models": "weights", "definitions": "settings that decide what is a village", "cities": "cities"}
+    lines = []
+    for key, word in said.items():
+        old, new = set(record.before.get(key, [])), set(now[key])
+        if old != new:
+            parts = [f"{label} {', '.join(sorted(some))}" for label, some in (("new:", new - old), ("gone:", old - new))
+                     if some]  # fmt: skip
+            lines.append(f"- {word}: {'; '.join(parts)}")
+    if not any(line.startswith("- settings") for line in lines):
+        lines.append("- the settings that decide what is a village are those of the last release")
+    return [*lines, ""]
 
 
 def _sums(table: pa.Table) -> dict[str, tuple[int, int, float]]:

@@ -102,13 +102,20 @@ class CheckReport:
         }
 
 
-def check_release(folder: Path, *, previous: Path | None = None, max_not_predicted: float = 0.1) -> CheckReport:
+def check_release(
+    folder: Path,
+    *,
+    previous: Path | None = None,
+    max_not_predicted: float = 0.1,
+    tell: Callable[[str], None] = lambda _: None,
+) -> CheckReport:
     """Ask every gate; a gate that cannot look because a file is missing or broken fails and says so.
 
     Args:
         folder: The release.
         previous: The last release, for ids that must not change; not asked where None.
         max_not_predicted: Largest share of a city's ground without a prediction.
+        tell: Called with a line per gate.
 
     Raises:
         ReleaseError: The folder is no release, or a release with a predecessor is checked without it.
@@ -125,7 +132,11 @@ def check_release(folder: Path, *, previous: Path | None = None, max_not_predict
         )
     subject = Subject(folder, record, previous, max_not_predicted)
     waived = {w.gate: w.reason for w in record.waivers}
-    return CheckReport(folder, record.version, tuple(_ask(name, subject, waived.get(name)) for name in GATES))
+    results = []
+    for k, name in enumerate(GATES, 1):
+        tell(f"gate {k} of {len(GATES)}: {name}")
+        results.append(_ask(name, subject, waived.get(name)))
+    return CheckReport(folder, record.version, tuple(results))
 
 
 def waive_gates(folder: Path, report: CheckReport, reasons: Mapping[str, str]) -> None:

@@ -40,10 +40,19 @@ def write_crate(folder: Path, record: ReleaseRecord) -> None:
     people: list[Any] = []
     for creator in record.metadata.creators:
         key = f"https://orcid.org/{creator.orcid}" if creator.orcid else f"#{creator.name.replace(' ', '_')}"
-        about = {"name": creator.name, "affiliation": creator.affiliation or None}
+        about: dict[str, Any] = {"name": creator.name}
+        if creator.affiliation:
+            place = f"#{creator.affiliation.replace(' ', '_')}"
+            organisation = {"@type": "Organization", "name": creator.affiliation}
+            if creator.affiliation == record.metadata.publisher and record.metadata.publisher_url:
+                organisation["url"] = record.metadata.publisher_url
+            about["affiliation"] = crate.add(ContextEntity(crate, place, properties=organisation))
         if creator.given_names:
             about |= {"givenName": creator.given_names, "familyName": creator.family_names}
-            people.append(crate.add(Person(crate, key, properties={k: v for k, v in about.items() if v})))
+            person = crate.add(Person(crate, key, properties={k: v for k, v in about.items() if k != "affiliation"}))
+            if "affiliation" in about:
+                person["affiliation"] = about["affiliation"]
+            people.append(person)
         else:
             people.append(
                 crate.add(ContextEntity(crate, key, properties={"@type": "Organization", "name": creator.name}))

@@ -7,7 +7,7 @@ import io
 
 from pipeline.attributes.dictionary import ATTRIBUTES, Attribute
 from pipeline.product.identity import EVENTS
-from pipeline.release.layout import CITIES, GRID, MAP_ATTRIBUTES, VILLAGES
+from pipeline.release.layout import CITIES, GRID, GRID_RASTER, MAP_ATTRIBUTES, PROVINCES, VILLAGES
 from pipeline.release.tables import MAP_COLUMNS
 
 RANGES: dict[str, tuple[float | None, float | None]] = {
@@ -44,14 +44,63 @@ GRID_COLUMNS = (
     Attribute("uv_area_m2", "Float64", "m2", "Urban village in the cell.", "never"),
     Attribute("uv_share", "Float64", "0-1", "The same as a share of the whole cell.", "never"),
 )
-CITY_COLUMNS = (
-    Attribute("villages", "Int64", "1", "Villages of the city.", "never"),
+KEY_COLUMNS = (
+    Attribute("uv_id", "string", "-", "Key of the village, as in urban_villages.parquet.", "never"),
+    Attribute("adcode", "string", "-", "Six-digit code of its city (GB/T 2260).", "never"),
+)
+BOX_COLUMN = Attribute("bbox", "struct", "as geometry", "Bounds of geometry: xmin, ymin, xmax, ymax.", "never")
+_NAMES = (
+    Attribute("province", "string", "-", "English name of the province.", "never"),
+    Attribute("region", "string", "-", "One of China's seven usual regions, the strata of the assessment.", "never"),
+)
+_SUMS = (
+    Attribute("villages", "Int64", "1", "Number of villages.", "never"),
     Attribute("uv_area_m2", "Float64", "m2", "Their area in the national equal-area projection.", "never"),
+)
+_SHARE = Attribute(
+    "not_predicted_share", "Float64", "0-1", "Share of the area asked for without a prediction.", "never"
+)
+_ARCHIVE = Attribute("archive", "string", "-", "The province's archive in the release.", "never")
+_UNSTATED = "no source states it"
+CITY_COLUMNS = (
+    Attribute("adcode", "string", "-", "Six-digit code of the city (GB/T 2260).", "never"),
+    Attribute("name_zh", "string", "-", "Chinese name of the city.", "never"),
+    Attribute("name_en", "string", "-", "English name of the city.", "never"),
+    *_NAMES,
+    *_SUMS,
     Attribute("predicted_px", "Int64", "px", "Pixels of the area asked for with a prediction.", "never"),
     Attribute("not_predicted_px", "Int64", "px", "Pixels of the area asked for without.", "never"),
-    Attribute("not_predicted_share", "Float64", "0-1", "Share of the area asked for without a prediction.", "never"),
+    Attribute("pixel_m2", "Float64", "m2", "Area of a pixel on the city's grid.", "never"),
+    Attribute("crs", "string", "-", "CRS of the city's grid and mask.", "never"),
+    Attribute("image_date", "string", "-", "ISO date or period of the imagery.", _UNSTATED),
+    Attribute("image_source", "string", "-", "Where the imagery comes from.", _UNSTATED),
+    Attribute("imagery_licence", "string", "-", "Terms of the imagery, as its source states them.", _UNSTATED),
+    Attribute("osm_date", "string", "-", "ISO date of the map features.", "no map, or no source states it"),
+    Attribute("model_version", "string", "-", "Digest of the weights that mapped the city.", "never"),
+    Attribute("product_release", "string", "-", "Version of the campaign that the city's product is of.", "never"),
     Attribute("outlines_follow_map", "boolean", "-", "Whether map features may have shaped outlines.", "never"),
-    Attribute("mask_sha256", "string", "-", "Checksum of the map that is assessed: the mask in the archive.", "never"),
+    _ARCHIVE,
+    Attribute("mask_sha256", "string", "-", "SHA-256 of the map that is assessed: the mask in the archive.", "never"),
+    Attribute("scores_sha256", "string", "-", "SHA-256 of the score raster.", "never"),
+    Attribute("polygons_sha256", "string", "-", "SHA-256 of the product's GeoParquet.", "never"),
+    _SHARE,
+    *(
+        Attribute(side, "Float64", "degree", f"{side.capitalize()}ern bound of the villages; of the ground without.",
+                  "never")
+        for side in ("west", "south", "east", "north")
+    ),
+)  # fmt: skip
+PROVINCE_COLUMNS = (
+    Attribute("code", "string", "-", "First two digits of the adcodes of its cities.", "never"),
+    *_NAMES,
+    Attribute("cities", "Int64", "1", "Cities of the release in it.", "never"),
+    *_SUMS,
+    Attribute("asked_m2", "Float64", "m2", "Ground that was asked for.", "never"),
+    _SHARE,
+    _ARCHIVE,
+)
+RASTER_BAND = Attribute(
+    "band 1", "uint16", "m2", "Urban village in the 100 m cell; 0: mapped, and none.", "65535: not predicted"
 )
 
 
@@ -61,8 +110,17 @@ def dictionary_csv(outlines: str, mapped: str) -> str:
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(HEADER)
     rows = [(MAP_ATTRIBUTES if a.name in MAP_COLUMNS else VILLAGES, a) for a in ATTRIBUTES]
-    rows += [(VILLAGES, Attribute("geometry", "geometry", "degree", "Outline of the village, EPSG:4326.", "never"))]
-    rows += [*((GRID, a) for a in GRID_COLUMNS), *((CITIES, a) for a in CITY_COLUMNS)]
+    rows += [
+        (VILLAGES, Attribute("geometry", "geometry", "degree", "Outline of the village, EPSG:4326.", "never")),
+        (VILLAGES, BOX_COLUMN),
+        *((MAP_ATTRIBUTES, a) for a in KEY_COLUMNS),
+        *((GRID, a) for a in GRID_COLUMNS),
+        (GRID, Attribute("geometry", "geometry", "m", "The cell in the national Albers projection.", "never")),
+        (GRID, BOX_COLUMN),
+        (GRID_RASTER, RASTER_BAND),
+        *((CITIES, a) for a in CITY_COLUMNS),
+        *((PROVINCES, a) for a in PROVINCE_COLUMNS),
+    ]
     for file, a in rows:
         low, high = RANGES.get(a.name, (None, None))
         values = "; ".join(FLAGS if a.name == "qc_flag" else VALUES.get(a.name, ()))

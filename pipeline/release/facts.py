@@ -11,7 +11,7 @@ import rasterio
 
 from pipeline.files import digest_of
 from pipeline.national.products import CityProduct
-from pipeline.release.record import CityFact
+from pipeline.release.record import CityFact, ReleaseRecord
 from pipeline.release.tables import CityPart
 from regions.registry import City
 
@@ -54,11 +54,27 @@ def definitions(products: Sequence[CityProduct]) -> dict[str, list[str]]:
     """Digest of the settings that decide what is a village, to the cities that were mapped with them."""
     found: dict[str, list[str]] = {}
     for product in products:
-        settings = product.manifest["parameters"]
-        found.setdefault(digest_of({k: settings.get(k) for k in ("polygons", "refinement")})[:16], []).append(
-            product.adcode
-        )
+        found.setdefault(_definition(product)[0], []).append(product.adcode)
     return found
+
+
+def definition_settings(products: Sequence[CityProduct]) -> dict[str, dict[str, Any]]:
+    """The settings behind the digests of `definitions`."""
+    return dict(_definition(product) for product in products)
+
+
+def _definition(product: CityProduct) -> tuple[str, dict[str, Any]]:
+    settings = {k: product.manifest["parameters"].get(k) for k in ("polygons", "refinement")}
+    return digest_of(settings)[:16], settings
+
+
+def made_with(record: ReleaseRecord) -> dict[str, list[str]]:
+    """What a release was made with, for the next one to say what differs: weights, digests of settings, cities."""
+    return {
+        "models": sorted({c.model_version for c in record.cities}),
+        "definitions": sorted(record.definition),
+        "cities": [c.adcode for c in record.cities],
+    }
 
 
 def model_facts(checkpoint: Path) -> dict[str, Any]:

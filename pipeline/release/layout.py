@@ -56,6 +56,13 @@ TEXTS = (README, CHANGELOG, CITATION, LICENSE, MODEL_CARD, CATALOG, COLLECTION, 
 _PROVINCE = re.compile(r"province_(\d{2})_([a-z_]+)\.zip")
 
 
+def size_text(size: float) -> str:
+    """Bytes for people: `81 kB`, `1.2 MB`, `3.4 GB`."""
+    if size < 1e6:
+        return f"{max(1, round(size / 1e3))} kB"
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+
+
 def province_archive(code: str, name: str) -> str:
     """The archive of a province: ``province_44_guangdong.zip``; the code is the first two digits of its adcodes."""
     return f"province_{code}_{province_slug(name)}.zip"

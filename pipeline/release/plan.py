@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +19,7 @@ from pipeline.release.layout import (
     item_file,
     province_archive,
 )
+from pipeline.release.viewer.pictures import is_invented
 from regions.campaign import Campaign
 from regions.registry import City, find_city
 
@@ -26,6 +27,14 @@ NATIONAL_SHARE = 4.0
 """National files (GeoParquet, GeoPackage, tiles, grid) by the size of the cities' GeoParquet, at most; measured."""
 ARCHIVE_SHARE = 4.0
 """Tables of the provinces' archives by the size of the cities' GeoParquet, at most."""
+FIXED_BYTES = 12 * 10**6
+"""What any release takes, however few villages it has: empty tables and packages, texts, the viewer's programs."""
+PROVINCE_BYTES = 2 * 10**5
+"""The same of a province: an empty GeoPackage, its STAC item."""
+PICTURE_BYTES = 3 * 10**6
+"""A picture of an invented city in the viewer, which stands in the viewer's archive too."""
+ASSESSMENT_SHARE = 3
+"""What a release keeps of an assessment (report, figures, sample) by the size of its folders, at most."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +83,20 @@ class ReleasePlan:
         return tuple(sorted((p for v in self.provinces for p in v.products), key=lambda p: p.adcode))
 
 
-def plan_release(campaign: Campaign, *, with_scores: bool = False, with_accuracy: bool = True) -> ReleasePlan:
+def plan_release(
+    campaign: Campaign,
+    *,
+    with_scores: bool = False,
+    with_accuracy: bool = True,
+    assessment: Sequence[Path] = (),
+) -> ReleasePlan:
     """Look at the products of a campaign and say what their release will hold.
 
     Args:
         campaign: Its cities and ``out_root``.
         with_scores: Put the score rasters into the archives.
         with_accuracy: Count the files of an assessment.
+        assessment: Folders of the assessment and its sample, for their size.
 
     Raises:
         NationalProductsError: There is no product, or one is not whole.
@@ -117,7 +133,9 @@ def plan_release(campaign: Campaign, *, with_scores: bool = False, with_accuracy
         *TEXTS,
         VIEWER_ARCHIVE,
     )
-    size = _estimate(products, with_scores=with_scores)
+    size = _estimate(products, with_scores=with_scores) + FIXED_BYTES + PROVINCE_BYTES * len(provinces)
+    size += PICTURE_BYTES * sum(is_invented(p.adcode, campaign.data_root) for p in products)
+    size += ASSESSMENT_SHARE * sum(f.stat().st_size for folder in assessment for f in folder.glob("*") if f.is_file())
     if len(files) > MAX_FILES:
         raise ReleaseTooLargeError(
             f"the release of {len(products)} cities in {len(provinces)} provinces would have {len(files)} files, a "

@@ -82,13 +82,14 @@ class Change(Settings):
 
 
 class AccuracyFact(Settings):
-    """What was assessed: the kind of assessment, its headline, and the frozen map's files by city."""
+    """What was assessed: the kind of assessment, its headline, that of regions, and the frozen map's files by city."""
 
     kind: str
     headline: dict[str, Any]
     leakage_clean: bool | None
     leakage_statement: str
     cities: dict[str, dict[str, str]]
+    regions: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class ReleaseRecord(Settings):
@@ -113,6 +114,8 @@ class ReleaseRecord(Settings):
         cities: Cities, in order of adcode.
         missing: Cities of the campaign that are not in the release: adcode to reason.
         definition: Settings that decide what counts as a village, by their digest, to the cities mapped with them.
+        settings: The same digests to the settings themselves: ``polygons`` and ``refinement``.
+        before: What the last release was made with, where there was one: ``models``, ``definitions``, ``cities``.
         model: What is known of the model: ``card`` (Markdown), ``reads_map``, ``tile_px``, ``bands``, ``architecture``.
         accuracy: None where no assessment was given.
         repaired: Outlines that reprojection had made invalid and that were mended.
@@ -139,6 +142,8 @@ class ReleaseRecord(Settings):
     cities: tuple[CityFact, ...]
     missing: dict[str, str] = Field(default_factory=dict)
     definition: dict[str, list[str]] = Field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    before: dict[str, list[str]] = Field(default_factory=dict)
     model: dict[str, Any] = Field(default_factory=dict)
     accuracy: AccuracyFact | None = None
     repaired: int = 0

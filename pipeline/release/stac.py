@@ -14,7 +14,7 @@ from pipeline.dates import parse_date
 from pipeline.files import write_json
 from pipeline.release import layout
 from pipeline.release.grid import NOT_MAPPED
-from pipeline.release.licence import ADDRESS, licence_of
+from pipeline.release.licence import ADDRESS, OWN, licence_of
 from pipeline.release.record import CityFact, FileFact, ReleaseRecord
 from pipeline.release.texts import WHAT
 
@@ -50,7 +50,7 @@ def write_stac(folder: Path, record: ReleaseRecord, *, grid: Mapping[str, Any] |
         grid: ``shape`` and ``transform`` of the 100 m raster.
     """
     provinces = _provinces(record)
-    collection = f"{ID}-{record.version}"
+    collection = _identifier(record)
     items = [
         _national(record, grid),
         _model(record),
@@ -58,10 +58,11 @@ def write_stac(folder: Path, record: ReleaseRecord, *, grid: Mapping[str, Any] |
     ]
     for item in items:
         write_json(folder / layout.item_file(_short(item["id"])), item | {"links": [
-            *_links(layout.COLLECTION), {"rel": "collection", "href": f"./{layout.COLLECTION}", "type": MEDIA[".json"]},
+            *_links(layout.COLLECTION, record), {"rel": "collection", "href": f"./{layout.COLLECTION}",
+                                                 "type": MEDIA[".json"], "title": record.metadata.title},
             *item["links"],
         ], "collection": collection})  # fmt: skip
-    names = [layout.item_file(_short(item["id"])) for item in items]
+    names = {layout.item_file(_short(item["id"])): item["properties"]["title"] for item in items}
     write_json(folder / layout.COLLECTION, _collection(record, collection, names))
     write_json(
         folder / layout.CATALOG,
@@ -72,8 +73,8 @@ def write_stac(folder: Path, record: ReleaseRecord, *, grid: Mapping[str, Any] |
             "title": record.metadata.title,
             "description": record.metadata.description,
             "links": [
-                {"rel": "root", "href": f"./{layout.CATALOG}", "type": MEDIA[".json"]},
-                {"rel": "child", "href": f"./{layout.COLLECTION}", "type": MEDIA[".json"]},
+                _link("root", layout.CATALOG, record.metadata.title),
+                _link("child", layout.COLLECTION, f"{record.metadata.title}, version {record.version}"),
             ],
         },
     )
@@ -87,23 +88,27 @@ def time_span(cities: Iterable[CityFact]) -> tuple[str, str]:
     return f"{min(s.first for s in spans)}T00:00:00Z", f"{max(s.last for s in spans)}T23:59:59Z"
 
 
-def _collection(record: ReleaseRecord, identifier: str, items: Sequence[str]) -> dict[str, Any]:
+def _collection(record: ReleaseRecord, identifier: str, items: Mapping[str, str]) -> dict[str, Any]:
     start, end = time_span(record.cities)
     links = [
-        {"rel": "root", "href": f"./{layout.CATALOG}", "type": MEDIA[".json"]},
-        {"rel": "parent", "href": f"./{layout.CATALOG}", "type": MEDIA[".json"]},
-        *({"rel": "item", "href": f"./{name}", "type": "application/geo+json"} for name in items),
-        {"rel": "license", "href": f"./{layout.LICENSE}", "type": "text/plain"},
-        *({"rel": "license", "href": ADDRESS[name]} for name in sorted({record.outlines_licence, record.map_licence})),
+        _link("root", layout.CATALOG, record.metadata.title),
+        _link("parent", layout.CATALOG, record.metadata.title),
+        *(_link("item", name, title, kind="application/geo+json") for name, title in items.items()),
+        _link("license", layout.LICENSE, "Licences of the files, and why", kind="text/plain"),
+        *(
+            {"rel": "license", "href": ADDRESS[name], "title": name}
+            for name in sorted({record.outlines_licence, record.map_licence})
+        ),
     ]
     extensions = [EXTENSIONS["version"]]
     more: dict[str, Any] = {"version": record.version}
     if record.doi:
-        links.append({"rel": "cite-as", "href": f"https://doi.org/{record.doi}"})
+        links.append({"rel": "cite-as", "href": f"https://doi.org/{record.doi}", "title": "This version"})
         more |= {"sci:doi": record.doi}
         extensions.append(EXTENSIONS["scientific"])
     if record.previous_doi:
-        links.append({"rel": "predecessor-version", "href": f"https://doi.org/{record.previous_doi}"})
+        link = {"rel": "predecessor-version", "href": f"https://doi.org/{record.previous_doi}"}
+        links.append(link | {"title": f"Version {record.previous}"})
     people = [{"name": c.name, "roles": ["producer", "licensor"]} for c in record.metadata.creators]
     return {
         "type": "Collection",
@@ -173,10 +178,13 @@ def _model(record: ReleaseRecord) -> dict[str, Any]:
         "title": "Model card; the weights, known by their digest, are not part of the release",
         "roles": ["mlm:model", "metadata"],
         "mlm:artifact_type": "card",
+        # mlm 1.4 asks where the bands are described: STAC 1.1 knows `bands` of assets alone, which mlm does not look at
+        "raster:bands": [{"name": name, "data_type": "uint8"} for name in bands],
     }
-    item = _item(record, "model", record.cities, {"model": card}, extensions=("mlm", "version"))
+    item = _item(record, "model", record.cities, {"model": card}, extensions=("mlm", "raster", "version"))
     item["properties"] |= {
         "title": "The model that mapped the villages",
+        "license": OWN,
         "mlm:name": f"uvmap-{versions[0]}",
         "uvmap:model_versions": versions,
         "mlm:architecture": str(record.model.get("architecture") or "GeoLink with UPerNet"),
@@ -220,13 +228,14 @@ def _item(
     west, south, east, north = _box(cities)
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     derived = [] if name == "model" else [
-        {"rel": "derived_from", "href": f"./{layout.item_file('model')}", "type": "application/geo+json"}
+        _link("derived_from", layout.item_file("model"), "The model that mapped the villages",
+              kind="application/geo+json")
     ]  # fmt: skip
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": sorted(EXTENSIONS[e] for e in extensions),
-        "id": f"{ID}-{record.version}-{name}",
+        "id": f"{_identifier(record)}-{name}",
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "bbox": [west, south, east, north],
         "properties": {
@@ -256,10 +265,14 @@ def _asset(record: ReleaseRecord, name: str) -> dict[str, Any]:
     return asset | ({"license": licence} if " " not in licence else {"license": "other"})
 
 
-def _links(parent: str) -> list[dict[str, Any]]:
+def _link(rel: str, name: str, title: str, *, kind: str = MEDIA[".json"]) -> dict[str, Any]:
+    return {"rel": rel, "href": f"./{name}", "type": kind, "title": title}
+
+
+def _links(parent: str, record: ReleaseRecord) -> list[dict[str, Any]]:
     return [
-        {"rel": "root", "href": f"./{layout.CATALOG}", "type": MEDIA[".json"]},
-        {"rel": "parent", "href": f"./{parent}", "type": MEDIA[".json"]},
+        _link("root", layout.CATALOG, record.metadata.title),
+        _link("parent", parent, f"{record.metadata.title}, version {record.version}"),
     ]
 
 
@@ -278,6 +291,11 @@ def _box(cities: Iterable[CityFact]) -> list[float]:
         round(max(c.east for c in cities), 6),
         round(max(c.north for c in cities), 6),
     ]
+
+
+def _identifier(record: ReleaseRecord) -> str:
+    """Id of the collection: letters, digits and hyphens alone, as catalogs that are searched want it."""
+    return f"{ID}-{record.version.replace('.', '-')}"
 
 
 def _short(identifier: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from pipeline.release import layout
+from pipeline.release.methods import accuracy_tables, citation_lines, limit_lines, method_lines
 from pipeline.release.record import CityFact, ReleaseRecord
 
 WHAT = {
@@ -70,6 +71,9 @@ def readme(record: ReleaseRecord, names: Iterable[str]) -> str:
         *_accuracy(record),
         *_waivers(record),
         *_missing(record),
+        *method_lines(record),
+        *limit_lines(record),
+        *citation_lines(record),
         "## Files",
         "",
         "| file | what |",
@@ -163,15 +167,24 @@ def model_card(record: ReleaseRecord) -> str:
         "- input: imagery" + (" and map features" if record.model.get("reads_map") else " alone"),
         ("- limits: the map is as good as its assessment says, region by region (`accuracy_report.html`); ground unlike"
         " the training ground is mapped worse"),
+        "- weights are not part of the release; they are known by their digest",
         "",
+        *_accuracy(record),
         "| weights | cities |",
         "| --- | --- |",
         *(f"| `{name}` | {len(codes)} |" for name, codes in sorted(cities.items())),
         "",
-        str(record.model.get("card") or "The campaign's checkpoint was not there when the release was built: its own "
-            "card is missing here."),
+        "## The checkpoint's own card",
+        "",
+        _demoted(str(record.model.get("card") or "The campaign's checkpoint was not there when the release was built: "
+            "its own card is missing here.")),
     ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _demoted(card: str) -> str:
+    """A card's headings two levels down, below the heading that it stands under."""
+    return "\n".join(f"##{line}" if line.startswith("#") else line for line in card.splitlines())
 
 
 def cities_csv(record: ReleaseRecord) -> str:
@@ -235,12 +248,7 @@ def _accuracy(record: ReleaseRecord) -> list[str]:
     if record.accuracy is None:
         return [*lines, "**No assessment is part of this release: how good the map is, is not known.**", ""]
     if record.accuracy.kind == "sample":
-        lines += ["| measure | estimate | interval | points |", "| --- | --- | --- | --- |"]
-        for name, row in record.accuracy.headline.items():
-            low, high = row.get("ci_low"), row.get("ci_high")
-            span = "-" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-            value = "-" if row.get("estimate") is None else f"{row['estimate']:.3f}"
-            lines.append(f"| {name} | {value} | {span} | {row.get('n_points', '-')} |")
+        lines += accuracy_tables(record.accuracy.headline, record.accuracy.regions)
     else:
         lines.append("Single cities were compared with complete reference; nothing here stands for other cities.")
         lines += [f"- {adcode}: {json.dumps(one, sort_keys=True)}" for adcode, one in record.accuracy.headline.items()]

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import pyogrio
 
-FIXED_TIME = "2000-01-01T00:00:00Z"
+FIXED_TIME = "2000-01-01T00:00:00.000Z"
+"""With milliseconds, as requirement 15 of GeoPackage asks for."""
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import json
+import re
+import sqlite3
 import zipfile
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import rasterio
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pmtiles.reader import MmapSource, Reader
 
 from pipeline.national.products import NationalProductsError, find_products
 from pipeline.release import build as building
@@ -173,14 +176,43 @@ def test_next_release_says_what_changed(root, release, tmp_path):
     for code in CODES[:2]:
         write_product(root / "later", code, seed=5, previous=root / "products" / code, release="1.1.0")
     later = make_campaign(root, CODES[:2], products="later", version="1.1.0")
-    with pytest.raises(ReleaseError, match=r"is version 1\.0\.0 already"):
-        build(later, tmp_path / "same", previous=release)
+    for version in ("1.0.0", "0.10.0"):
+        with pytest.raises(ReleaseError, match=rf"is version 1\.0\.0, and this shall be {version}; give a higher one"):
+            build(later, tmp_path / "same", version=version, previous=release)
     folder = build(later, tmp_path / "next", version="1.1.0", previous=release)
     changes = {c.adcode: c for c in read_record(folder).changes}
     assert [(changes[a].kept, changes[a].new, changes[a].gone) for a in CODES[:2]] == [(11, 1, 1)] * 2
     log = (folder / layout.CHANGELOG).read_text(encoding="utf-8")
     assert "22 villages keep their id, 2 are new, 2 are gone" in log and "## 1.0.0" in log
+    assert "- cities: gone: 310000" in log and "settings that decide what is a village are those of the last" in log
     assert check_release(folder, previous=release).blocking == ("accuracy", "leakage")
+
+
+def test_every_column_of_every_table_is_in_the_dictionary(release):
+    with (release / layout.DICTIONARY).open(encoding="utf-8") as file:
+        said = {(row["file"], row["name"]) for row in csv.DictReader(file)}
+    tables = {n: pq.read_schema(release / n).names for n in (layout.VILLAGES, layout.MAP_ATTRIBUTES, layout.GRID)}
+    for name in (layout.CITIES, layout.PROVINCES):
+        tables[name] = (release / name).read_text(encoding="utf-8").splitlines()[0].split(",")
+    there = {(name, column) for name, columns in tables.items() for column in columns}
+    assert said - {(layout.GRID_RASTER, "band 1")} == there
+
+
+def test_package_and_tiles_say_nothing_of_the_machine(release):
+    """And the package is as GeoPackage 1.4 asks: one declared type, times with milliseconds (requirement 15)."""
+    with (release / layout.TILES).open("rb") as file:
+        about = Reader(MmapSource(file)).metadata()
+    assert about["name"] == "Urban villages" and about["generator_options"].startswith("tippecanoe --quiet")
+    assert "/" not in about["generator_options"]
+    with sqlite3.connect(f"file:{release / layout.PACKAGE}?mode=ro", uri=True) as base:
+        [(changed,)] = base.execute("SELECT last_change FROM gpkg_contents")
+        kinds = base.execute("SELECT geometry_type_name, z, m FROM gpkg_geometry_columns").fetchall()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", changed)
+    assert kinds == [("MULTIPOLYGON", 0, 0)]
+    package, master = (
+        gpd.read_file(release / layout.PACKAGE), gpd.read_parquet(release / layout.VILLAGES)
+    )  # fmt: skip
+    assert set(package.geom_type) == {"MultiPolygon"} and package.geometry.geom_equals(master.geometry).all()
 
 
 def test_licences_follow_what_shaped_the_outlines(tmp_path):
@@ -205,6 +237,16 @@ def test_limits_are_checked_before_anything_is_written(campaign, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_release_takes_no_more_than_its_plan_says(campaign, tmp_path):
+    folder = build(campaign, tmp_path / "whole", with_accuracy=True)
+    judged = (tmp_path / "whole-assessment", tmp_path / "whole-assessment" / "sample")
+    said = plan_release(campaign, assessment=judged)
+    taken = layout.record_files(folder)
+    assert sum(p.stat().st_size for p in taken) <= said.bytes and {p.name for p in taken} == set(said.files)
+    (judged[0] / "report.html").write_bytes(bytes(10**6))
+    assert plan_release(campaign, assessment=judged).bytes >= said.bytes + 10**6
+
+
 def test_the_nation_fits_a_record(tmp_path):
     """342 cities in 31 provinces: 100 files at most, whatever they hold."""
     from regions.registry import national_set
@@ -212,6 +254,13 @@ def test_the_nation_fits_a_record(tmp_path):
     codes = {c.adcode[:2] for c in national_set()}
     fixed = len(layout.NATIONAL_DATA) + len(layout.ACCURACY_FILES) + len(layout.TEXTS) + 3
     assert len(codes) == 31 and 2 * len(codes) + fixed <= layout.MAX_FILES
+
+
+def test_an_assessment_that_is_none_is_said_before_anything_is_written(campaign, tmp_path):
+    (tmp_path / "assessment").mkdir()
+    with pytest.raises(ReleaseError, match=r"has no report\.json and report\.html"):
+        build(campaign, tmp_path / "out", accuracy=tmp_path / "assessment", sample=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["assessment"]
 
 
 def test_nothing_else_is_replaced(campaign, release, tmp_path):

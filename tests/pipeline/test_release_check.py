@@ -230,6 +230,12 @@ def keep_sizes(folder):
     renew_checksums(folder)
 
 
+def break_stac_bands(folder):
+    """The model reads a band that no asset describes: the schema of mlm refuses it."""
+    rewrite_json(folder / layout.item_file("model"), lambda d: d["assets"]["model"].pop("raster:bands"))
+    keep_sizes(folder)
+
+
 def break_crate(folder):
     def forget(data):
         root = next(e for e in data["@graph"] if e["@id"] == "./")
@@ -278,7 +284,7 @@ BREAKS = {
     "counts": [break_counts, break_counts_in_an_archive],
     "cog": [break_cog],
     "geoparquet": [break_geoparquet],
-    "stac": [break_stac, break_stac_link],
+    "stac": [break_stac, break_stac_link, break_stac_bands],
     "crate": [break_crate],
     "citation": [break_citation],
     "accuracy": [break_accuracy],

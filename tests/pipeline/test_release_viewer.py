@@ -13,9 +13,11 @@ from PIL import Image
 from pmtiles.reader import MmapSource, Reader, all_tiles
 from pmtiles.tile import Entry, find_tile, serialize_directory, zxy_to_tileid
 
+from pipeline.city.sources import INVENTED_NOTE
 from pipeline.release.checksums import hash_file
 from pipeline.release.record import read_record
 from pipeline.release.viewer.facts import accuracy_facts
+from pipeline.release.viewer.pictures import demo_pictures
 from regions.demo import generate_demo_nation
 from regions.registry import city_of
 from tests.support.products import write_products
@@ -124,6 +126,35 @@ def test_the_folder_says_what_the_release_says(release):
         assert "url(" not in text
 
 
+def test_generated_data_under_a_real_code_are_shown_and_real_scenes_are_not(release, tmp_path):
+    scenes = release.parent / "data" / DEMO / "imagery"
+    for adcode in ("110000", "310000"):
+        shutil.copytree(scenes, tmp_path / adcode / "imagery")
+    (tmp_path / "310000" / INVENTED_NOTE).write_text("{}")
+    pictures = list(demo_pictures(["110000", "310000"], tmp_path, tmp_path))
+    assert [p["adcode"] for p in pictures] == ["310000"] and not (tmp_path / "imagery_110000.jpg").exists()
+    with Image.open(tmp_path / "imagery_310000.jpg") as image:
+        assert max(image.size) <= 1400  # a kilometre at 1 m is not blown up
+
+
+def test_names_stand_on_the_map_and_none_covers_another(driver, address):
+    driver.get(f"{address}/viewer/")
+    assert state(driver) == "ready"
+    boxes = driver.execute_script(
+        "return [...document.querySelectorAll('.labels > span')].map(e => [e.textContent, e.getBoundingClientRect()])"
+    )
+    assert "深圳市" in " ".join(text for text, _ in boxes)
+    for k, (_, a) in enumerate(boxes):
+        for _, b in boxes[:k]:
+            apart = (
+                a["right"] <= b["left"] or b["right"] <= a["left"] or a["bottom"] <= b["top"] or b["bottom"] <= a["top"]
+            )
+            assert apart
+    driver.execute_script("uvmapViewer.map.jumpTo({zoom: 13})")
+    redrawn(driver)
+    assert driver.execute_script("return document.querySelectorAll('.labels > span').length") == 0
+
+
 def test_a_region_has_its_own_figures_where_the_sample_gives_them(tmp_path):
     row = {"measure": "F1", "variance": "two_stage", "domain": "region", "value": "South", "estimate": 0.7}
     row |= {"ci_low": 0.6, "ci_high": 0.8}
@@ -186,7 +217,9 @@ def test_by_keyboard_alone(driver, address):
     driver.find_element(By.CSS_SELECTOR, ".maplibregl-canvas").send_keys(Keys.ENTER)
     assert shown(driver, "detail-title").startswith("Village in Shenzhen")
     assert "440300-" in shown(driver, "facts")
-    assert "area_m2" in shown(driver, "facts")
+    assert "Area" in shown(driver, "facts") and " m²" in shown(driver, "facts")
+    hints = driver.execute_script("return [...document.querySelectorAll('#facts dt')].map(e => e.title.split(':')[0])")
+    assert "area_m2" in hints  # what the tables call it
     driver.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert driver.execute_script("return document.getElementById('detail').hidden")
     search.send_keys("nowhere")

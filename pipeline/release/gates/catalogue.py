@@ -160,7 +160,10 @@ def _schema_faults(data: dict[str, Any]) -> list[str]:
             if item.ext.has("raster"):
                 _ = RasterExtension.ext(asset).bands
         if item.ext.has("mlm"):
-            _ = [m.to_dict() for m in item.ext.mlm.input]
+            described = (b for a in item.assets.values() for b in a.extra_fields.get("raster:bands") or [])
+            known = {b.get("name") for b in described}
+            used = [b for m in item.ext.mlm.input for b in m.to_dict().get("bands") or []]
+            faults += [f"mlm:input reads band {b}, which no asset describes" for b in used if b not in known]
     except Exception as error:  # noqa: BLE001 - any failure to read is a finding
         faults.append(f"an extension cannot be read ({type(error).__name__}: {error})")
     return faults

@@ -17,7 +17,7 @@ from pipeline.release.viewer.library import SCRIPT, STYLE, library_files, notice
 from pipeline.release.viewer.pictures import demo_pictures
 
 ASSETS = Path(__file__).parent / "assets"
-PAGE_FILES = ("index.html", "viewer.css", "viewer.js", "pmtiles.js")
+PAGE_FILES = ("index.html", "viewer.css", "viewer.js", "pmtiles.js", "labels.js")
 DATA, NOTICE_FILE = "data.json", "NOTICE.txt"
 
 

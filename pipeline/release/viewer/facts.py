@@ -13,11 +13,17 @@ from pipeline.release.record import CityFact, ReleaseRecord
 from pipeline.release.vector_files import TILE_COLUMNS
 from regions.registry import REGIONS
 
-MEASURES = (("F1", "F1"), ("IoU", "IoU"), ("UA", "User's accuracy"), ("PA", "Producer's accuracy"))
-NO_BASE_MAP = (
-    "No base map and no border: circles are cities, dashed boxes the extents of their villages. Imagery lies below "
-    "invented cities only."
-)
+MEASURES = (("F1", "F1"), ("IoU", "IoU"), ("UA", "Precision (UA)"), ("PA", "Recall (PA)"))
+NO_BASE_MAP = "There is no base map and no border. Imagery lies below invented cities only."
+LABELS = {
+    "uv_id": "Id",
+    "status": "Change",
+    "area_m2": "Area",
+    "score_mean": "Mean score",
+    "confidence": "Confidence",
+    "boundary": "Outline from",
+}
+"""What the page says of a village, and how it calls that; the heading names its city."""
 UNITLESS = frozenset({"-", "0-1"})
 Bounds = list[list[float]]
 
@@ -48,9 +54,14 @@ def viewer_facts(record: ReleaseRecord, *, accuracy: Path | None, pictures: Sequ
         "regions": regions,
         "cities": [_city(c) for c in sorted(record.cities, key=lambda c: (c.name_en, c.adcode))],
         "attributes": [
-            {"name": a.name, "unit": "" if a.unit in UNITLESS else a.unit, "meaning": a.definition}
+            {
+                "name": a.name,
+                "label": LABELS[a.name],
+                "unit": "" if a.unit in UNITLESS else a.unit.replace("m2", "m²"),
+                "meaning": a.definition,
+            }
             for a in ATTRIBUTES
-            if a.name in TILE_COLUMNS
+            if a.name in TILE_COLUMNS and a.name in LABELS
         ],
         "accuracy": accuracy_facts(accuracy),
         "imagery": [dict(p) for p in pictures],
@@ -82,8 +93,8 @@ def accuracy_facts(path: Path | None) -> dict[str, Any]:
     for region in REGIONS:
         if found := _measures(r for r in rows if r.get("domain") and r.get("value") == region):
             facts["regions"][region] = found
-    level = next((r["level"] for r in rows if r.get("level")), 0.95)
-    facts["note"] = f"Estimate and {level:.0%} interval from a probability sample of this map."
+    interval = f"{report['level']:.0%} interval" if report.get("level") else "interval"
+    facts["note"] = f"Estimate and {interval} from a probability sample of this map."
     facts["no_region"] = "The sample gives no figure for this region alone: these are of the whole."
     return facts
 

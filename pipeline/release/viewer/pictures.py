@@ -15,6 +15,7 @@ from rasterio.transform import from_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 
+from pipeline.city.sources import INVENTED_NOTE
 from pipeline.formats import RASTER_SUFFIXES
 from pipeline.imagery.opening import opened
 from regions.registry import DEMO_PREFIX
@@ -22,6 +23,11 @@ from regions.registry import DEMO_PREFIX
 MAX_SIDE_PX = 2048
 WEB_MERCATOR = "EPSG:3857"
 QUALITY = 85
+
+
+def is_invented(adcode: str, data_root: Path) -> bool:
+    """Whether a city's ground was made up: a code of the demo, or data that were generated under a real one."""
+    return adcode.startswith(DEMO_PREFIX) or (data_root / adcode / INVENTED_NOTE).is_file()
 
 
 def demo_pictures(adcodes: Sequence[str], data_root: Path, out: Path) -> Iterator[dict[str, Any]]:
@@ -37,7 +43,7 @@ def demo_pictures(adcodes: Sequence[str], data_root: Path, out: Path) -> Iterato
     """
     for adcode in sorted(adcodes):
         folder = data_root / adcode / "imagery"
-        if not adcode.startswith(DEMO_PREFIX) or not folder.is_dir():
+        if not is_invented(adcode, data_root) or not folder.is_dir():
             continue
         scenes = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in RASTER_SUFFIXES]
         if scenes:
@@ -47,13 +53,15 @@ def demo_pictures(adcodes: Sequence[str], data_root: Path, out: Path) -> Iterato
 
 def _write(scenes: Sequence[Path], path: Path) -> list[list[float]]:
     """Scenes one over the other, later ones on top, in web Mercator."""
-    boxes = []
+    boxes, finest = [], np.inf
     for scene in scenes:
         with opened(scene) as source:
-            boxes.append(transform_bounds(source.crs, WEB_MERCATOR, *source.bounds))
+            box = transform_bounds(source.crs, WEB_MERCATOR, *source.bounds)
+            boxes.append(box)
+            finest = min(finest, (box[2] - box[0]) / source.width)
     west, south = min(b[0] for b in boxes), min(b[1] for b in boxes)
     east, north = max(b[2] for b in boxes), max(b[3] for b in boxes)
-    pixel = max(east - west, north - south) / MAX_SIDE_PX
+    pixel = max(finest, max(east - west, north - south) / MAX_SIDE_PX)
     width, height = max(1, round((east - west) / pixel)), max(1, round((north - south) / pixel))
     shown = np.full((height, width, 3), 238, np.uint8)
     place = from_bounds(west, south, east, north, width, height)

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from pipeline.release.checksums import hash_file, read_checksums
 from pipeline.release.errors import ReleaseTooLargeError
-from pipeline.release.layout import MAX_BYTES, MAX_FILES, MD5, SHA256, record_files
+from pipeline.release.layout import MAX_BYTES, MAX_FILES, MD5, SHA256, record_files, size_text
 from pipeline.release.zenodo.client import ZenodoClient
 from pipeline.release.zenodo.errors import ApiError, PublishError, UnreachableError
 from pipeline.release.zenodo.model import Deposition, RemoteFile
 from pipeline.release.zenodo.retries import TRANSIENT, pause_after
 
 ATTEMPTS = 5
+TOLD_S = 10.0
+"""Between two lines on how much of a large file is on its way."""
 Tell = Callable[[str], None]
 
 
@@ -101,7 +103,7 @@ def transfer_files(
         tell(f"remove {name}: not of this release")
         client.delete_file(draft, name)
     for number, file in enumerate(plan.send, 1):
-        tell(f"send {number} of {len(plan.send)}: {file.path.name}, {file.bytes / 1e6:.1f} MB")
+        tell(f"send {number} of {len(plan.send)}: {file.path.name}, {size_text(file.bytes)}")
         send_file(client, draft, file, tell=tell)
     return plan
 
@@ -115,7 +117,7 @@ def send_file(client: ZenodoClient, draft: Deposition, file: LocalFile, *, tell:
     last: PublishError | None = None
     for attempt in range(ATTEMPTS):
         try:
-            client.upload(draft, file.path, md5=file.md5)
+            client.upload(draft, file.path, md5=file.md5, tell=_shares(file, tell))
         except (ApiError, UnreachableError) as error:
             status = error.status if isinstance(error, ApiError) else None
             if status is not None and status not in {200, *TRANSIENT}:
@@ -132,6 +134,19 @@ def send_file(client: ZenodoClient, draft: Deposition, file: LocalFile, *, tell:
         if file.is_held(client.files(draft.id).get(file.path.name)):
             return
     raise PublishError(f"{file.path.name}: {ATTEMPTS} attempts, the last: {last}")
+
+
+def _shares(file: LocalFile, tell: Tell) -> Callable[[int], None]:
+    """Says every `TOLD_S` seconds how much of a file is on its way."""
+    last = time.monotonic()
+
+    def sent(count: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= TOLD_S:
+            last = time.monotonic()
+            tell(f"{file.path.name}: {count / 1e6:.0f} of {file.bytes / 1e6:.0f} MB")
+
+    return sent
 
 
 def differences(local: Mapping[str, LocalFile], remote: Mapping[str, RemoteFile]) -> list[str]:

@@ -2,7 +2,7 @@
 "use strict";
 
 const at = (id) => document.getElementById(id);
-const state = { data: null, map: null, adcode: null, before: null };
+const state = { data: null, map: null, adcode: null, before: null, beside: false };
 
 function make(tag, text, attributes = {}) {
   const element = document.createElement(tag);
@@ -17,7 +17,7 @@ function tell(text) {
   document.body.dataset.state = "trouble";
 }
 
-const km2 = (m2) => (m2 / 1e6).toLocaleString("en", { maximumFractionDigits: m2 < 1e7 ? 2 : 0 });
+const km2 = (m2) => (m2 / 1e6).toLocaleString("en", { minimumFractionDigits: m2 < 1e7 ? 2 : 0, maximumFractionDigits: m2 < 1e7 ? 2 : 0 });
 const plain = (text) => text.normalize("NFKD").replace(/[\u0300-\u036f'’\s-]/g, "").toLowerCase();
 
 async function start() {
@@ -120,10 +120,21 @@ function listen() {
 function showDetail(title, facts, region) {
   at("detail-title").textContent = title;
   at("facts").replaceChildren(...facts.flatMap(([name, value, hint]) =>
-    [make("dt", name, hint ? { title: hint } : {}), make("dd", value)]));
+    [make("dt", name, hint ? { title: hint } : {}), value instanceof Node ? wrapped(value) : make("dd", value)]));
   showAccuracy(region);
   if (at("detail").hidden) state.before = document.activeElement;
   at("detail").hidden = false;
+  if (matchMedia("(max-width: 46rem)").matches) at("detail").scrollIntoView({ block: "start" });
+}
+
+function wrapped(node) {
+  const value = make("dd");
+  value.append(node);
+  return value;
+}
+
+function fileLink(name) {
+  return state.beside ? make("a", name, { href: `../${name}`, download: "" }) : make("span", name);
 }
 
 function closeDetail() {
@@ -139,7 +150,10 @@ function showAccuracy(region) {
   at("accuracy-title").textContent = own ? `Accuracy in ${region}` : "Accuracy";
   box.replaceChildren();
   if (rows.length) {
-    const table = make("table");
+    const table = make("table"), head = make("thead"), names = make("tr");
+    names.append(...["Measure", "Estimate", "Interval"].map((name) => make("th", name, { scope: "col" })));
+    head.append(names);
+    table.append(head);
     for (const row of rows) {
       const line = make("tr");
       const interval = row.low === null ? "" : `${row.low.toFixed(2)} to ${row.high.toFixed(2)}`;
@@ -165,7 +179,7 @@ function openCity(city) {
     ["Code", city.adcode], ["Province", city.province], ["Region", city.region],
     ["Villages", city.villages.toLocaleString("en")], ["Area of villages", `${km2(city.area_m2)} km²`],
     ["Not predicted", `${(100 * city.not_predicted).toFixed(1)} % of the ground`],
-    ["Imagery", city.image_date ?? "date unknown"], ["Archive", city.archive],
+    ["Imagery", city.image_date ?? "date unknown"], ["Archive", fileLink(city.archive)],
   ], city.region);
   for (const button of at("cities").querySelectorAll("button")) {
     if (button.dataset.adcode === city.adcode) button.setAttribute("aria-current", "true");
@@ -178,7 +192,7 @@ function openCity(city) {
 function openVillage(properties) {
   const city = state.data.cities.find((c) => c.adcode === String(properties.adcode));
   const facts = state.data.attributes.filter((a) => properties[a.name] !== undefined && properties[a.name] !== null)
-    .map((a) => [a.name, `${format(properties[a.name])}${a.unit ? ` ${a.unit}` : ""}`, a.meaning]);
+    .map((a) => [a.label, `${format(properties[a.name])}${a.unit ? ` ${a.unit}` : ""}`, `${a.name}: ${a.meaning}`]);
   state.map?.setFilter("chosen", ["==", ["get", "uv_id"], properties.uv_id]);
   showDetail(`Village in ${city ? `${city.name_en} ${city.name_zh}` : properties.adcode}`, facts, city?.region);
 }
@@ -191,20 +205,19 @@ function fly(bounds) {
 }
 
 async function showFiles() {
-  let beside = false;
   try {
     const answer = await fetch("../release.json");
-    beside = answer.ok;
-    const doi = beside ? (await answer.json()).doi : null;
+    state.beside = answer.ok;
+    const doi = state.beside ? (await answer.json()).doi : null;
     if (doi) at("notes").append(make("br"), make("a", `doi.org/${doi}`, { href: `https://doi.org/${doi}` }));
   } catch { /* the viewer stands alone */ }
   at("files").replaceChildren(...state.data.files.map((file) => {
     const item = make("li");
     const size = file.bytes < 1e6 ? `${Math.ceil(file.bytes / 1e3)} kB` : `${(file.bytes / 1e6).toFixed(1)} MB`;
-    item.append(beside ? make("a", file.name, { href: `../${file.name}`, download: "" }) : make("span", file.name), make("span", ` ${size}, ${file.licence}`, { class: "small" }));
+    item.append(fileLink(file.name), make("span", ` ${size}, ${file.licence}`, { class: "small" }));
     return item;
   }));
-  if (!beside) at("files").prepend(make("li", "This viewer stands apart from its release: the files are where the release is published.", { class: "small" }));
+  if (!state.beside) at("files").prepend(make("li", "This viewer stands apart from its release: the files are where the release is published.", { class: "small" }));
 }
 
 async function findTiles() {
@@ -231,6 +244,7 @@ async function showMap() {
   const cities = { type: "FeatureCollection", features: state.data.cities.map((city) => ({
     type: "Feature", properties: { adcode: city.adcode, villages: city.villages },
     geometry: { type: "Point", coordinates: city.point } })) };
+  const largest = Math.max(1, ...state.data.cities.map((city) => Math.sqrt(city.villages)));
   const extents = { type: "FeatureCollection", features: state.data.cities.map(({ bounds: [[w, s], [e, n]] }) => ({
     type: "Feature", properties: {}, geometry: { type: "Polygon", coordinates: [[[w, s], [e, s], [e, n], [w, n], [w, s]]] } })) };
   const sources = {
@@ -250,12 +264,13 @@ async function showMap() {
       { id: "villages", type: "fill", source: "villages", "source-layer": state.data.layer, paint: { "fill-color": "#b3175c", "fill-opacity": ["interpolate", ["linear"], ["zoom"], 8, 0.9, 14, 0.4] } },
       { id: "outlines", type: "line", source: "villages", "source-layer": state.data.layer, minzoom: 9, paint: { "line-color": "#b3175c", "line-width": ["interpolate", ["linear"], ["zoom"], 9, 0.6, 16, 2] } },
       { id: "chosen", type: "line", source: "villages", "source-layer": state.data.layer, filter: ["==", ["get", "uv_id"], ""], paint: { "line-color": "#ffd400", "line-width": 4 } },
-      { id: "cities", type: "circle", source: "cities", maxzoom: 10, paint: { "circle-radius": ["interpolate", ["linear"], ["sqrt", ["get", "villages"]], 0, 4, 70, 16], "circle-color": "#0b4f8a", "circle-opacity": 0.75, "circle-stroke-color": "#fff", "circle-stroke-width": 1.5 } },
+      { id: "cities", type: "circle", source: "cities", maxzoom: 10, paint: { "circle-radius": ["interpolate", ["linear"], ["sqrt", ["get", "villages"]], 0, 3, largest, state.data.cities.length > 40 ? 11 : 9], "circle-color": "#0b4f8a", "circle-opacity": 0.75, "circle-stroke-color": "#fff", "circle-stroke-width": 1.5 } },
     ] },
   });
   map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "top-right");
-  map.addControl(new maplibregl.ScaleControl({ maxWidth: 120 }), "bottom-right");
+  map.addControl(new maplibregl.ScaleControl({ maxWidth: 120 }), "top-left");
   map.addControl(new maplibregl.AttributionControl({ compact: true, customAttribution: state.data.attribution }), "bottom-left");
+  state.labels = new CityLabels(map, state.data.cities);
   const canvas = map.getCanvas();
   canvas.setAttribute("aria-label", "Map: arrow keys move, plus and minus zoom, Enter opens the village in the middle");
   const pick = (point, reach) => {
