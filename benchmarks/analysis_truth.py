@@ -75,7 +75,7 @@ def between(seeds: int) -> list[tuple[str, str, str, float]]:
 
 
 def within(seeds: int) -> list[tuple[str, str, str, float]]:
-    options = AnalysisOptions()
+    options = AnalysisOptions(simulated_points=0)
     x, y = np.meshgrid(np.arange(25.0, SIDE_M, 50), np.arange(25.0, SIDE_M, 50))
     ground = GroundPixels(np.stack([x.ravel(), y.ravel()], axis=1), 50.0)
     rows = []

@@ -97,8 +97,11 @@ def measure_local(
     with warnings.catch_warnings():  # esda announces that its p values, now one-sided, will be doubled: done here
         warnings.simplefilter("ignore", DeprecationWarning)
         moran = esda.Moran_Local(values, near.weights, transformation="r", **common)
-        with_self = libpysal.weights.fill_diagonal(near.weights, 1.0)
-        gi = esda.G_Local(values, with_self, transform="R", star=None, **common)
+        # binary weights, the city itself among them: esda's z of row-standardised ones has the variance of one city,
+        # and a diagonal filled after standardising weighs as much as all neighbours together
+        binary = libpysal.weights.W(near.weights.neighbors, silence_warnings=True)
+        with_self = libpysal.weights.fill_diagonal(binary, 1.0)
+        gi = esda.G_Local(values, with_self, transform="B", star=None, **common)
     moran_p = np.minimum(1.0, 2 * np.asarray(moran.p_sim, dtype=float))
     gi_p = np.minimum(1.0, 2 * np.asarray(gi.p_sim, dtype=float))
     gi_z = np.asarray(gi.Zs, dtype=float)

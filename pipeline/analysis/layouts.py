@@ -217,7 +217,8 @@ LAYOUTS: dict[str, Layout] = {
             Column("Hedges' g (interval)", "effect", "number", ("effect_low", "effect_high")),
         ),
         "Cities are the replicates: means of cities, t intervals. Unknown: cities where one side has no mapped building"
-        " or no known height; nothing is imputed.",
+        " or no known height; nothing is imputed. Coverage, floor-area ratio and spacing are of mapped buildings: where"
+        " the map lacks some, they fall short, and no interval holds that.",
     ),
     "form_gradients": Layout(
         "Do regions differ in these differences",
@@ -265,6 +266,7 @@ LAYOUTS: dict[str, Layout] = {
             Column("By chance", "nearest_ratio"),
             Column("p", "nearest_p", "p"),
             Column("p, clustered", "clustered_p", "p"),
+            Column("most at, m", "clustered_at_m", "count"),
             Column("To the seat, km", "centre_km"),
             Column("By that of the ground", "centre_ratio"),
         ),

@@ -24,7 +24,9 @@ class AnalysisOptions(BaseModel):
         join_share: Cities whose share is in this upper part (0.25: the upper quarter) are the joins' ones.
         claimed_regions: Regions that are claimed to be where urban villages cluster.
         radii_m: Upper ends of the distance classes of the pair correlation within cities, ascending.
-        simulations: Simulated patterns per city that the pattern within it is compared with.
+        simulations: Simulated patterns per city that the pattern within it is compared with, at least.
+        simulated_points: Cities of few villages get more simulations, so many that this number of points is drawn, but
+            999 at most: where many cities are tested at once, p values of few simulations find none.
         least_villages: Cities of fewer villages get no pattern within the city.
         surroundings_m: Built-up land up to this far from a village is its surroundings.
         resamples: Bootstrap resamples of cities.
@@ -43,6 +45,7 @@ class AnalysisOptions(BaseModel):
     claimed_regions: tuple[str, ...] = ("Central", "South")
     radii_m: tuple[float, ...] = (250.0, 500.0, 1000.0, 2000.0, 4000.0)
     simulations: int = Field(default=39, ge=19)
+    simulated_points: int = Field(default=200_000, ge=0)
     least_villages: int = Field(default=20, ge=5)
     surroundings_m: float = Field(default=1000.0, gt=0)
     resamples: int = Field(default=999, ge=99)

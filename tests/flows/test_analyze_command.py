@@ -73,6 +73,18 @@ def test_the_whole_analysis_is_the_same_bytes_twice_and_says_what_it_lacks(natio
         assert text.isascii() or set(text) - set(map(chr, range(128))) <= set("·’")
 
 
+def test_a_first_release_says_nothing_of_persistence_and_a_claim_of_no_region_is_refused(nation, tmp_path):
+    campaign = write_campaign(tmp_path / "made.yaml", nation / "out", CODES[:3])
+    argument = ["analyze", "--campaign", campaign, "--out", tmp_path / "a", "--permutations", "99", "--json"]
+    told = json_of(*argument)
+    assert not (tmp_path / "a" / "tables" / "persistence.csv").exists()
+    assert any("persistence" in n for n in told["notes"])
+    page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+    assert "Too few cities" in page
+    with pytest.raises(AssertionError, match="Middle is none of North, Northeast"):
+        json_of(*argument, "--claim", "Middle")
+
+
 def test_a_broken_product_is_named_and_left_out_only_when_asked(nation, tmp_path):
     shutil.copytree(nation / "out", tmp_path / "out")
     (tmp_path / "out" / CODES[0] / "manifest.json").unlink()

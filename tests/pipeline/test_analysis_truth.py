@@ -102,6 +102,30 @@ def test_morans_i_and_joins_are_those_of_esda(near):
     assert got["p"] == pytest.approx(moran.p_rand, abs=0.01)
 
 
+def test_local_statistics_are_their_formulas_and_their_p_values_those_of_plain_permutations(near):
+    """Gi* of Ord & Getis (1995, eq. 5), local Moran of Anselin (1995); conditional permutations, false discoveries."""
+    cities = planted_cities(Planted(region_factor={"South": 3.0}, likeness=0.3), 5)
+    x = city_shares(cities)
+    n = len(x)
+    options = QUICK.model_copy(update={"permutations": 1999})
+    got = measure_local(cities, x, near, options)
+    binary = near.weights.sparse.toarray() > 0
+    star = (binary | np.eye(n, dtype=bool)) / 7
+    spread = x.std() * np.sqrt((n * np.square(star).sum(axis=1) - 1) / (n - 1))
+    assert got["gi_z"].to_numpy() == pytest.approx((star @ x - x.mean()) / spread, rel=1e-6)
+    z = (x - x.mean()) / x.std()
+    assert got["moran_i"].to_numpy() == pytest.approx((n - 1) / n * z * (binary @ z / 6), rel=1e-6)
+    rng = np.random.default_rng(1)
+    for k in np.argsort(-np.abs(got["gi_z"].to_numpy()))[[0, 40, 150, 300]]:
+        others = np.delete(x, k)
+        simulated = np.array([rng.choice(others, 6, replace=False).mean() for _ in range(4000)])
+        own = x[binary[k]].mean()
+        p = min(1.0, 2 * min((simulated >= own).mean(), (simulated <= own).mean()))
+        assert got["gi_p"].iloc[k] == pytest.approx(p, abs=0.05)
+    adjusted = stats.false_discovery_control(got["gi_p"], method="bh")
+    assert list(got["gi_found"]) == list(adjusted <= options.fdr)
+
+
 def test_planted_clustering_in_central_and_south_china_is_found(near, model):
     hits = 0
     for seed in range(20):
@@ -192,7 +216,7 @@ def test_the_mean_of_city_shares_is_covered_by_its_interval():
 
 
 def test_villages_that_lie_together_are_told_from_those_that_do_not():
-    options = AnalysisOptions(simulations=39)
+    options = AnalysisOptions(simulations=39, simulated_points=0)
     x, y = np.meshgrid(np.arange(25.0, SIDE_M, 50), np.arange(25.0, SIDE_M, 50))
     ground = GroundPixels(np.stack([x.ravel(), y.ravel()], axis=1), 50.0)
     found = nearest = 0
@@ -213,9 +237,30 @@ def test_villages_that_lie_together_are_told_from_those_that_do_not():
         assert row["centre_ratio"] > 0
 
 
+def test_villages_with_an_extent_are_found_to_cluster_at_distances_beyond_it():
+    """Half-kilometre lattice places, taken in two crowds or all over: no pairs below 400 m in either."""
+    options = AnalysisOptions(simulations=99, simulated_points=0)
+    x, y = np.meshgrid(np.arange(25.0, SIDE_M, 50), np.arange(25.0, SIDE_M, 50))
+    ground = GroundPixels(np.stack([x.ravel(), y.ravel()], axis=1), 50.0)
+    places = np.stack(np.meshgrid(np.arange(250.0, SIDE_M, 500), np.arange(250.0, SIDE_M, 500)), axis=-1).reshape(-1, 2)
+    crowded = scattered = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        middles = rng.uniform(2000, 8000, (2, 2))
+        far = np.hypot(*(places[:, None] - middles).transpose(2, 0, 1)).min(axis=1)
+        jitter = rng.uniform(-50, 50, (60, 2))
+        row = describe_pattern(places[np.argsort(far)[:60]] + jitter, ground, options, key=str(seed), centre=None)
+        crowded += row["clustered_p"] <= 0.05
+        assert row["g_250"] == 0
+        row = describe_pattern(rng.permutation(places)[:60] + jitter, ground, options, key=str(seed), centre=None)
+        scattered += row["clustered_p"] <= 0.05
+    assert crowded == 20
+    assert scattered <= stats.binom.ppf(0.9995, 20, 0.05)
+
+
 def test_pair_correlation_of_a_thomas_process_equals_its_formula():
     """g(r) = 1 + exp(-r^2 / 4 s^2) / (4 pi k s^2), k parents per m2 (Diggle 2013, 6.3.2), on the mean of patterns."""
-    options = AnalysisOptions(radii_m=(200, 400, 800, 1600), simulations=19)
+    options = AnalysisOptions(radii_m=(200, 400, 800, 1600), simulations=19, simulated_points=0)
     x, y = np.meshgrid(np.arange(50.0, SIDE_M, 100), np.arange(50.0, SIDE_M, 100))
     ground = GroundPixels(np.stack([x.ravel(), y.ravel()], axis=1), 100.0)
     spread = 300.0
