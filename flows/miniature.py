@@ -278,7 +278,8 @@ def _assess(mapped: Sequence[str], out: Path, campaign: str, training: Path | No
     report = uvmap(
         "assess", "sample", sample / "labelled.parquet", "--psu-selection", "probability",
         "--second-stage-stratum", "map_stratum", "--lonely-psu", "certainty", "--replicates", 200,
-        "--map-totals", sample / "map_totals.csv", "--out", out / "assessment", "--survey", sample / "survey.json",
+        "--map-totals", sample / "map_totals.csv", "--city-totals", sample / "city_totals.csv",
+        "--out", out / "assessment", "--survey", sample / "survey.json",
         "--publish", out / "reference-set", *(() if training is None else ("--training", training)),
     )  # fmt: skip
     figures = {
