@@ -27,7 +27,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipeline.analysis.form import measure_city_form
-from pipeline.attributes.buildings import Fabric
+from pipeline.attributes.buildings import Fabric, read_fabric
 from regions.demo import Cover, VillagePlan, demo_features
 from regions.demo.block import make_block
 from regions.demo.city import to_frame
@@ -139,7 +139,7 @@ def assess(root: Path, cities: list[City]) -> None:
     uvmap("sample", "totals", "--products", products, "--frame", sample / "frame.csv", "--out", sample)
     uvmap("sample", "cities", "--frame", sample / "frame.csv", "--seed", 7, *drawn, "--out", sample / "cities.csv")
     uvmap("sample", "points", "--cities", sample / "cities.csv", "--products", products, "--seed", 7, "--out", sample,
-          "--mapped", 30, "--candidate", 30, "--rest", 60)  # fmt: skip
+          "--mapped", 30, "--candidate", 60, "--rest", 120)  # fmt: skip
     points = gpd.read_parquet(sample / "points_design.parquet")
     answered = []
     for code, own in points.groupby("city"):
@@ -152,48 +152,81 @@ def assess(root: Path, cities: list[City]) -> None:
           "--out", root / "assessment")  # fmt: skip
 
 
-def compare(root: Path, cities: list[City], truths: list[Truth]) -> list[dict[str, object]]:
-    """Planted and recovered, a row each."""
-    tables = root / "analysis" / "tables"
+def form_of_truth(root: Path, city: City) -> dict[str, float | int]:
+    """Building form of the true villages, by the buildings that the map has."""
+    truth = gpd.read_parquet(root / "truth" / f"{city.adcode}.parquet")
+    features = gpd.read_parquet(root / "products" / ".work" / city.adcode / "graph-made" / "features.parquet")
+    villages = truth.geometry.explode(ignore_index=True)
+    whole = shapely.box(*features.total_bounds)
+    return measure_city_form(villages, read_fabric(features), area=whole, surroundings_m=1000.0)
+
+
+Row = dict[str, object]
+
+
+def judged(what: str, truth: float, found: float, low: float, high: float) -> Row:
+    """One planted value beside the recovered one."""
+    held = "" if not np.isfinite(low) else "yes" if low <= truth <= high else "NO"
+    return {"what": what, "truth": truth, "found": found, "low": low, "high": high, "held": held}
+
+
+def compare_shares(tables: Path, true: pd.DataFrame) -> list[Row]:
+    """Shares of nation and regions, and how many cities the model's intervals hold."""
     shares = pd.read_csv(tables / "shares.csv", dtype={"adcode": str})
-    true = pd.DataFrame({"region": [c.region for c in cities], "adcode": [c.adcode for c in cities],
-                         "uv": [t.uv_m2 for t in truths], "built": [t.built_m2 for t in truths]})  # fmt: skip
-    rows: list[dict[str, object]] = []
-
-    def add(what: str, truth: float, found: float, low: float, high: float) -> None:
-        held = "" if not np.isfinite(low) else "yes" if low <= truth <= high else "NO"
-        rows.append({"what": what, "truth": truth, "found": found, "low": low, "high": high, "held": held})
-
-    for row in shares.to_dict("records"):
-        level, name = row["level"], row["name"]
-        if level in {"nation", "region"}:
-            mine = true if level == "nation" else true[true["region"] == name]
-            truth = 100 * mine["uv"].sum() / mine["built"].sum()
-            add(f"share of {name}, % (mapped {100 * row['share_area']:.2f})", truth, 100 * row["adjusted_share"],
-                100 * row["adjusted_low"], 100 * row["adjusted_high"])  # fmt: skip
-            mean = 100 * (mine["uv"] / mine["built"]).mean()
-            what = f"mean of cities of {name}, % (mapped {100 * row['share_mean']:.2f})"
-            add(what, mean, *(100 * row[f"adjusted_mean{e}"] for e in ("", "_low", "_high")))
+    rows: list[Row] = []
+    for row in shares[shares["level"].isin(["nation", "region"])].to_dict("records"):
+        name = row["name"]
+        mine = true if row["level"] == "nation" else true[true["region"] == name]
+        for key, ends, words, truth in (
+            ("share_area", "adjusted_{}", "share", mine["uv"].sum() / mine["built"].sum()),
+            ("share_mean", "adjusted_mean_{}", "mean of cities", (mine["uv"] / mine["built"]).mean()),
+        ):
+            found = row["adjusted_share" if key == "share_area" else "adjusted_mean"]
+            low, high = (100 * row[ends.format(e)] for e in ("low", "high"))
+            rows.append(
+                judged(f"{words} of {name}, % (mapped {100 * row[key]:.2f})", 100 * truth, 100 * found, low, high)
+            )
     own = shares[shares["level"] == "city"].set_index("adcode").loc[true["adcode"]]
     truth_of_city = (true["uv"] / true["built"]).to_numpy()
     held = ((own["adjusted_low"] <= truth_of_city) & (truth_of_city <= own["adjusted_high"])).mean()
     rows.append({"what": "cities' shares within the model's interval, %", "found": 100 * float(held), "truth": 95.0})
+    return rows
+
+
+def compare_form(tables: Path, root: Path, cities: list[City], truths: list[Truth]) -> list[Row]:
+    """Building form against that of the true villages, by the mapped buildings and by all."""
     form = pd.read_csv(tables / "form.csv").set_index(["measure", "name"])
-    complete = pd.DataFrame([t.form for t in truths]).assign(region=true["region"])
+    region = np.array([c.region for c in cities])
+    of = {
+        "mapped buildings": pd.DataFrame([form_of_truth(root, c) for c in cities]),
+        "all buildings": pd.DataFrame([t.form for t in truths]),
+    }
+    rows = []
     for measure in ("coverage", "height_mean_m", "floor_area_ratio", "low_rise_share"):
-        gap = complete[f"{measure}_in"] - complete[f"{measure}_out"]
-        for name in ("nation", "North", "South"):
-            row = form.loc[(measure, name)]
-            truth = gap.mean() if name == "nation" else gap[complete["region"] == name].mean()
-            add(f"{measure} in villages less around, {name}", truth, row["difference"], row["low"], row["high"])
+        for what, known in of.items():
+            gap = known[f"{measure}_in"] - known[f"{measure}_out"]
+            for name in ("nation", "North", "South"):
+                row = form.loc[(measure, name)]
+                truth = gap.mean() if name == "nation" else gap[region == name].mean()
+                label = f"{measure}, villages less around, {name}; truth of {what}"
+                rows.append(judged(label, truth, row["difference"], row["low"], row["high"]))
     cells = pd.read_csv(tables / "form_cities.csv")
-    gap = cells["height_mean_m_in"] - cells["height_mean_m_out"]
-    south, north = (gap[cells["region"] == r].dropna() for r in ("South", "North"))
-    test = stats.ttest_ind(south, north, equal_var=False)
-    low, high = test.confidence_interval()
-    gap = complete["height_mean_m_in"] - complete["height_mean_m_out"]
-    truth = gap[complete["region"] == "South"].mean() - gap[complete["region"] == "North"].mean()
-    add("height gap of South less North, m", truth, south.mean() - north.mean(), low, high)
+    for label, chosen in (("in villages", ["height_mean_m_in"]), ("gap", ["height_mean_m_in", "height_mean_m_out"])):
+        own, every = (t[chosen[0]] - (t[chosen[1]] if len(chosen) > 1 else 0) for t in (cells, of["all buildings"]))
+        south, north = (own[cells["region"] == r].dropna() for r in ("South", "North"))
+        low, high = stats.ttest_ind(south, north, equal_var=False).confidence_interval()
+        truth = every[region == "South"].mean() - every[region == "North"].mean()
+        what = f"height {label}, South less North, m; truth of all buildings"
+        rows.append(judged(what, truth, south.mean() - north.mean(), low, high))
+    return rows
+
+
+def compare(root: Path, cities: list[City], truths: list[Truth]) -> list[Row]:
+    """Planted and recovered, a row each."""
+    tables = root / "analysis" / "tables"
+    true = pd.DataFrame({"region": [c.region for c in cities], "adcode": [c.adcode for c in cities],
+                         "uv": [t.uv_m2 for t in truths], "built": [t.built_m2 for t in truths]})  # fmt: skip
+    rows = [*compare_shares(tables, true), *compare_form(tables, root, cities, truths)]
     gradients = pd.read_csv(tables / "form_gradients.csv").set_index("measure")
     if "height_mean_m" in gradients.index:  # regions of three cities and more
         rows.append({"what": "gradient of height (p)", "found": float(gradients.loc["height_mean_m", "p"])})
@@ -202,17 +235,17 @@ def compare(root: Path, cities: list[City], truths: list[Truth]) -> list[dict[st
     claim = pd.read_csv(tables / "clustering_regions.csv")
     claim = claim[claim["region"].str.startswith("claim")].iloc[0]
     rows += [{"what": f"claim Central + South ({c})", "found": float(claim[c])} for c in ("p", "p_beyond")]
-    if (tables / "pattern.csv").exists():
+    if (tables / "pattern_cities.csv").exists():
         pattern = pd.read_csv(tables / "pattern_cities.csv")
         inside = pattern["region"].isin(CLAIMED)
         for name, mine in ((" and ".join(CLAIMED), pattern[inside]), ("elsewhere", pattern[~inside])):
             if len(mine):
-                rows.append({"what": f"cities with clustered villages, {name}, %", "truth": float("nan"),
-                             "found": 100 * float((mine["clustered_p"] <= 0.05).mean())})  # fmt: skip
+                found = 100 * float((mine["clustered_p"] <= 0.05).mean())
+                rows.append({"what": f"cities with clustered villages, {name}, % of {len(mine)}", "found": found})
     return rows
 
 
-def run(root: Path, cities: list[City], *, side_m: int, planted: bool) -> list[dict[str, object]]:
+def run(root: Path, cities: list[City], *, side_m: int, planted: bool) -> list[Row]:
     kept = root / "truth.json"
     if kept.exists():  # made before, by the same arguments
         truths = [Truth(**t) for t in json.loads(kept.read_text(encoding="utf-8"))]
@@ -221,8 +254,9 @@ def run(root: Path, cities: list[City], *, side_m: int, planted: bool) -> list[d
             make_city(root, city, k, side_m=side_m, planted=planted)
             for k, city in enumerate(tqdm(cities, desc=root.name))
         ]
-        assess(root, cities)
         kept.write_text(json.dumps([asdict(t) for t in truths]), encoding="utf-8")
+    if not (root / "assessment").exists():
+        assess(root, cities)
     campaign = write_campaign(root / "made.yaml", root / "products", [c.adcode for c in cities], name=root.name)
     uvmap("analyze", "--campaign", campaign, "--assessment", root / "assessment", "--built-up", root / "built",
           "--least-villages", 8, "--distance-km", 600, "--out", root / "analysis")  # fmt: skip

@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline.analysis.between import LEAST_CITIES, measure_global, measure_local, measure_regions
 from pipeline.analysis.figures import Picture, map_picture, moran_picture, region_picture
+from pipeline.analysis.layouts import counted
 from pipeline.analysis.neighbours import Neighbourhood, make_neighbourhood
 from pipeline.analysis.options import AnalysisOptions
 
@@ -91,6 +92,8 @@ def _neighbourhoods(
             notes.append(f"{near.name}: {alone} of {len(totals)} cities have no neighbour: no statistics of it")
             continue
         if alone:
-            notes.append(f"{near.name}: {alone} cities have no neighbour ({', '.join(near.islands[:5])})")
+            notes.append(
+                f"{near.name}: {counted(alone, 'city has', 'cities have')} no neighbour ({', '.join(near.islands[:5])})"
+            )
         found.append(near)
     return found

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.analysis.layouts import MEASURES
+from pipeline.analysis.layouts import MEASURES, p_value
 from pipeline.analysis.villages import classify_shares
 
 STYLE: dict[str, Any] = {
@@ -192,7 +192,7 @@ def moran_picture(local: pd.DataFrame, *, moran_i: float, p: float, weights: str
         axes.set_ylabel("mean share of its neighbours, %")
         axes.legend(frameon=False, fontsize=7)
 
-    caption = f"Moran's I = {moran_i:.3f}, p = {p:.4f} (permutations; neighbours: {weights})."
+    caption = f"Moran's I = {moran_i:.3f}, p {p_value(p)} (permutations; neighbours: {weights})."
     return Picture("moran_scatter", "Are neighbours alike", caption, table, draw, (5.2, 3.8))
 
 
@@ -216,7 +216,7 @@ def region_picture(regions: pd.DataFrame) -> Picture:
             if mask.any():
                 axes.scatter(shown["statistic"][mask], y[mask], color=colour, s=26, zorder=3, label=label)
         p = zip(shown["region"], shown["p"], shown["p_beyond"], strict=True)
-        axes.set_yticks(y, [f"{n}\np {a:.4f} and {b:.4f}" for n, a, b in p], fontsize=8)
+        axes.set_yticks(y, [f"{n}\np {p_value(a)} and {p_value(b)}" for n, a, b in p], fontsize=8)
         axes.set_xlabel("clustering of high shares: here less elsewhere")
         axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.4, -0.12), ncols=2)
 

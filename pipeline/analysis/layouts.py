@@ -217,8 +217,9 @@ LAYOUTS: dict[str, Layout] = {
             Column("Hedges' g (interval)", "effect", "number", ("effect_low", "effect_high")),
         ),
         "Cities are the replicates: means of cities, t intervals. Unknown: cities where one side has no mapped building"
-        " or no known height; nothing is imputed. Coverage, floor-area ratio and spacing are of mapped buildings: where"
-        " the map lacks some, they fall short, and no interval holds that.",
+        " or no known height; nothing is imputed. Coverage, floor-area ratio and spacing are of mapped buildings,"
+        " heights of those that have one: where the map lacks buildings, or has the heights of tall ones sooner,"
+        " figures are off by what no interval holds.",
     ),
     "form_gradients": Layout(
         "Do regions differ in these differences",
@@ -323,8 +324,18 @@ def _cell(value: Any, kind: Kind) -> str:
     if kind == "count":
         return f"{value:,.0f}"
     if kind == "p":
-        return f"{value:.4f}" if value >= 1e-4 else "< 0.0001"
+        return p_value(float(value))
     return significant(100 * float(value) if kind == "percent" else float(value))
+
+
+def p_value(value: float) -> str:
+    """Four digits, never 0."""
+    return f"{value:.4f}" if value >= 1e-4 else "< 0.0001"
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """1 city, 2 cities."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def significant(value: float, digits: int = 3) -> str:

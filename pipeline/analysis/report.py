@@ -8,7 +8,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.analysis.layouts import LAYOUTS, MEASURES, headings, lay_out, shown_rows, significant
+from pipeline.analysis.layouts import LAYOUTS, MEASURES, counted, headings, lay_out, p_value, shown_rows, significant
 
 if TYPE_CHECKING:
     from pipeline.analysis.run import Analysis
@@ -108,7 +108,7 @@ def sentences(analysis: Analysis) -> list[str]:
     """What the figures say, in words; nothing that they do not."""
     head = analysis.headline
     first = (
-        f"{head['villages']:,} urban villages of {head['cities']} cities cover {head['uv_km2']:,.1f} km² as mapped:"
+        f"{head['villages']:,} urban villages of {counted(head['cities'], 'city', 'cities')} cover {head['uv_km2']:,.1f} km² as mapped:"
         f" {100 * head['share_ratio_of_areas']:.2f} % of their {analysis.of} (ratio of areas); the mean of the cities'"
         f" shares is {100 * head['share_mean_of_cities']:.2f} %."
     )
@@ -128,15 +128,16 @@ def sentences(analysis: Analysis) -> list[str]:
     if "moran_i" in head:
         like = "are alike" if head["moran_p"] <= 1 - analysis.options.level else "are not shown to be alike"
         out.append(
-            f"Neighbouring cities {like}: Moran's I {head['moran_i']:.3f}, p {head['moran_p']:.4f}"
-            f" ({head['weights']}); {head['hot_spots']} cities are hot spots."
+            f"Neighbouring cities {like}: Moran's I {head['moran_i']:.3f}, p {p_value(head['moran_p'])}"
+            f" ({head['weights']}); {counted(head['hot_spots'], 'city is a hot spot', 'cities are hot spots')}."
         )
     if "claim" in head:
         claim = head["claim"]
         verdict = "supported" if claim["found"] else "not supported"
         out.append(
             f"That high shares cluster in {claim['regions']} more than elsewhere is {verdict}: p"
-            f" {claim['p']:.4f} against no pattern at all, {claim['p_beyond_likeness']:.4f} against the likeness of"
+            f" {p_value(claim['p'])} against no pattern at all, {p_value(claim['p_beyond_likeness'])} against the"
+            " likeness of"
             " neighbouring cities alone (both must be small)."
         )
     out += _form_sentences(head.get("form", {}))

@@ -31,6 +31,7 @@ from pipeline.analysis.figures_of_villages import (
     sizes_picture,
     villages_picture,
 )
+from pipeline.analysis.layouts import counted
 from pipeline.analysis.options import AnalysisOptions
 from pipeline.analysis.report import render_analysis
 from pipeline.analysis.sdg import tabulate_sdg
@@ -171,7 +172,9 @@ def _add_patterns(made: _Made, cities: list[CityTables], options: AnalysisOption
         made.tables["pattern"] = summarise_patterns(patterns, options)
         made.pictures["pattern"] = pattern_picture(made.tables["pattern"], options.radii_m)
     if (few := len(cities) - len(patterns)) > 0:
-        made.said.append(f"{few} cities have fewer than {options.least_villages} villages: no pattern within them")
+        made.said.append(
+            f"{counted(few, 'city has', 'cities have')} fewer than {options.least_villages} villages: no pattern there"
+        )
 
 
 def _add_villages(made: _Made, cities: list[CityTables]) -> None:
