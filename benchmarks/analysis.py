@@ -37,7 +37,6 @@ from pipeline.files import sha256_of
 from pipeline.national.cluster import open_cluster
 from pipeline.national.products import find_products
 from regions.registry import city_of, national_set
-from tests.support.products import write_product
 
 
 def cpu_s() -> float:
@@ -72,6 +71,8 @@ class PeakMemory(threading.Thread):
 
 def make_nation(root: Path, cities: int, villages: int) -> None:
     """One product of so many villages, under the adcode of every city."""
+    from tests.support.products import write_product  # brings torch, which workers would import with this module
+
     codes = [c.adcode for c in national_set()][:cities]
     first = write_product(root, codes[0], villages=villages)
     for code in codes[1:]:

@@ -108,7 +108,8 @@ def sentences(analysis: Analysis) -> list[str]:
     """What the figures say, in words; nothing that they do not."""
     head = analysis.headline
     first = (
-        f"{head['villages']:,} urban villages of {counted(head['cities'], 'city', 'cities')} cover {head['uv_km2']:,.1f} km² as mapped:"
+        f"{counted(head['villages'], 'urban village', 'urban villages')} of"
+        f" {counted(head['cities'], 'city', 'cities')} cover {head['uv_km2']:,.1f} km² as mapped:"
         f" {100 * head['share_ratio_of_areas']:.2f} % of their {analysis.of} (ratio of areas); the mean of the cities'"
         f" shares is {100 * head['share_mean_of_cities']:.2f} %."
     )
