@@ -71,7 +71,8 @@ class PeakMemory(threading.Thread):
 
 def make_nation(root: Path, cities: int, villages: int) -> None:
     """One product of so many villages, under the adcode of every city."""
-    from tests.support.products import write_product  # brings torch, which workers would import with this module
+    # it brings torch, which workers would import with this module
+    from tests.support.products import write_product  # noqa: PLC0415
 
     codes = [c.adcode for c in national_set()][:cities]
     first = write_product(root, codes[0], villages=villages)
