@@ -45,10 +45,12 @@ class Assessed:
         areas: `AREA_COLUMNS`: ``value`` is a region or one of `WHOLE_NAMES`; with ``mapped_km2`` and ``basis`` where
             the report has them.
         cities: `GROUND_COLUMNS` of every city by a model, None without.
+        warnings: What the assessment says of itself.
     """
 
     areas: pd.DataFrame
     cities: pd.DataFrame | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,10 @@ def read_assessed(report: Path) -> Assessed:
             " --psu-selection probability or pps"
         )
     ground = data.get("city_ground")
-    return Assessed(pd.DataFrame(rows), pd.DataFrame(ground) if ground else None)
+    warnings = [str(w) for w in data.get("warnings") or ()]
+    if (level := data.get("level")) is not None:
+        warnings.append(f"its intervals are of {100 * float(level):g} %")
+    return Assessed(pd.DataFrame(rows), pd.DataFrame(ground) if ground else None, tuple(warnings))
 
 
 def make_adjustment(cities: pd.DataFrame, assessed: Assessed) -> Adjustment:
@@ -101,7 +106,7 @@ def make_adjustment(cities: pd.DataFrame, assessed: Assessed) -> Adjustment:
     _need(assessed.areas, AREA_COLUMNS, "the assessment's areas")
     mapped = cities.groupby("region")["uv_m2"].sum() / M2_PER_KM2
     found: dict[str, Floats] = {}
-    notes = []
+    notes = [f"the assessment says: {w}" for w in assessed.warnings]
     for row in assessed.areas.to_dict("records"):
         name = NATION if str(row["value"]).lower() in WHOLE_NAMES else str(row["value"])
         if name != NATION and name not in mapped.index:

@@ -141,8 +141,9 @@ def meaning(column: str) -> tuple[str, str] | None:
         return _WORDS[column]
     if match := re.fullmatch(r"q(\d\d)", column):
         return f"quantile {int(match[1])} % of villages", ""
-    if match := re.fullmatch(r"g_([\d.e+]+)(_low|_high)?", column):
-        end = {None: "", "_low": ", low end of chance (95 %)", "_high": ", high end of chance (95 %)"}[match[2]]
+    if match := re.fullmatch(r"g_([\d.e+]+)(_low|_high|_q25|_q75)?", column):
+        end = {None: "", "_low": ", low end of chance (95 %)", "_high": ", high end of chance (95 %)",
+               "_q25": ", lower quartile of cities", "_q75": ", upper quartile of cities"}[match[2]]  # fmt: skip
         return f"pair correlation, class of distance up to {match[1]} m{end}", ""
     for side, where in (("_in", "villages"), ("_out", "built-up land around villages")):
         if column.endswith(side) and column.removesuffix(side) in FORM_MEASURES:

@@ -235,6 +235,11 @@ def pattern_picture(summary: pd.DataFrame, radii_m: tuple[float, ...]) -> Pictur
         axes = figure.subplots()
         for row in rows.to_dict("records"):
             nation = row["name"] == "nation"
+            if nation and row["cities"] > 1:
+                axes.fill_between(
+                    [r / 1000 for r in radii_m], [row[f"g_{r:g}_q25"] for r in radii_m],
+                    [row[f"g_{r:g}_q75"] for r in radii_m], color="#e8ebef", lw=0, label="middle half of all cities",
+                )  # fmt: skip
             axes.plot(
                 [r / 1000 for r in radii_m], [row[f"g_{r:g}"] for r in radii_m], marker="o", ms=3,
                 color=colour_of(str(row["name"])), lw=2 if nation else 1, label=row["name"], zorder=3 if nation else 2,
@@ -249,8 +254,9 @@ def pattern_picture(summary: pd.DataFrame, radii_m: tuple[float, ...]) -> Pictur
         axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
     caption = (
-        "Pair correlation of villages within cities (median of cities): pairs in each class of distance by those of as"
-        " many points drawn evenly from the mapped ground; 1 is chance."
+        "Pair correlation of villages within cities (medians; grey: the middle half of all cities): pairs in each class"
+        " of distance by those of as many points drawn evenly from the mapped ground; 1 is chance. Villages have an"
+        " extent, so there are few pairs below it."
     )
     return Picture("pattern_within_cities", "Do villages lie together", caption, summary, draw, (5.6, 3.6))
 

@@ -107,7 +107,7 @@ def summarise_patterns(patterns: pd.DataFrame, options: AnalysisOptions) -> pd.D
 
     Returns:
         ``name``, ``cities``, ``clustered`` (cities clustered within the rate of false discoveries),
-        ``nearest_ratio`` and ``g_{r}`` (medians of the cities), ``centre_ratio``.
+        ``nearest_ratio`` and ``g_{r}`` (medians of the cities, with quartiles ``_q25`` and ``_q75``), ``centre_ratio``.
     """
     if len(patterns) == 0:
         return pd.DataFrame(columns=["name", "cities", "clustered"])
@@ -116,8 +116,11 @@ def summarise_patterns(patterns: pd.DataFrame, options: AnalysisOptions) -> pd.D
     columns = ["nearest_ratio", *[f"g_{r:g}" for r in options.radii_m], "centre_ratio"]
     rows = []
     for name, group in [("nation", marked), *marked.groupby("region", sort=True)]:
-        medians = group[columns].median().to_dict()
-        rows.append({"name": str(name), "cities": len(group), "clustered": int(group["clustered"].sum()), **medians})
+        row: dict[str, object] = {"name": str(name), "cities": len(group), "clustered": int(group["clustered"].sum())}
+        row |= group[columns].median().to_dict()
+        for end, part in (("q25", 0.25), ("q75", 0.75)):
+            row |= {f"{c}_{end}": v for c, v in group[columns].quantile(part).items() if str(c).startswith("g_")}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
