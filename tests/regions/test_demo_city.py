@@ -18,7 +18,7 @@ from regions.demo import Cover, DemoCity, DemoError, demo_features, generate_dem
 from regions.demo.__main__ import main
 from regions.demo.block import make_block
 from regions.demo.frame import make_frame
-from regions.demo.layout import Layout, make_layout
+from regions.demo.layout import Layout, Plan, VillagePlan, make_layout
 from regions.demo.osm_table import collect_vectors
 from regions.demo.render import Renderer
 from regions.demo.scenes import plan_scenes, tiles, valid_mask
@@ -371,3 +371,22 @@ def test_command_line(tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
+
+
+def test_villages_are_planted_as_told_and_nothing_else_changes():
+    plain = make_layout(seed=5, side_m=2000)
+    planted = make_layout(seed=5, side_m=2000, villages=VillagePlan(superblocks=0.5, clusters=1, storeys_added=-2.0))
+    holds = np.isin(planted.plans, (int(Plan.VILLAGE), int(Plan.VILLAGE_SMALL)))
+    assert holds.sum() == round(0.5 * planted.plans.size)
+    assert np.array_equal(plain.nodes, planted.nodes)
+    assert [d.completeness for d in plain.districts] == [d.completeness for d in planted.districts]
+    row, col = (int(v[0]) for v in np.nonzero(holds & (plain.plans == planted.plans)))
+    tall, low = (make_block(layout, row, col) for layout in (plain, planted))
+    assert shapely.equals(tall.villages[0], low.villages[0])
+    inside = shapely.within(shapely.centroid(shapely.polygons(low.quads)), low.villages[0])
+    lower = (tall.height_m - low.height_m)[inside]
+    assert lower.max() == pytest.approx(2 * 3.1, abs=0.01)  # two storeys, but one is left
+    assert lower.min() >= 0
+    assert np.array_equal(tall.height_m[~inside], low.height_m[~inside])
+    with pytest.raises(DemoError, match="superblocks"):
+        make_layout(seed=5, side_m=2000, villages=VillagePlan(superblocks=1.5))
