@@ -210,13 +210,15 @@ def compare_form(tables: Path, root: Path, cities: list[City], truths: list[Trut
                 truth = gap.mean() if name == "nation" else gap[region == name].mean()
                 label = f"{measure}, villages less around, {name}; truth of {what}"
                 rows.append(judged(label, truth, row["difference"], row["low"], row["high"]))
-    cells = pd.read_csv(tables / "form_cities.csv")
-    for label, chosen in (("in villages", ["height_mean_m_in"]), ("gap", ["height_mean_m_in", "height_mean_m_out"])):
-        own, every = (t[chosen[0]] - (t[chosen[1]] if len(chosen) > 1 else 0) for t in (cells, of["all buildings"]))
-        south, north = (own[cells["region"] == r].dropna() for r in ("South", "North"))
+    cells = pd.read_csv(tables / "form_cities.csv", dtype={"adcode": str}).set_index("adcode")
+    cells = cells.reindex([c.adcode for c in cities])
+    every = of["all buildings"]["height_mean_m_in"].to_numpy(dtype=float)
+    truth = every[region == "South"].mean() - every[region == "North"].mean()
+    for label, table in (("as mapped", cells), ("if the map had no errors", of["mapped buildings"])):
+        own = table["height_mean_m_in"].to_numpy(dtype=float)
+        south, north = (own[(region == r) & np.isfinite(own)] for r in ("South", "North"))
         low, high = stats.ttest_ind(south, north, equal_var=False).confidence_interval()
-        truth = every[region == "South"].mean() - every[region == "North"].mean()
-        what = f"height {label}, South less North, m; truth of all buildings"
+        what = f"height in villages, South less North, m, {label}"
         rows.append(judged(what, truth, south.mean() - north.mean(), low, high))
     return rows
 

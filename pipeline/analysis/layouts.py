@@ -219,7 +219,7 @@ LAYOUTS: dict[str, Layout] = {
         "Cities are the replicates: means of cities, t intervals. Unknown: cities where one side has no mapped building"
         " or no known height; nothing is imputed. Coverage, floor-area ratio and spacing are of mapped buildings,"
         " heights of those that have one: where the map lacks buildings, or has the heights of tall ones sooner,"
-        " figures are off by what no interval holds.",
+        " figures are off by what no interval holds; so they are where the map takes other ground for villages.",
     ),
     "form_gradients": Layout(
         "Do regions differ in these differences",
