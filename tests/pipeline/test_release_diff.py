@@ -207,6 +207,17 @@ def test_a_map_that_is_not_ours(releases, tmp_path, ending):
     assert "not ours" in (tmp_path / "diff" / "diff.html").read_text()
 
 
+def test_a_map_that_covers_one_city_is_said_to(releases, tmp_path):
+    _, first, _ = releases
+    villages = gpd.read_parquet(first / "urban_villages.parquet")
+    codes = sorted(villages["adcode"].unique())
+    villages[villages["adcode"] == codes[0]][["geometry"]].to_file(tmp_path / "one.gpkg")
+    result = diff_releases(DiffRequest(old=tmp_path / "one.gpkg", new=first, out=tmp_path / "diff"))
+    said = {d["kind"]: d for d in result["differences"]}
+    assert len(codes) > 1 and said["coverage"]["cities"] == codes[1:]
+    assert "may not cover them" in (tmp_path / "diff" / "diff.html").read_text()
+
+
 def test_what_cannot_be_compared_is_told(releases, tmp_path):
     _, first, second = releases
     with pytest.raises(ReleaseError, match="neither is a release"):

@@ -141,7 +141,7 @@ def _differences(old: Side, new: Side, across: Sequence[str]) -> tuple[Differenc
         return found
     refuse_unsaid((), across)
     foreign = old if isinstance(old, ForeignSide) else new
-    return (
+    found = (
         Difference(
             "foreign",
             f"{foreign.name} is a map that is not ours: its grid, date and definition are not known here; `new` and "
@@ -149,6 +149,13 @@ def _differences(old: Side, new: Side, across: Sequence[str]) -> tuple[Differenc
             (),
         ),
     )
+    if not isinstance(foreign, ForeignSide) or not foreign.without:
+        return found
+    text = (
+        f"{foreign.name} has no polygon in {len(foreign.without)} cities: it may not cover them; their villages "
+        "count as those of one map alone all the same, so look at the other cities by themselves (cities.csv)"
+    )
+    return (*found, Difference("coverage", text, foreign.without))
 
 
 def _cities(old: Side, new: Side) -> tuple[list[dict[str, str]], dict[str, list[str]]]:

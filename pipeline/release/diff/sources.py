@@ -70,6 +70,7 @@ class ForeignSide:
         name: Of the file.
         polygons: How many it has.
         outside: How many lie beyond every city of the release, and are not compared.
+        without: Cities of the release that none of them lies in: adcodes.
         skipped: How many have no area (points, lines, nothing).
         dissolved: How many were joined with others that they overlap.
     """
@@ -90,6 +91,8 @@ class ForeignSide:
         self._city = _nearest_city(bounds, info["crs"], release, margin_m)
         self._codes = [c.adcode for c in release.record.cities]
         self.outside = int((self._city < 0).sum())
+        there = set(self._city.tolist())
+        self.without = tuple(code for place, code in enumerate(self._codes) if place not in there)
 
     def villages(self, adcode: str) -> gpd.GeoDataFrame:
         """The polygons of a city, mended, those that overlap joined; their ids are made of the file's numbers."""

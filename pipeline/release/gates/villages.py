@@ -20,7 +20,7 @@ from pipeline.release.dictionary import FLAGS, RANGES, VALUES
 from pipeline.release.gates.results import Findings, Subject
 from pipeline.release.geoparquet import GROUP_ROWS
 from pipeline.release.layout import MAP_ATTRIBUTES, VILLAGES
-from pipeline.release.record import CityFact
+from pipeline.release.record import CityFact, read_record
 from pipeline.release.tables import CRS, MAP_COLUMNS, OWN_COLUMNS, column_type
 from regions.raster.equal_area import CHINA_ALBERS
 
@@ -133,8 +133,12 @@ def _check_column(values: pa.ChunkedArray, column: str, null_reason: str, file: 
 
 def _check_stable(subject: Subject, previous: Path, found: Findings) -> None:
     kept = moved = 0
+    before_by_code = {c.adcode: c for c in read_record(previous).cities}
     for city in subject.record.cities:
-        old, new = (_city(f / VILLAGES, city.adcode) for f in (previous, subject.folder))
+        if city.adcode not in before_by_code:
+            continue
+        old = _city(previous / VILLAGES, before_by_code[city.adcode])
+        new = _city(subject.folder / VILLAGES, city)
         if not len(old) or not len(new):
             continue
         before, after = (gpd.GeoSeries(t.geometry.to_crs(CHINA_ALBERS)) for t in (old, new))
@@ -184,8 +188,9 @@ def _in_box(path: Path, adcode: str, box: tuple[float, float, float, float]) -> 
     return _frame(pq.read_table(path, columns=["uv_id", "geometry"], filters=inside))
 
 
-def _city(path: Path, adcode: str) -> gpd.GeoDataFrame:
-    return _frame(pq.read_table(path, columns=["uv_id", "geometry"], filters=pc.field("adcode") == adcode))
+def _city(path: Path, city: CityFact) -> gpd.GeoDataFrame:
+    """A city's villages; its bounds say which row groups need not be read."""
+    return _in_box(path, city.adcode, (city.west, city.south, city.east, city.north))
 
 
 def _frame(table: pa.Table) -> gpd.GeoDataFrame:
