@@ -275,7 +275,7 @@ def main() -> None:
     found = {}
     for name in ("planted", "nothing-planted"):
         rows = run(given.out.resolve() / name, cities, side_m=given.side_m, planted=name == "planted")
-        print(f"\n| {name.replace("-", " ")} | truth | found | interval | held |\n| --- | --- | --- | --- | --- |")
+        print(f"\n| {name.replace('-', ' ')} | truth | found | interval | held |\n| --- | --- | --- | --- | --- |")
         for r in rows:
             truth, value = (f"{r[c]:.4g}" if c in r and np.isfinite(r[c]) else "" for c in ("truth", "found"))
             ends = f"{r['low']:.4g} to {r['high']:.4g}" if np.isfinite(r.get("low", np.nan)) else ""
