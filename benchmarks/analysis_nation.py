@@ -126,9 +126,9 @@ def uvmap(*words: object) -> None:
     )
 
 
-def assess(root: Path, cities: list[City]) -> None:
+def assess(root: Path, cities: list[City], *, seed: int = 7, name: str = "") -> None:
     """Two cities of three are drawn by region; the truth answers the points."""
-    sample = root / "sample"
+    sample = root / f"sample{name}"
     sample.mkdir(parents=True, exist_ok=True)
     pd.DataFrame({"adcode": [c.adcode for c in cities], "region": [c.region for c in cities]}).to_csv(
         sample / "frame.csv", index=False
@@ -137,9 +137,9 @@ def assess(root: Path, cities: list[City]) -> None:
     drawn = [w for r, n in sorted(counts.items()) for w in ("--region-count", f"{r}={max(2, 2 * n // 3)}")]
     products = root / "products"
     uvmap("sample", "totals", "--products", products, "--frame", sample / "frame.csv", "--out", sample)
-    uvmap("sample", "cities", "--frame", sample / "frame.csv", "--seed", 7, *drawn, "--out", sample / "cities.csv")
-    uvmap("sample", "points", "--cities", sample / "cities.csv", "--products", products, "--seed", 7, "--out", sample,
-          "--mapped", 30, "--candidate", 60, "--rest", 120)  # fmt: skip
+    uvmap("sample", "cities", "--frame", sample / "frame.csv", "--seed", seed, *drawn, "--out", sample / "cities.csv")
+    uvmap("sample", "points", "--cities", sample / "cities.csv", "--products", products, "--seed", seed,
+          "--out", sample, "--mapped", 30, "--candidate", 60, "--rest", 120)  # fmt: skip
     points = gpd.read_parquet(sample / "points_design.parquet")
     answered = []
     for code, own in points.groupby("city"):
@@ -149,7 +149,24 @@ def assess(root: Path, cities: list[City]) -> None:
     pd.concat(answered).to_parquet(sample / "labelled.parquet")
     uvmap("assess", "sample", sample / "labelled.parquet", "--psu-selection", "probability", "--second-stage-stratum",
           "map_stratum", "--map-totals", sample / "map_totals.csv", "--city-totals", sample / "city_totals.csv",
-          "--out", root / "assessment")  # fmt: skip
+          "--out", root / f"assessment{name}")  # fmt: skip
+
+
+def redraw(root: Path, cities: list[City], truths: list[Truth], count: int) -> dict[str, object]:
+    """How often intervals of areas hold the truth when cities and points are drawn anew."""
+    true = pd.Series([t.uv_m2 / 1e6 for t in truths]).groupby([c.region for c in cities]).sum()
+    true["all"] = true.sum()
+    rows = []
+    for seed in tqdm(range(101, 101 + count), desc="samples drawn anew"):
+        assess(root, cities, seed=seed, name=f"-{seed}")
+        report = json.loads((root / f"assessment-{seed}" / "report.json").read_text(encoding="utf-8"))
+        rows += [r | {"truth": true[r["value"]]} for r in report["areas"]]
+    table = pd.DataFrame(rows)
+    held = (table["low_km2"] <= table["truth"]) & (table["truth"] <= table["high_km2"])
+    whole = table["value"] == "all"
+    ratio = float((table["estimated_km2"] / table["truth"])[whole].mean())
+    return {"draws": count, "nation_held": int(held[whole].sum()), "regions_held": int(held[~whole].sum()),
+            "regions": int((~whole).sum()), "found_by_true": round(ratio, 4)}  # fmt: skip
 
 
 def form_of_truth(root: Path, city: City) -> dict[str, float | int]:
@@ -270,6 +287,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cities", type=int, default=42)
     parser.add_argument("--side-m", type=int, default=4000)
+    parser.add_argument("--redraws", type=int, default=0, help="Samples drawn anew, for the rate of intervals.")
     given = parser.parse_args()
     cities = choose_cities(given.cities)
     found = {}
@@ -281,8 +299,13 @@ def main() -> None:
             ends = f"{r['low']:.4g} to {r['high']:.4g}" if np.isfinite(r.get("low", np.nan)) else ""
             print(f"| {r['what']} | {truth} | {value} | {ends} | {r.get('held', '')} |")
         found[name] = rows
+    again = {}
+    if given.redraws:
+        root = given.out.resolve() / "planted"
+        truths = [Truth(**t) for t in json.loads((root / "truth.json").read_text(encoding="utf-8"))]
+        again = redraw(root, cities, truths, given.redraws)
     held = [r["held"] for rows in found.values() for r in rows if r.get("held")]
-    print(json.dumps({"intervals": len(held), "held": held.count("yes"), "cities": len(cities)}))
+    print(json.dumps({"intervals": len(held), "held": held.count("yes"), "cities": len(cities)} | again))
 
 
 if __name__ == "__main__":
