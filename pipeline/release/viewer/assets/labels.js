@@ -3,7 +3,7 @@
 "use strict";
 
 class CityLabels {
-  constructor(map, cities, { most = 60, untilZoom = 11 } = {}) {
+  constructor(map, cities, { most = 60, untilZoom = 10 } = {}) {
     this.map = map;
     this.cities = [...cities].sort((a, b) => b.villages - a.villages || (a.adcode < b.adcode ? -1 : 1));
     this.most = most;

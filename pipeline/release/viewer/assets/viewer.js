@@ -264,7 +264,7 @@ async function showMap() {
       { id: "villages", type: "fill", source: "villages", "source-layer": state.data.layer, paint: { "fill-color": "#b3175c", "fill-opacity": ["interpolate", ["linear"], ["zoom"], 8, 0.9, 14, 0.4] } },
       { id: "outlines", type: "line", source: "villages", "source-layer": state.data.layer, minzoom: 9, paint: { "line-color": "#b3175c", "line-width": ["interpolate", ["linear"], ["zoom"], 9, 0.6, 16, 2] } },
       { id: "chosen", type: "line", source: "villages", "source-layer": state.data.layer, filter: ["==", ["get", "uv_id"], ""], paint: { "line-color": "#ffd400", "line-width": 4 } },
-      { id: "cities", type: "circle", source: "cities", maxzoom: 10, paint: { "circle-radius": ["interpolate", ["linear"], ["sqrt", ["get", "villages"]], 0, 3, largest, state.data.cities.length > 40 ? 11 : 9], "circle-color": "#0b4f8a", "circle-opacity": 0.75, "circle-stroke-color": "#fff", "circle-stroke-width": 1.5 } },
+      { id: "cities", type: "circle", source: "cities", maxzoom: 10, paint: { "circle-radius": ["interpolate", ["linear"], ["sqrt", ["get", "villages"]], 0, 3, largest, state.data.cities.length > 40 ? 7 : 9], "circle-color": "#0b4f8a", "circle-opacity": 0.75, "circle-stroke-color": "#fff", "circle-stroke-width": 1.5 } },
     ] },
   });
   map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "top-right");
