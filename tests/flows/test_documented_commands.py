@@ -20,6 +20,7 @@ OF_OTHER_PROGRAMS = {
     "--minimum-zoom",
     "--output",
     "--temporary-directory",
+    "--description",  # tippecanoe
     "--strict",  # mypy
     "--all",  # prefect deploy
     "--param",  # prefect deployment run
