@@ -1,6 +1,11 @@
 """Demo cities for the benchmarks that train: made once, kept in the benchmark's work folder."""
 
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+import rasterio
+from scipy import ndimage
 
 from models.tiles.samples import SampleSet, share_tables
 from pipeline.city.ground import CityGround
@@ -12,15 +17,31 @@ from regions.raster.grid import Tiling
 from regions.registry import find_city
 
 
-def demo_ground(work: Path, *, seed: int, side_m: int) -> CityGround:
-    """A demo city in ``work/city-<seed>-<side>``."""
+def demo_ground(work: Path, *, seed: int, side_m: int, blur_m: float = 0.0) -> CityGround:
+    """A demo city in ``work/city-<seed>-<side>``, its imagery seen through a Gaussian of ``blur_m``."""
     folder = work / f"city-{seed}-{side_m}"
     data = folder / "data"
     if not data.exists():
         making = folder / "making"
         generate_demo_city(making, seed=seed, side_m=side_m)
         making.rename(data)
-    return CityGround(sources=find_sources(data, DEMO_ADCODE), crs=find_city(DEMO_ADCODE).crs, work=folder / "stages")
+    sources, stages = find_sources(data, DEMO_ADCODE), folder / "stages"
+    if blur_m:
+        seen = folder / f"blurred-{blur_m:g}"
+        seen.mkdir(exist_ok=True)
+        sources = replace(sources, imagery=tuple(blurred(p, seen / p.name, blur_m) for p in sources.imagery))
+        stages = seen / "stages"
+    return CityGround(sources=sources, crs=find_city(DEMO_ADCODE).crs, work=stages)
+
+
+def blurred(scene: Path, out: Path, blur_m: float) -> Path:
+    """A scene of 1 m seen through a Gaussian."""
+    with rasterio.open(scene) as given:
+        pixels = np.stack([ndimage.gaussian_filter(band, blur_m / given.res[0]) for band in given.read()])
+        with rasterio.open(out, "w", **given.profile) as written:
+            written.write(pixels)
+            written.write_mask(given.dataset_mask())
+    return out
 
 
 def seen_and_unseen(ground: CityGround, *, tile_px: int, stride_px: int) -> tuple[SampleSet, SampleSet]:

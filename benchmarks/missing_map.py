@@ -24,8 +24,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import rasterio
-from demo_tiles import demo_ground
-from scipy import ndimage
+from demo_tiles import blurred, demo_ground
 
 from accuracy.survey.map_strata import MapRasters
 from flows.assessment import compare_product
@@ -97,16 +96,6 @@ class Place:
 def read(path: Path) -> np.ndarray:
     with rasterio.open(path) as raster:
         return raster.read(1)
-
-
-def blurred(scene: Path, out: Path, blur_m: float) -> Path:
-    """A scene of 1 m seen through a Gaussian."""
-    with rasterio.open(scene) as given:
-        pixels = np.stack([ndimage.gaussian_filter(band, blur_m / given.res[0]) for band in given.read()])
-        with rasterio.open(out, "w", **given.profile) as written:
-            written.write(pixels)
-            written.write_mask(given.dataset_mask())
-    return out
 
 
 def curve(place: Place, checkpoints: Sequence[Path], seeds: int) -> list[dict[str, object]]:

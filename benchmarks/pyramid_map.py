@@ -1,11 +1,12 @@
 """What OpenStreetMap adds to `uvmap train --encoder`: at which stride, how much of it missing, against a wrong map.
 
-Run ``python benchmarks/pyramid_map.py [--work out/pyramid_map] [--strides 16 8 32] [--seeds 1] [--wrong-map 1.0 0.0]``.
-Demo cities are made once. A model learns from the training districts of ``--learn`` cities (their seeds) and is judged
-on the districts for assessment of all cities, those with a map: IoU of pixels at 0.5 with 0, 25, 50 and 75 % of the
-map's objects dropped at random, without a map (the image alone), and with the map of another tile of the same city,
-which must not help: what it adds is no map but a second classifier of the image. ``--wrong-map`` is the weight of the
-penalty on that; 0 learns from labels alone. Prints a table and, as its last line, one JSON object.
+Run ``python benchmarks/pyramid_map.py [--work out/pyramid_map] [--strides 16 8 32] [--seeds 1] [--wrong-map 1.0 0.0]
+[--blur-m 4]``. Demo cities are made once; ``--blur-m`` sees them all through a Gaussian, so that the image alone is not
+that easy. A model learns from the training districts of ``--learn`` cities (their seeds) and is judged on the districts
+for assessment of all cities, those with a map: IoU of pixels at 0.5 with 0, 25, 50 and 75 % of the map's objects
+dropped at random, without a map (the image alone), and with the map of another tile of the same city, which must not
+help: what it adds is no map but a second classifier of the image. ``--wrong-map`` is the weight of the penalty on that;
+0 learns from labels alone. Prints a table and, as its last line, one JSON object.
 
 It is checked first that the tiles without a map get the same answer from the model with the map.
 """
@@ -68,9 +69,9 @@ class Seen:
     judged: MappedPlace
 
 
-def city_of(work: Path, seed: int, side_m: int) -> City:
+def city_of(work: Path, seed: int, side_m: int, blur_m: float = 0.0) -> City:
     """A demo city and its tiles."""
-    ground = demo_ground(work, seed=seed, side_m=side_m)
+    ground = demo_ground(work, seed=seed, side_m=side_m, blur_m=blur_m)
     with ground.open() as opened:
         crs = opened.extent.grid.crs
         reference = read_polygons(ground.sources.reference, crs=crs)
@@ -124,8 +125,8 @@ def iou(logits: torch.Tensor, labels: np.ndarray, calibration: Calibration) -> f
     return float((mapped & truth & known).sum() / ((mapped | truth) & known).sum())
 
 
-def learnt(model: PyramidSegmenter, cities: Sequence[Seen], seed: int, wrong_map: float) -> tuple[Calibration, MapGain]:
-    """Train classifier, calibration and map as `uvmap train` does."""
+def classified(model: PyramidSegmenter, cities: Sequence[Seen], seed: int) -> Calibration:
+    """Train the classifier of the image as `uvmap train` does, and calibrate it on the validation tiles."""
     head = fit_head([s.train.cells for s in cities], model.config, HeadTraining(), seed)
     with torch.no_grad():
         model.classifier.weight.copy_(head.weight[:, :, None, None])
@@ -134,7 +135,12 @@ def learnt(model: PyramidSegmenter, cities: Sequence[Seen], seed: int, wrong_map
     for s in cities:
         labels = s.city.validation.labels[s.validation.cells.tiles[s.validation.tiles]]
         sampler.add(pixel_logits(model, s.validation, None), torch.from_numpy(labels))
-    calibration = calibrate(sampler.sample(), trained_on={0}).calibration
+    return calibrate(sampler.sample(), trained_on={0}).calibration
+
+
+def learnt(model: PyramidSegmenter, cities: Sequence[Seen], seed: int, wrong_map: float) -> tuple[Calibration, MapGain]:
+    """Train classifier, calibration and map as `uvmap train` does."""
+    calibration = classified(model, cities, seed)
     training = MapTraining(wrong_map=wrong_map)
     fit_map(model, [s.train for s in cities], calibration, training=training, seed=seed)
     return calibration, map_gain(model, [s.validation for s in cities], calibration)
@@ -167,8 +173,9 @@ def main() -> None:
     parser.add_argument("--cities", type=int, nargs="*", default=[1, 101, 102], help="Seeds of the demo cities.")
     parser.add_argument("--learn", type=int, nargs="*", default=[101, 102], help="Those that are learnt from.")
     parser.add_argument("--side-m", type=int, default=2500)
+    parser.add_argument("--blur-m", type=float, default=0.0)
     args = parser.parse_args()
-    cities = [city_of(args.work, seed, args.side_m) for seed in args.cities]
+    cities = [city_of(args.work, seed, args.side_m, args.blur_m) for seed in args.cities]
     rows = []
     for stride in args.strides:
         encoder = pyramid_config("efficientnet_lite0").model_copy(update={"grid_stride_px": stride})
@@ -185,9 +192,10 @@ def main() -> None:
                 spent = time.process_time() - begun
                 head = f"stride {stride:>2}, penalty {weight:g}, seed {seed}"
                 print(f"{head}: kept {gain.pays}, {gain.describe()} {spent:.0f} CPU-s")
+                told = {"stride": stride, "wrong_map": weight, "seed": seed, "cpu_s": spent, **gain.figures}
                 for s in seen:
                     found = judged(model, s, calibration)
-                    rows.append({"stride": stride, "wrong_map": weight, "seed": seed, "city": s.city.name, **found})
+                    rows.append({**told, "city": s.city.name, **found})
                     print(f"  city {s.city.name:>4} " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()), flush=True)
     print(json.dumps({"benchmark": "pyramid_map", "learnt_from": args.learn, "rows": rows}))
 

@@ -319,15 +319,19 @@ def shown(row: dict[str, object]) -> str:
 
 
 def spread(rows: Sequence[Mapping[str, Any]], statistics: str, figure: str) -> str:
-    """Mean and range of a figure over the seeds; a dash where no row has it."""
+    """Mean and range of a figure over the seeds, and of how many where it is not defined for all."""
     values = [row[statistics][figure] for row in rows if row[statistics] is not None]
-    return f"{np.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})" if values else "-"
+    known = [v for v in values if v is not None]
+    if not known:
+        return "-"
+    told = f"{np.mean(known):.3f} ({min(known):.3f}-{max(known):.3f})"
+    return told if len(known) == len(values) else f"{told} {len(known)}/{len(values)}"
 
 
 def print_means(rows: Sequence[Mapping[str, Any]]) -> None:
     """Means and ranges over the seeds of each model; statistics of the scene where the model has them."""
     heads = ("IoU source", "IoU scene", "boundary F1", "ECE", "train s")
-    print(f"{'model':<22} {'seeds':>5}" + "".join(f"{h:>22}" for h in heads))
+    print(f"{'model':<22} {'seeds':>5}" + "".join(f"{h:>26}" for h in heads))
     for name in dict.fromkeys(str(row["model"]) for row in rows):
         own = [row for row in rows if row["model"] == name]
         best = "source" if own[0]["scene"] is None else "scene"
@@ -335,7 +339,7 @@ def print_means(rows: Sequence[Mapping[str, Any]]) -> None:
         cells += [spread(own, best, figure) for figure in ("boundary_f1", "ece")]
         spent = [row["cpu_s_training"] for row in own if row["cpu_s_training"] is not None]
         cells.append(f"{np.mean(spent):.0f}" if spent else "-")
-        print(f"{name:<22} {len(own):>5}" + "".join(f"{c:>22}" for c in cells))
+        print(f"{name:<22} {len(own):>5}" + "".join(f"{c:>26}" for c in cells))
 
 
 def main() -> None:
