@@ -17,9 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.analysis.errors import AnalysisError
+from pipeline.analysis.places import M2_PER_KM2, NATION, need_columns
 
-M2_PER_KM2 = 1e6
-NATION = "nation"
 AREA_COLUMNS = ("value", "estimated_km2", "low_km2", "high_km2")
 GROUND_COLUMNS = ("city", "km2", "ci_low", "ci_high")
 WHOLE_NAMES = ("all", "nation", "whole")
@@ -103,7 +102,7 @@ def make_adjustment(cities: pd.DataFrame, assessed: Assessed) -> Adjustment:
         AnalysisError: it names a region that no city has, leaves one out, says nothing of a city while it speaks of
             others, or speaks of ground where nothing is mapped.
     """
-    _need(assessed.areas, AREA_COLUMNS, "the assessment's areas")
+    need_columns(assessed.areas, AREA_COLUMNS, "the assessment's areas")
     mapped = cities.groupby("region")["uv_m2"].sum() / M2_PER_KM2
     found: dict[str, Floats] = {}
     notes = [f"the assessment says: {w}" for w in assessed.warnings]
@@ -160,32 +159,30 @@ def adjust(level: str, name: str, group: pd.DataFrame, adjustment: Adjustment | 
     ground = float(group["ground_m2"].sum()) / M2_PER_KM2
     uv = group["uv_m2"].to_numpy(dtype=float) / M2_PER_KM2
     factors = np.stack([adjustment.factors[str(r)] for r in group["region"]])
+    shares = uv / (group["ground_m2"].to_numpy(dtype=float) / M2_PER_KM2)
+    mean = float(np.mean(shares * factors[:, 0]))
+    out["adjusted_mean"] = mean
     low, high = float("nan"), float("nan")
     if level in {"nation", "region"}:
         km2, low, high = (float(f * uv.sum()) for f in adjustment.factors[name])
         basis = DESIGN
+        part = pd.Series(shares / len(shares)).groupby(group["region"].to_numpy()).sum()
+        own = np.stack([adjustment.factors[str(r)] for r in part.index])
+        below, above = (float(np.sqrt(np.square(part.to_numpy() * (own[:, 0] - own[:, k])).sum())) for k in (1, 2))
+        out |= {"adjusted_mean_low": max(0.0, mean - below), "adjusted_mean_high": mean + above}
     elif adjustment.cities is not None:
         km2, low, high = (float(v) for v in np.sum([adjustment.cities[str(a)] for a in group["adcode"]], axis=0))
         basis = MODEL if level == "city" else SUM
     else:
         km2, basis = float((uv * factors[:, 0]).sum()), SYNTHETIC
     out |= {"adjusted_km2": km2, "adjusted_share": km2 / ground, "adjusted_low": low / ground}
-    out |= {"adjusted_high": high / ground, "basis": basis}
-    shares = uv / (group["ground_m2"].to_numpy(dtype=float) / M2_PER_KM2)
-    out["adjusted_mean"] = float(np.mean(shares * factors[:, 0]))
-    if level in {"nation", "region"}:
-        part = pd.Series(shares / len(shares)).groupby(group["region"].to_numpy()).sum()
-        own = np.stack([adjustment.factors[str(r)] for r in part.index])
-        below, above = (float(np.sqrt(np.square(part.to_numpy() * (own[:, 0] - own[:, k])).sum())) for k in (1, 2))
-        mean = float(np.mean(shares * factors[:, 0]))
-        out |= {"adjusted_mean_low": max(0.0, mean - below), "adjusted_mean_high": mean + above}
-    return out
+    return out | {"adjusted_high": high / ground, "basis": basis}
 
 
 def _city_ground(cities: pd.DataFrame, ground: pd.DataFrame | None) -> dict[str, Floats] | None:
     if ground is None:
         return None
-    _need(ground, GROUND_COLUMNS, "the assessment's ground of cities")
+    need_columns(ground, GROUND_COLUMNS, "the assessment's ground of cities")
     known = {
         str(r["city"]): np.array([r["km2"], r["ci_low"], r["ci_high"]], dtype=float) for r in ground.to_dict("records")
     }
@@ -196,9 +193,3 @@ def _city_ground(cities: pd.DataFrame, ground: pd.DataFrame | None) -> dict[str,
             " the frame again by `uvmap sample totals` and assess with its --city-totals"
         )
     return known
-
-
-def _need(table: pd.DataFrame, columns: tuple[str, ...], what: str) -> None:
-    absent = [c for c in columns if c not in table.columns]
-    if absent:
-        raise AnalysisError(f"{what} lacks the columns {', '.join(absent)}")

@@ -11,9 +11,9 @@ import pandas as pd
 
 from pipeline.analysis.between import LEAST_CITIES, measure_global, measure_local, measure_regions
 from pipeline.analysis.figures import Picture, map_picture, moran_picture, region_picture
-from pipeline.analysis.layouts import counted
 from pipeline.analysis.neighbours import Neighbourhood, make_neighbourhood
 from pipeline.analysis.options import AnalysisOptions
+from pipeline.analysis.wording import counted
 
 
 @dataclass

@@ -18,6 +18,7 @@ from scipy import special, stats
 
 from pipeline.analysis.form import FORM_MEASURES
 from pipeline.analysis.options import AnalysisOptions
+from pipeline.analysis.places import nation_and_regions
 
 LEAST_PAIRS = 3
 
@@ -35,12 +36,11 @@ def tabulate_effects(form: pd.DataFrame, options: AnalysisOptions) -> pd.DataFra
         ``effect_low``, ``effect_high``; NaN where fewer than three cities are known.
     """
     rows = []
-    groups = [("nation", form), *form.groupby("region", sort=True)]
     for measure in [m for m in FORM_MEASURES if f"{m}_in" in form.columns]:
-        for name, group in groups:
+        for name, group in nation_and_regions(form):
             inside, outside = (group[f"{measure}_{s}"].to_numpy(dtype=float) for s in ("in", "out"))
             known = np.isfinite(inside) & np.isfinite(outside)
-            own = {"measure": measure, "name": str(name), "cities": int(known.sum()), "unknown": int((~known).sum())}
+            own = {"measure": measure, "name": name, "cities": int(known.sum()), "unknown": int((~known).sum())}
             rows.append(own | _paired(inside[known], outside[known], options.level))
     return pd.DataFrame(rows)
 

@@ -15,10 +15,12 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.analysis.layouts import MEASURES, p_value
+from pipeline.analysis.places import NATION
 from pipeline.analysis.villages import classify_shares
+from pipeline.analysis.wording import p_value, short_measure
 
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "uvmap",
@@ -42,6 +44,17 @@ REGION_COLOURS = {
 def colour_of(name: str) -> str:
     """Colour of a region; black for the nation."""
     return REGION_COLOURS.get(name, "black")
+
+
+def line_of(name: str) -> dict[str, Any]:
+    """How the line of a region is drawn; that of the nation is thicker, and over the others."""
+    nation = name == NATION
+    return {"color": colour_of(name), "lw": 2 if nation else 1, "label": name, "zorder": 3 if nation else 2}
+
+
+def legend_beside(axes: Axes) -> None:
+    """The legend to the right of what is drawn."""
+    axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -167,7 +180,7 @@ def map_picture(cities: pd.DataFrame, local: pd.DataFrame, *, of: str, weights: 
         axes.set_xlabel("km east of 105° E (Albers equal-area)")
         axes.set_ylabel("km north")
         axes.locator_params(nbins=6)
-        axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        legend_beside(axes)
 
     caption = (
         f"Cities by share of {of} (classes by natural breaks). Rings: Getis-Ord Gi* within the rate of false"
@@ -234,15 +247,14 @@ def pattern_picture(summary: pd.DataFrame, radii_m: tuple[float, ...]) -> Pictur
     def draw(figure: Figure, rows: pd.DataFrame) -> None:
         axes = figure.subplots()
         for row in rows.to_dict("records"):
-            nation = row["name"] == "nation"
-            if nation and row["cities"] > 1:
+            if row["name"] == NATION and row["cities"] > 1:
                 axes.fill_between(
                     [r / 1000 for r in radii_m], [row[f"g_{r:g}_q25"] for r in radii_m],
                     [row[f"g_{r:g}_q75"] for r in radii_m], color="#e8ebef", lw=0, label="middle half of all cities",
                 )  # fmt: skip
             axes.plot(
                 [r / 1000 for r in radii_m], [row[f"g_{r:g}"] for r in radii_m], marker="o", ms=3,
-                color=colour_of(str(row["name"])), lw=2 if nation else 1, label=row["name"], zorder=3 if nation else 2,
+                **line_of(str(row["name"])),
             )  # fmt: skip
         axes.axhline(1, color="#bbb", lw=0.8)
         axes.set_xscale("log")
@@ -251,7 +263,7 @@ def pattern_picture(summary: pd.DataFrame, radii_m: tuple[float, ...]) -> Pictur
         axes.set_ylim(bottom=0)
         axes.set_xlabel("distance between villages up to, km")
         axes.set_ylabel("pairs of villages by those under chance")
-        axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        legend_beside(axes)
 
     caption = (
         "Pair correlation of villages within cities (medians; grey: the middle half of all cities): pairs in each class"
@@ -275,12 +287,12 @@ def form_picture(effects: pd.DataFrame) -> Picture:
             ends = np.abs(mine[["effect_low", "effect_high"]].to_numpy(dtype=float).T - mine["effect"].to_numpy())
             axes.errorbar(mine["effect"], y, xerr=ends, fmt="o", ms=3, lw=1, color=colour_of(str(name)), label=name)
         axes.axvline(0, color="#bbb", lw=0.8)
-        axes.set_yticks(np.arange(len(measures)), [MEASURES[m].split(" (")[0] for m in measures])
+        axes.set_yticks(np.arange(len(measures)), [short_measure(m) for m in measures])
         for k in range(len(measures) - 1):
             axes.axhline(k + 0.5, color="#e4e8ee", lw=0.8)
         axes.set_ylim(len(measures) - 0.5, -0.5)
         axes.set_xlabel("← less in villages    Hedges' g of cities (95 %)    more in villages →")
-        axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        legend_beside(axes)
 
     caption = (
         "Building form of villages less that of the built-up land around them, in standard deviations of the cities'"

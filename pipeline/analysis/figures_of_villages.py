@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from pipeline.analysis.figures import BLUE, Picture, colour_of
-from pipeline.analysis.layouts import MEASURES
+from pipeline.analysis.figures import BLUE, Picture, colour_of, legend_beside, line_of
+from pipeline.analysis.places import NATION
 from pipeline.analysis.villages import EVENTS
+from pipeline.analysis.wording import short_measure
 
 EVENT_COLOURS = {
     "unchanged": "#9dbbdc", "changed": "#1f5a99", "split": "#56b4e9", "merge": "#009e73", "reorganised": "#b59f00",
@@ -47,12 +48,8 @@ def rank_size_picture(curve: pd.DataFrame) -> Picture:
     def draw(figure: Figure, rows: pd.DataFrame) -> None:
         axes = figure.subplots()
         for name, mine in rows.groupby("name", sort=False):
-            nation = name == "nation"
-            axes.plot(
-                mine["area_ha"], 100 * mine["share_at_least"], color=colour_of(str(name)), lw=2 if nation else 1,
-                label=str(name), zorder=3 if nation else 2, drawstyle="steps-pre",
-            )  # fmt: skip
-            if nation and mine["lognormal"].notna().any():
+            axes.plot(mine["area_ha"], 100 * mine["share_at_least"], drawstyle="steps-pre", **line_of(str(name)))
+            if name == NATION and mine["lognormal"].notna().any():
                 axes.plot(
                     mine["area_ha"], 100 * mine["lognormal"], color="black", lw=1, ls=":", label="nation, log-normal"
                 )
@@ -63,7 +60,7 @@ def rank_size_picture(curve: pd.DataFrame) -> Picture:
             _plain_log(axis)
         axes.set_xlabel("size of a village, ha")
         axes.set_ylabel("villages at least so large, %")
-        axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        legend_beside(axes)
 
     caption = (
         "Share of villages that are at least so large, both axes logarithmic: a power law is a straight line. Dotted:"
@@ -88,7 +85,7 @@ def villages_picture(villages: pd.DataFrame) -> Picture:
             axes.hlines(y, mine["q25"], mine["q75"], color=colours, lw=5, alpha=0.6)
             axes.scatter(mine["q50"], y, color="white", edgecolors=colours, s=16, zorder=3)
             axes.set_yticks(y, mine["name"], fontsize=7)
-            axes.set_title(MEASURES[measure].split(" (")[0], fontsize=8, loc="left")
+            axes.set_title(short_measure(measure), fontsize=8, loc="left")
             if measure in {"area_ha", "centre_km"} and (mine["q05"] > 0).all():
                 axes.set_xscale("log")
                 _plain_log(axes.xaxis)
@@ -120,7 +117,7 @@ def persistence_picture(persistence: pd.DataFrame) -> Picture:
                 left += 100 * mine
         axes.set_xlim(0, 100)
         axes.set_xlabel("% of the area of villages of both releases")
-        axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        legend_beside(axes)
 
     caption = (
         "Area of villages by what became of them since the release before; gone: area of the release before, else of"

@@ -8,7 +8,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.analysis.layouts import LAYOUTS, MEASURES, counted, headings, lay_out, p_value, shown_rows, significant
+from pipeline.analysis.cells import lay_out, shown_rows
+from pipeline.analysis.layouts import LAYOUTS
+from pipeline.analysis.wording import counted, p_value, short_measure, significant
 
 if TYPE_CHECKING:
     from pipeline.analysis.run import Analysis
@@ -161,7 +163,7 @@ def _form_sentences(form: dict[str, Any]) -> list[str]:
         out.append(f"Low-rise, high-density: villages are {verdict}.")
     for measure, row in found.items():
         more = "more" if row["difference"] > 0 else "less"
-        name, _, unit = MEASURES[measure].split(" (")[0].partition(", ")
+        name, _, unit = short_measure(measure).partition(", ")
         out.append(
             f"{name[0].upper()}{name[1:]}: in villages {more} by {significant(abs(row['difference']))}"
             f"{unit and ' ' + unit} ({_ends(row)}; means of {row['cities']} cities)."
@@ -182,7 +184,7 @@ def _table(name: str, table: pd.DataFrame) -> dict[str, Any]:
         "name": name,
         "title": layout.title,
         "note": layout.note,
-        "columns": headings(columns),
-        "rows": [list(zip(row, (c.kind not in {"text", "yes"} for c in columns), strict=True)) for row in cells],
+        "columns": columns,
+        "rows": [list(zip(row, columns, strict=True)) for row in cells],
         "more": len(table) - len(shown),
     }

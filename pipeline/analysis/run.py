@@ -31,7 +31,6 @@ from pipeline.analysis.figures_of_villages import (
     sizes_picture,
     villages_picture,
 )
-from pipeline.analysis.layouts import counted
 from pipeline.analysis.options import AnalysisOptions
 from pipeline.analysis.report import render_analysis
 from pipeline.analysis.sdg import tabulate_sdg
@@ -40,6 +39,7 @@ from pipeline.analysis.sizes import describe_sizes, rank_sizes, tabulate_sizes
 from pipeline.analysis.tables import write_tables
 from pipeline.analysis.villages import describe_villages, tabulate_persistence
 from pipeline.analysis.within import summarise_patterns
+from pipeline.analysis.wording import counted
 from pipeline.files import replacing_folder, sha256_of, write_json
 from pipeline.national.cluster import in_order
 

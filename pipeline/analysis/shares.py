@@ -10,17 +10,15 @@ what each rests on. The land that shares are of is taken as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.analysis.adjustment import NATION, Adjustment, adjust
+from pipeline.analysis.adjustment import Adjustment, adjust
 from pipeline.analysis.errors import AnalysisError
 from pipeline.analysis.options import AnalysisOptions
+from pipeline.analysis.places import M2_PER_KM2, NATION, need_columns
 
-M2_PER_KM2 = 1e6
 LEAST_CITIES = 5
 """Fewer cities give no interval of their mean."""
 CITY_COLUMNS = ("adcode", "name_en", "name_zh", "province", "region", "uv_m2", "ground_m2")
@@ -108,7 +106,7 @@ def _row(
 
 
 def _check(cities: pd.DataFrame) -> None:
-    _need(cities, CITY_COLUMNS, "the table of cities")
+    need_columns(cities, CITY_COLUMNS, "the table of cities")
     if len(cities) == 0:
         raise AnalysisError("no city to analyse")
     twice = cities["adcode"][cities["adcode"].duplicated()]
@@ -122,9 +120,3 @@ def _check(cities: pd.DataFrame) -> None:
             f"{row['adcode']}: {row['uv_m2']:g} m² of urban village on {row['ground_m2']:g} m² of ground: villages are"
             " part of the ground that shares are of"
         )
-
-
-def _need(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
-    absent = [c for c in columns if c not in table.columns]
-    if absent:
-        raise AnalysisError(f"{what} lacks the columns {', '.join(absent)}")

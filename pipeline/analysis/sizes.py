@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import mapclassify
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
+
+from pipeline.analysis.places import nation_and_regions
 
 SIZE_ENDS_HA = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 """Upper ends of the classes of size; one more is open."""
@@ -57,11 +61,9 @@ def describe_sizes(villages: pd.DataFrame) -> pd.DataFrame:
         Fits are NaN for fewer than 20 villages.
     """
     rows = []
-    for name, group in [("nation", villages), *villages.groupby("region", sort=True)]:
-        area = np.sort(group["area_m2"].to_numpy(dtype=float) / 1e4)
-        area = area[area > 0]
+    for name, area in _sorted_sizes(villages):
         n = len(area)
-        row: dict[str, object] = {"name": str(name), "villages": n}
+        row: dict[str, object] = {"name": name, "villages": n}
         row["median_ha"] = float(np.median(area)) if n else float("nan")
         row |= dict.fromkeys(
             ("geometric_sd", "lognormal_distance", "tail_index", "tail_low", "tail_high"), float("nan")
@@ -85,6 +87,13 @@ def describe_sizes(villages: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _sorted_sizes(villages: pd.DataFrame) -> Iterator[tuple[str, Floats]]:
+    """Sizes above 0 in hectares, ascending, of the nation and each region."""
+    for name, group in nation_and_regions(villages):
+        area = np.sort(group["area_m2"].to_numpy(dtype=float) / 1e4)
+        yield name, area[area > 0]
+
+
 def rank_sizes(villages: pd.DataFrame) -> pd.DataFrame:
     """Share of villages that are at least so large, of the nation and each region: a curve of `CURVE` points at most.
 
@@ -92,9 +101,7 @@ def rank_sizes(villages: pd.DataFrame) -> pd.DataFrame:
         ``name``, ``area_ha``, ``share_at_least``, and ``lognormal`` (the fitted one's; NaN for fewer than 20 villages).
     """
     rows = []
-    for name, group in [("nation", villages), *villages.groupby("region", sort=True)]:
-        area = np.sort(group["area_m2"].to_numpy(dtype=float) / 1e4)
-        area = area[area > 0]
+    for name, area in _sorted_sizes(villages):
         n = len(area)
         if n == 0:
             continue
@@ -105,8 +112,6 @@ def rank_sizes(villages: pd.DataFrame) -> pd.DataFrame:
         if n >= LEAST and np.ptp(logs) > 0:
             fitted = stats.norm.sf(np.log(area[index]), logs.mean(), logs.std(ddof=1))
         rows.append(
-            pd.DataFrame(
-                {"name": str(name), "area_ha": area[index], "share_at_least": 1 - index / n, "lognormal": fitted}
-            )
+            pd.DataFrame({"name": name, "area_ha": area[index], "share_at_least": 1 - index / n, "lognormal": fitted})
         )
     return pd.concat(rows, ignore_index=True)

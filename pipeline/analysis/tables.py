@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.analysis.columns import tabulate_columns
-from pipeline.analysis.layouts import LAYOUTS, latex_table
+from pipeline.analysis.latex import latex_table
+from pipeline.analysis.layouts import LAYOUTS
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:

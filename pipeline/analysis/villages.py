@@ -11,15 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.analysis.errors import AnalysisError
+from pipeline.analysis.places import nation_and_regions
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-DESCRIBED = {
-    "area_ha": "area, ha",
-    "compactness": "compactness (4 pi area / perimeter^2; 1: a circle)",
-    "elongation": "elongation (short by long side of the smallest rectangle)",
-    "road_density": "roads, km/km2",
-    "centre_km": "distance to the seat of the city, km",
-}
+DESCRIBED = ("area_ha", "compactness", "elongation", "road_density", "centre_km")
 EVENTS = ("unchanged", "changed", "split", "merge", "reorganised", "new", "gone")
 
 
@@ -36,13 +31,13 @@ def describe_villages(villages: pd.DataFrame) -> pd.DataFrame:
     table = villages.assign(area_ha=villages["area_m2"].astype(float) / 1e4)
     rows = []
     for measure in [m for m in DESCRIBED if m in table.columns]:
-        for name, group in [("nation", table), *table.groupby("region", sort=True)]:
+        for name, group in nation_and_regions(table):
             values = group[measure].to_numpy(dtype=float, na_value=np.nan)
             area = group["area_m2"].to_numpy(dtype=float)
             known = np.isfinite(values)
             row: dict[str, object] = {
                 "measure": measure,
-                "name": str(name),
+                "name": name,
                 "known": int(known.sum()),
                 "unknown": int((~known).sum()),
                 "mean": float(values[known].mean()) if known.any() else float("nan"),
@@ -81,12 +76,12 @@ def tabulate_persistence(villages: pd.DataFrame, gone: pd.DataFrame) -> pd.DataF
         ]
     )
     rows = []
-    for name, group in [("nation", both), *both.groupby("region", sort=True)]:
+    for name, group in nation_and_regions(both):
         for event in (*EVENTS, "not matched"):
             mine = group[group["event"] == event]
             if len(mine) or event in EVENTS:
                 area = float(mine["area_m2"].astype(float).sum()) / 1e6
-                rows.append({"name": str(name), "event": event, "villages": len(mine), "area_km2": area})
+                rows.append({"name": name, "event": event, "villages": len(mine), "area_km2": area})
     return pd.DataFrame(rows)
 
 

@@ -14,6 +14,7 @@ Myllymäki et al. 2017), and its p value is the rank among the simulated pattern
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import esda
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from pipeline.analysis.options import AnalysisOptions
+from pipeline.analysis.places import nation_and_regions
 
 Points = NDArray[np.float64]
 
@@ -115,8 +117,8 @@ def summarise_patterns(patterns: pd.DataFrame, options: AnalysisOptions) -> pd.D
     marked = patterns.assign(clustered=p <= esda.fdr(p, options.fdr))
     columns = ["nearest_ratio", *[f"g_{r:g}" for r in options.radii_m], "centre_ratio"]
     rows = []
-    for name, group in [("nation", marked), *marked.groupby("region", sort=True)]:
-        row: dict[str, object] = {"name": str(name), "cities": len(group), "clustered": int(group["clustered"].sum())}
+    for name, group in nation_and_regions(marked):
+        row: dict[Hashable, object] = {"name": name, "cities": len(group), "clustered": int(group["clustered"].sum())}
         row |= group[columns].median().to_dict()
         for end, part in (("q25", 0.25), ("q75", 0.75)):
             row |= {f"{c}_{end}": v for c, v in group[columns].quantile(part).items() if str(c).startswith("g_")}
