@@ -12,6 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import source_files
 from pipeline.formats import AREA_SUFFIXES, HEIGHT_SUFFIXES, RASTER_SUFFIXES, is_vector_source
 from regions.datum import Datum
+from regions.registry import DEMO_PREFIX
 
 NOTES_NAME = "sources.yaml"
 INVENTED_NOTE = "demo.json"
@@ -25,6 +26,11 @@ _SIDECARS = (
     ".gpkg-shm", ".gpkg-wal", ".prj", ".cpg", "w", ".wld", ".txt",
 )  # fmt: skip
 """Endings of files that programs write beside a source of the same name; world files end in w."""
+
+
+def is_invented(adcode: str, data_root: Path) -> bool:
+    """Whether a city's ground was made up: a code of the demo, or data that were generated under a real one."""
+    return adcode.startswith(DEMO_PREFIX) or (data_root / adcode / INVENTED_NOTE).is_file()
 
 
 class MissingSourcesError(PipelineError):

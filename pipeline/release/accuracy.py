@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +88,26 @@ def _add_sample(release: Path, folder: Path, sample: Path | None) -> AccuracyFac
     return AccuracyFact(
         kind="sample",
         headline=_headline(report),
-        regions={r: found for r in REGIONS if (found := _headline(report, region=r))},
+        regions={r: found for r in REGIONS if (found := _headline(report, r))},
         leakage_clean=None if leakage is None else bool(leakage["clean"]),
         leakage_statement=NO_LEAKAGE_CHECK if leakage is None else str(leakage["statement"]),
         cities={str(c["city"]): dict(c["files"]) for c in survey.get("cities", [])},
     )
 
 
-def _headline(report: dict[str, Any], *, region: str | None = None) -> dict[str, Any]:
-    """Estimate and interval of the usual measures, for the whole or for a region."""
-    rows = {
+def estimates_of(report: Mapping[str, Any], region: str | None = None) -> dict[str, dict[str, Any]]:
+    """Rows of an assessment's report by measure, with its primary variance: of the whole, or of a region."""
+    return {
         r["measure"]: r
         for r in report["estimates"]
         if (r.get("domain") == "" if region is None else r.get("domain") and r.get("value") == region)
         and r.get("variance") == report.get("primary_variance")
     }
+
+
+def _headline(report: Mapping[str, Any], region: str | None = None) -> dict[str, Any]:
+    """Estimate and interval of the usual measures, for the whole or for a region."""
+    rows = estimates_of(report, region)
     return {
         name: {
             key: rows[name].get(key) for key in ("estimate", "se", "ci_low", "ci_high", "level", "n_points", "n_psu")

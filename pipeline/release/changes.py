@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.release.facts import made_with
 from pipeline.release.layout import VILLAGES
 from pipeline.release.record import Change, ReleaseRecord
 
@@ -77,11 +78,7 @@ def _differences(record: ReleaseRecord) -> list[str]:
     """What this release was made with that the last one was not, and the other way round."""
     if not record.before:
         return []
-    now = {
-        "models": sorted({c.model_version for c in record.cities}),
-        "definitions": sorted(record.definition),
-        "cities": [c.adcode for c in record.cities],
-    }
+    now = made_with(record)
     said = {"models": "weights", "definitions": "settings that decide what is a village", "cities": "cities"}
     lines = []
     for key, word in said.items():
@@ -90,7 +87,7 @@ def _differences(record: ReleaseRecord) -> list[str]:
             parts = [f"{label} {', '.join(sorted(some))}" for label, some in (("new:", new - old), ("gone:", old - new))
                      if some]  # fmt: skip
             lines.append(f"- {word}: {'; '.join(parts)}")
-    if not any(line.startswith("- settings") for line in lines):
+    if set(record.before.get("definitions", [])) == set(now["definitions"]):
         lines.append("- the settings that decide what is a village are those of the last release")
     return [*lines, ""]
 

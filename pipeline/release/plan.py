@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from pipeline.city.sources import is_invented
 from pipeline.national.products import CityProduct, NationalProductsError, survey_products
 from pipeline.release.errors import ReleaseError, ReleaseTooLargeError
 from pipeline.release.layout import (
@@ -19,7 +20,6 @@ from pipeline.release.layout import (
     item_file,
     province_archive,
 )
-from pipeline.release.viewer.pictures import is_invented
 from regions.campaign import Campaign
 from regions.registry import City, find_city
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.attributes.dictionary import ATTRIBUTES
 from pipeline.release import layout
+from pipeline.release.accuracy import estimates_of
 from pipeline.release.record import CityFact, ReleaseRecord
-from pipeline.release.vector_files import TILE_COLUMNS
 from regions.registry import REGIONS
 
 MEASURES = (("F1", "F1"), ("IoU", "IoU"), ("UA", "Precision (UA)"), ("PA", "Recall (PA)"))
@@ -23,7 +23,7 @@ LABELS = {
     "confidence": "Confidence",
     "boundary": "Outline from",
 }
-"""What the page says of a village, and how it calls that; the heading names its city."""
+"""What the page says of a village (columns of the tiles), and how it calls that; the heading names its city."""
 UNITLESS = frozenset({"-", "0-1"})
 Bounds = list[list[float]]
 
@@ -61,7 +61,7 @@ def viewer_facts(record: ReleaseRecord, *, accuracy: Path | None, pictures: Sequ
                 "meaning": a.definition,
             }
             for a in ATTRIBUTES
-            if a.name in TILE_COLUMNS and a.name in LABELS
+            if a.name in LABELS
         ],
         "accuracy": accuracy_facts(accuracy),
         "imagery": [dict(p) for p in pictures],
@@ -88,10 +88,9 @@ def accuracy_facts(path: Path | None) -> dict[str, Any]:
             "no figure for regions, and no interval."
         )
         return facts
-    rows = [r for r in report["estimates"] if r.get("variance") == report.get("primary_variance")]
-    facts["whole"] = _measures(r for r in rows if r.get("domain") == "")
+    facts["whole"] = _measures(estimates_of(report))
     for region in REGIONS:
-        if found := _measures(r for r in rows if r.get("domain") and r.get("value") == region):
+        if found := _measures(estimates_of(report, region)):
             facts["regions"][region] = found
     interval = f"{report['level']:.0%} interval" if report.get("level") else "interval"
     facts["note"] = f"Estimate and {interval} from a probability sample of this map."
@@ -99,8 +98,7 @@ def accuracy_facts(path: Path | None) -> dict[str, Any]:
     return facts
 
 
-def _measures(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    by_name = {r["measure"]: r for r in rows}
+def _measures(by_name: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "name": title,

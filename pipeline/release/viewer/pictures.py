@@ -15,19 +15,13 @@ from rasterio.transform import from_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 
-from pipeline.city.sources import INVENTED_NOTE
+from pipeline.city.sources import is_invented
 from pipeline.formats import RASTER_SUFFIXES
 from pipeline.imagery.opening import opened
-from regions.registry import DEMO_PREFIX
 
 MAX_SIDE_PX = 2048
 WEB_MERCATOR = "EPSG:3857"
 QUALITY = 85
-
-
-def is_invented(adcode: str, data_root: Path) -> bool:
-    """Whether a city's ground was made up: a code of the demo, or data that were generated under a real one."""
-    return adcode.startswith(DEMO_PREFIX) or (data_root / adcode / INVENTED_NOTE).is_file()
 
 
 def demo_pictures(adcodes: Sequence[str], data_root: Path, out: Path) -> Iterator[dict[str, Any]]:
