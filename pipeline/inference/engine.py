@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TypeVar
@@ -98,8 +99,9 @@ def predict_blocks(
     reader = BlockReader(plan=plan, imagery=imagery, graphs=source, area=area, ledger=ledger, describe_model=facts)
     writer = _Writer(plan, model, ledger, result, _Tracker(plan, blocks, result, progress))
     on_device = blends_on_device(model)
+    read = read_ahead(reader, blocks, readers=readers)
     packed = batches(
-        _read_times(read_ahead(reader, blocks, readers=readers), result),
+        _read_times(read, result),
         plan=plan,
         bands=model.bands,
         batch_size=model.batch_size,
@@ -107,6 +109,7 @@ def predict_blocks(
     )
     behind = GPU_ANSWERS_BEHIND if on_device else ANSWERS_BEHIND
     with (
+        closing(read),  # last of the three to end: no thread may read once the imagery can be closed
         Ahead(_timed(packed, result, "pack"), depth=BATCHES_AHEAD, name="packer") as ahead,
         Sink(writer, depth=behind, name="writer") as sink,
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -143,8 +143,11 @@ def _any(valid: NDArray[np.bool_], row: int, col: int, size: int) -> bool:
     return bool(valid[row : row + size, col : col + size].any())
 
 
-def read_ahead(reader: BlockReader, blocks: Iterable[BlockId], *, readers: int) -> Iterator[Block]:
-    """Blocks in order, read by ``readers`` threads that are at most that many blocks ahead of the consumer."""
+def read_ahead(reader: BlockReader, blocks: Iterable[BlockId], *, readers: int) -> Generator[Block, None, None]:
+    """Blocks in order, read by ``readers`` threads that are at most that many blocks ahead of the consumer.
+
+    Close it where it is not read to its end: closing waits for the reads that have begun.
+    """
     waiting: deque[Future[Block]] = deque()
     with ThreadPoolExecutor(readers, thread_name_prefix="block-reader") as pool:
         try:

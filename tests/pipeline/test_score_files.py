@@ -1,6 +1,8 @@
 """The file of scores: its form, what is read for it, what it says where nothing is predicted, and what is refused."""
 
 import json
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -125,3 +127,32 @@ def test_a_model_that_gives_no_probabilities(tmp_path, bad):
             work=tmp_path / "w",
         )
     assert not (tmp_path / "s.tif").exists()
+
+
+def test_no_thread_reads_on_after_a_failure(tmp_path):
+    """Whoever asked closes the imagery then: a file that is closed while GDAL reads it takes the process down."""
+
+    reading: list[Window] = []
+
+    class Slow(ArrayImagery):
+        def read(self, window):
+            reading.append(window)
+            time.sleep(0.05)
+            found = super().read(window)
+            reading.remove(window)
+            return found
+
+    class Full(ContextModel):
+        def predict(self, images, graphs):
+            raise MemoryError("no memory is left")
+
+    imagery = scene(200, 200, holes=False)
+    slow = Slow(imagery.read(imagery.grid.window)[0], imagery.grid)
+    with pytest.raises(MemoryError, match="no memory is left") as failure:  # held: its frames hold what they held
+        predict_scores(
+            slow, Full(), None, grid=slow.grid, tiling=Tiling(32, 24), out=tmp_path / "s.tif", work=tmp_path / "w",
+            block_px=32, readers=4,
+        )  # fmt: skip
+    assert not reading
+    assert not [t.name for t in threading.enumerate() if t.name.startswith(("block-reader", "packer", "writer"))]
+    assert failure.tb is not None
